@@ -1,0 +1,214 @@
+/**
+ * All live instances: what they are, how they do, and what an operator may do to them.
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import type { Scope } from "effect/Scope"
+import { unregistered } from "./internal/unregistered.js"
+
+/**
+ * There is no live instance of this pattern and name in the registry.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class UnknownInstanceError
+  extends Schema.TaggedError<UnknownInstanceError>("@effect-resilience/UnknownInstanceError")("UnknownInstanceError", {
+    pattern: Schema.String,
+    instance: Schema.String,
+    /** The instances of this pattern that there are. */
+    known: Schema.Array(Schema.String)
+  })
+{
+  override get message() {
+    return `There is no ${this.pattern} "${this.instance}" in the Registry; there are: ${this.known.join(", ") || "none"}`
+  }
+}
+
+/**
+ * The pattern has no such action, or refuses its input.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class ActionError extends Schema.TaggedError<ActionError>("@effect-resilience/ActionError")("ActionError", {
+  pattern: Schema.String,
+  instance: Schema.String,
+  action: Schema.String,
+  problem: Schema.String
+}) {
+  override get message() {
+    return `${this.pattern} "${this.instance}": action ${this.action}: ${this.problem}`
+  }
+}
+
+const make: Effect.Effect<Registry.Service> = Effect.sync(() => {
+  const entries = new Set<Registry.Entry>()
+  const find = (pattern: string, instance: string) =>
+    [...entries].filter((entry) => entry.pattern === pattern && entry.instance === instance)
+
+  const get = (pattern: string, instance: string) =>
+    Effect.suspend(() => {
+      const entry = find(pattern, instance)[0]
+      return entry === undefined
+        ? new UnknownInstanceError({
+          pattern,
+          instance,
+          known: [...entries].filter((e) => e.pattern === pattern).map((e) => e.instance)
+        })
+        : Effect.succeed(entry)
+    })
+
+  return {
+    register: (entry) =>
+      Effect.acquireRelease(
+        Effect.suspend(() => {
+          const twin = find(entry.pattern, entry.instance)[0]
+          entries.add(entry)
+          return twin === undefined ? Effect.void : Effect.logWarning(
+            `A second live ${entry.pattern} "${entry.instance}": names are unique in a process, and these two do not ` +
+              `share their state.\n  first:  ${twin.site}\n  second: ${entry.site}`
+          ).pipe(Effect.annotateLogs({ package: "@effect-resilience/core", pattern: entry.pattern }))
+        }),
+        () => Effect.sync(() => entries.delete(entry))
+      ),
+    list: Effect.sync(() => [...entries]),
+    get,
+    snapshot: Effect.suspend(() =>
+      Effect.map(
+        Effect.forEach(entries, (entry) =>
+          Effect.map(entry.snapshot, (metrics): Registry.InstanceSnapshot => ({
+            pattern: entry.pattern,
+            instance: entry.instance,
+            actions: Object.keys(entry.actions),
+            metrics
+          }))),
+        (instances) => ({
+          instances,
+          duplicates: instances.filter((one, i) =>
+            instances.findIndex((other) => other.pattern === one.pattern && other.instance === one.instance) !== i
+          ).map(({ instance, pattern }) => ({ pattern, instance })),
+          unregistered: unregistered.count,
+          ...(unregistered.count === 0 ? {} : { hint: wiring })
+        })
+      )
+    ),
+    act: (pattern, instance, action, input) =>
+      Effect.flatMap(get(pattern, instance), (entry) => {
+        const found = Object.hasOwn(entry.actions, action) ? entry.actions[action] : undefined
+        const problem = (text: string) => new ActionError({ pattern, instance, action, problem: text })
+        return found === undefined
+          ? problem(`there is none of this name; there are: ${Object.keys(entry.actions).join(", ") || "none"}`)
+          : Effect.mapError(found(input), (error) => problem(error.message))
+      })
+  }
+})
+
+const wiring = "Some instances were built where no Registry was in the context. Provide it outermost: " +
+  "patterns.pipe(Layer.provideMerge(ResilienceLive))"
+
+/**
+ * The registry. Instances enter it when they are built in its presence, and leave it when their scope closes.
+ *
+ * @example
+ * import { Registry } from "@effect-resilience/core"
+ * import { Effect } from "effect"
+ *
+ * const everything = Effect.gen(function*() {
+ *   const { instances } = yield* Registry.snapshot
+ *   yield* Effect.log(instances)
+ * })
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Registry extends Context.Tag("@effect-resilience/Registry")<Registry, Registry.Service>() {
+  static readonly Live: Layer.Layer<Registry> = Layer.effect(Registry, make)
+
+  /** Every instance with its metrics, the duplicates, and how many instances are not registered anywhere. */
+  static readonly snapshot: Effect.Effect<Registry.Snapshot, never, Registry> = Effect.flatMap(
+    Registry,
+    (registry) => registry.snapshot
+  )
+
+  /** The live instances. */
+  static readonly list: Effect.Effect<ReadonlyArray<Registry.Entry>, never, Registry> = Effect.flatMap(
+    Registry,
+    (registry) => registry.list
+  )
+
+  /** Runs an operator's action, as `Registry.act("CircuitBreaker", "payments", "forceOpen", "30 seconds")`. */
+  static readonly act = (
+    pattern: string,
+    instance: string,
+    action: string,
+    input?: unknown
+  ): Effect.Effect<void, UnknownInstanceError | ActionError, Registry> =>
+    Effect.flatMap(Registry, (registry) => registry.act(pattern, instance, action, input))
+}
+
+/**
+ * @since 0.1.0
+ */
+export declare namespace Registry {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Entry {
+    readonly pattern: string
+    readonly instance: string
+    /** Where the instance, or its tag, was written. */
+    readonly site: string
+    /** The instance's `metrics`. */
+    readonly snapshot: Effect.Effect<object>
+    /** What an operator may do. An action checks its input and fails with what is wrong with it. */
+    readonly actions: Readonly<Record<string, (input: unknown) => Effect.Effect<void, Error>>>
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface InstanceSnapshot {
+    readonly pattern: string
+    readonly instance: string
+    readonly actions: ReadonlyArray<string>
+    readonly metrics: object
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Snapshot {
+    readonly instances: ReadonlyArray<InstanceSnapshot>
+    /** Instances whose pattern and name another live instance has. */
+    readonly duplicates: ReadonlyArray<{ readonly pattern: string; readonly instance: string }>
+    /** Live instances of the process that no registry knows. */
+    readonly unregistered: number
+    /** How to wire them, where there are some. */
+    readonly hint?: string
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Service {
+    readonly register: (entry: Entry) => Effect.Effect<void, never, Scope>
+    readonly list: Effect.Effect<ReadonlyArray<Entry>>
+    readonly get: (pattern: string, instance: string) => Effect.Effect<Entry, UnknownInstanceError>
+    readonly snapshot: Effect.Effect<Snapshot>
+    readonly act: (
+      pattern: string,
+      instance: string,
+      action: string,
+      input?: unknown
+    ) => Effect.Effect<void, UnknownInstanceError | ActionError>
+  }
+}

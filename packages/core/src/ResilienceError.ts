@@ -1,0 +1,29 @@
+/**
+ * The errors of this library, told from the user's.
+ *
+ * @since 0.1.0
+ */
+import * as Predicate from "effect/Predicate"
+import type { BulkheadFullError } from "./Bulkhead.js"
+import { ErrorTypeId } from "./internal/errors.js"
+
+/**
+ * Any error of this library. Each has `pattern`, `instance` and, where a pattern turned a call down, `reason` and
+ * `retryAfter`.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export type ResilienceError = BulkheadFullError
+
+/**
+ * @since 0.1.0
+ * @category guards
+ */
+export const ResilienceError = {
+  /** Whether the value is an error of this library. */
+  is: (value: unknown): value is ResilienceError => Predicate.hasProperty(value, ErrorTypeId),
+  /** Whether the value is an error by which a pattern turned a call down before it reached the dependency. */
+  isRejection: (value: unknown): value is ResilienceError =>
+    Predicate.hasProperty(value, ErrorTypeId) && value[ErrorTypeId] === "rejection"
+}

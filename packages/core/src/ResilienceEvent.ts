@@ -1,0 +1,22 @@
+/**
+ * The events of all patterns.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+import { Bulkhead } from "./Bulkhead.js"
+import { InternalError } from "./InternalError.js"
+
+/**
+ * Every event that reaches the `EventBus`, as a schema for the wire.
+ *
+ * @since 0.1.0
+ * @category events
+ */
+export const ResilienceEvent = Schema.Union(Bulkhead.Event, InternalError)
+
+/**
+ * @since 0.1.0
+ * @category events
+ */
+export type ResilienceEvent = typeof ResilienceEvent.Type

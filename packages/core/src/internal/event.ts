@@ -1,0 +1,40 @@
+import * as Schema from "effect/Schema"
+
+/** The fields that every event has, and those that it has where there is a call and a span. @internal */
+export const eventFields = <const Pattern extends string>(pattern: Pattern) => ({
+  pattern: Schema.Literal(pattern),
+  instance: Schema.String,
+  /** The key, for events of a keyed instance. */
+  key: Schema.optional(Schema.String),
+  /** Milliseconds since the epoch, of the `Clock`. */
+  timestamp: Schema.Number,
+  /** Numbers the calls of an instance for as long as somebody listens. */
+  callId: Schema.optional(Schema.Number),
+  traceId: Schema.optional(Schema.String),
+  spanId: Schema.optional(Schema.String)
+})
+
+/** A span of time in an event: milliseconds on the wire. @internal */
+export const duration = Schema.DurationFromMillis
+
+/** What failed: kept as it is in the process, name and message on the wire. @internal */
+export const error = Schema.Defect
+
+/** @internal */
+export interface Call {
+  readonly callId: number
+  readonly traceId: string | undefined
+  readonly spanId: string | undefined
+}
+
+/** What all events have in common. @internal */
+export interface AnyEvent {
+  readonly _tag: string
+  readonly pattern: string
+  readonly instance: string
+  readonly key?: string | undefined
+  readonly timestamp: number
+}
+
+/** An event without what the emitter adds. @internal */
+export type Body<E> = E extends AnyEvent ? Omit<E, "pattern" | "instance" | "timestamp"> : never

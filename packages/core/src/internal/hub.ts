@@ -1,0 +1,151 @@
+import * as Cause from "effect/Cause"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as PubSub from "effect/PubSub"
+import * as Queue from "effect/Queue"
+import type { Scope } from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { InternalError } from "../InternalError.js"
+import type { EventOf, Observable, Subscription } from "../Pattern.js"
+import type { AnyEvent, Body, Call } from "./event.js"
+import { currentClock } from "./time.js"
+
+/** Events that a hub holds until its drains run: they are woken at once, so this bounds one burst. @internal */
+export const hubCapacity = 1024
+/** Events that a subscription holds for a slow subscriber. @internal */
+export const subscriptionCapacity = 256
+
+/**
+ * A dropping `PubSub` that knows whether anybody listens. Each subscription is drained at once into its own sliding
+ * queue, so a slow subscriber neither fills the hub nor takes events from another.
+ *
+ * @internal
+ */
+export class Hub<E> {
+  /** Live subscriptions. While it is `0` nothing is offered, and guards build no event. */
+  listeners = 0
+  /** Events offered: with nobody listening it does not move, which is how a test sees that none are built. */
+  published = 0
+  /** Events lost because one burst exceeded the hub. */
+  dropped = 0
+
+  constructor(readonly pubsub: PubSub.PubSub<E>) {}
+
+  static readonly make = <E>(capacity: number = hubCapacity): Effect.Effect<Hub<E>, never, Scope> =>
+    Effect.map(Effect.acquireRelease(PubSub.dropping<E>(capacity), PubSub.shutdown), (pubsub) => new Hub(pubsub))
+
+  /** Never waits and never fails. Call it only while `listeners > 0`. */
+  unsafeOffer(event: E): void {
+    this.published++
+    if (!this.pubsub.unsafeOffer(event)) this.dropped++
+  }
+
+  readonly subscribe: Effect.Effect<Subscription<E>, never, Scope> = Effect.gen(this, function*() {
+    const source = yield* PubSub.subscribe(this.pubsub)
+    yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        this.listeners++
+      }),
+      () =>
+        Effect.sync(() => {
+          this.listeners--
+        })
+    )
+    const queue = yield* Effect.acquireRelease(Queue.sliding<E>(subscriptionCapacity), Queue.shutdown)
+    let dropped = 0
+    const put = (event: E) =>
+      Effect.suspend(() => {
+        if (Option.getOrElse(queue.unsafeSize(), () => 0) >= subscriptionCapacity) dropped++
+        return Queue.offer(queue, event)
+      })
+    yield* Effect.forkScoped(Effect.forever(
+      Effect.flatMap(source.takeBetween(1, hubCapacity), (events) => Effect.forEach(events, put, { discard: true }))
+    ))
+    return Object.assign(queue, { dropped: Effect.sync(() => dropped) })
+  })
+}
+
+/**
+ * Where an instance puts its events: its own hub, and the bus where there is one.
+ *
+ * @internal
+ */
+export class Emitter<E extends AnyEvent> {
+  private calls = 0
+
+  constructor(
+    readonly pattern: string,
+    readonly instance: string,
+    readonly hub: Hub<E | InternalError>,
+    readonly bus: Hub<any> | undefined
+  ) {}
+
+  /** Ask this before you build an event. */
+  get listening(): boolean {
+    return this.hub.listeners > 0 || (this.bus !== undefined && this.bus.listeners > 0)
+  }
+
+  /** Never waits and never fails. It must run inside a fiber, whose clock gives the timestamp. */
+  emit(body: Body<E> | Body<InternalError>): void {
+    const event = {
+      ...body,
+      pattern: this.pattern,
+      instance: this.instance,
+      timestamp: currentClock().unsafeCurrentTimeMillis()
+    } as unknown as E
+    if (this.hub.listeners > 0) this.hub.unsafeOffer(event)
+    if (this.bus !== undefined && this.bus.listeners > 0) this.bus.unsafeOffer(event)
+  }
+
+  /** Identifies the call of the running fiber in its events. Only for those who listen: it counts. */
+  call(): Call {
+    const fiber = Fiber.getCurrentFiber()
+    const span = fiber._tag === "Some" ? fiber.value.currentSpan : undefined
+    return { callId: ++this.calls, traceId: span?.traceId, spanId: span?.spanId }
+  }
+
+  /** A helper of ours failed: an event where somebody listens, and always a warning. */
+  internalError(source: InternalError["source"], error: unknown): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      if (this.listening) this.emit({ _tag: "InternalError", source, error })
+      return Effect.logWarning(`${this.pattern} "${this.instance}": ${source.toLowerCase()} failed`, error)
+    }).pipe(Effect.annotateLogs({ package: "@effect-resilience/core", pattern: this.pattern, instance: this.instance }))
+  }
+}
+
+/**
+ * The ways to watch a hub. `report` tells of a handler that failed.
+ *
+ * @internal
+ */
+export const observable = <E extends AnyEvent>(
+  hub: Hub<E>,
+  report: (error: unknown) => Effect.Effect<void>
+): Observable<E> => ({
+  events: Stream.unwrapScoped(Effect.map(hub.subscribe, (queue) => Stream.fromQueue(queue))),
+  subscribe: hub.subscribe,
+  on: (tag, handler) =>
+    Effect.flatMap(hub.subscribe, (queue) =>
+      Effect.asVoid(Effect.forkScoped(Effect.forever(
+        Effect.flatMap(Queue.take(queue), (event) =>
+          tag !== "*" && event._tag !== tag ? Effect.void : Effect.flatMap(
+            Effect.exit(Effect.suspend(() => handler(event as EventOf<E, typeof tag>))),
+            (exit) =>
+              Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)
+                ? Effect.void
+                : report(Cause.squash(exit.cause))
+          ))
+      ))))
+})
+
+/** The ways to watch an instance that never has anything to tell. @internal */
+export const silent: Observable<never> = {
+  events: Stream.never,
+  subscribe: Effect.map(
+    Effect.acquireRelease(Queue.sliding<never>(1), Queue.shutdown),
+    (queue) => Object.assign(queue, { dropped: Effect.succeed(0) })
+  ),
+  on: () => Effect.void
+}

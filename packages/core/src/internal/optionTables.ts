@@ -1,0 +1,6 @@
+import { bulkheadFields } from "../Bulkhead.js"
+
+/** The options of all patterns, for the check of the documentation's tables and of bad values. @internal */
+export const optionTables = {
+  Bulkhead: bulkheadFields
+}

@@ -1,0 +1,120 @@
+import * as Config from "effect/Config"
+import * as ConfigError from "effect/ConfigError"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Layer from "effect/Layer"
+import type { Scope } from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { Guard } from "../Pattern.js"
+import { InvalidOptionError, merge } from "./options.js"
+
+/*
+ * The tag factory: one class that is the default service, its namespace and its layers. The casts of this file are the
+ * price of having them nowhere else; a port to Effect 4 rewrites this file.
+ */
+
+/**
+ * How each operation of a service is lifted to the static side, checked against its type: an operation that is missing
+ * or of another kind does not compile. `Effect` is tested before `Stream`, because in Effect 3 an effect is a stream.
+ *
+ * @internal
+ */
+export type Accessors<Operations> = {
+  readonly [K in keyof Operations]: Operations[K] extends Effect.Effect<any, any, any> ? "effect"
+    : Operations[K] extends Stream.Stream<any, any, any> ? "stream"
+    : Operations[K] extends Guard<infer _E, infer _R> ? "guard"
+    : Operations[K] extends (...args: any) => Effect.Effect<any, any, any> ? "method"
+    : "curried"
+}
+
+type Lift = (tag: any, key: string) => unknown
+
+/** A guard, whose guarded effect is built once for the instance it meets. */
+const lifted = (tag: any, guardOf: (self: any) => Guard<any, any>) => (effect: Effect.Effect<any, any, any>) => {
+  let met: unknown
+  let built: Effect.Effect<any, any, any>
+  return Effect.flatMap(tag, (self: any) => {
+    if (self !== met) {
+      met = self
+      built = guardOf(self)(effect)
+    }
+    return built
+  })
+}
+
+const lift: Record<"effect" | "stream" | "guard" | "method" | "curried", Lift> = {
+  effect: (tag, key) => Effect.flatMap(tag, (self: any) => self[key]),
+  stream: (tag, key) => Stream.unwrap(Effect.map(tag, (self: any) => self[key])),
+  guard: (tag, key) => lifted(tag, (self) => self[key]),
+  method: (tag, key) => (...args: Array<unknown>) => Effect.flatMap(tag, (self: any) => self[key](...args)),
+  curried: (tag, key) => (...args: Array<unknown>) => lifted(tag, (self) => self[key](...args))
+}
+
+/** @internal */
+export interface Definition<Operations, Options extends object> {
+  /** The pattern's name, part of the key of every tag. */
+  readonly pattern: string
+  /** Builds an instance. Bad options must have been found by `check`. */
+  readonly make: (options: Options & { readonly name: string }, site: string) => Effect.Effect<any, never, any>
+  /** Throws an `InvalidOptionError` for a bad option. */
+  readonly check: (options: Options & { readonly name: string }) => unknown
+  /** An instance that lets everything through. */
+  readonly noop: (name: string) => unknown
+  readonly accessors: Accessors<Operations>
+}
+
+/** @internal */
+export const makeTag =
+  <Operations, Options extends object>(definition: Definition<Operations, Options>, callSite: () => string) =>
+  <Self>() =>
+  (name: string, own?: Options): any => {
+    const site = callSite()
+    class Tag extends Context.Tag(`@effect-resilience/${definition.pattern}/${name}`)<Self, any>() {}
+
+    const build = (options?: Options) =>
+      Layer.scoped(
+        Tag,
+        Effect.suspend(() => definition.make({ ...merge(own, options), name }, site)) as Effect.Effect<any, never, Scope>
+      )
+    // Layers are memoised by reference: `Live` is one, and `layer()` returns it.
+    const Live = build()
+    const layer = (options?: Options) => options === undefined ? Live : build(options)
+    const layerConfig = (config: Config.Config.Wrap<Options>) =>
+      Layer.unwrapEffect(Effect.map(
+        Config.mapOrFail(Config.unwrap(config), (options) => {
+          const invalid = problem(() => definition.check({ ...merge(own, options), name }))
+          return invalid === undefined
+            ? Either.right(options)
+            : Either.left(ConfigError.InvalidData([invalid.field], invalid.message))
+        }),
+        build
+      ))
+    const statics: Record<string, unknown> = {}
+    for (const [key, kind] of Object.entries<keyof typeof lift>(definition.accessors as any)) {
+      statics[key] = lift[kind](Tag, key)
+    }
+    const onLayer = (tag: any, handler: any) => Layer.scopedDiscard((statics["on"] as any)(tag, handler))
+    return Object.assign(Tag, {
+      Live,
+      layer,
+      layerConfig,
+      layerNoop: Layer.sync(Tag, () => definition.noop(name)),
+      onLayer,
+      ...statics
+    })
+  }
+
+/** The invalid option that this finds, if any. */
+const problem = (check: () => unknown): InvalidOptionError | undefined => {
+  try {
+    check()
+    return undefined
+  } catch (error) {
+    if (error instanceof InvalidOptionError) return error
+    throw error
+  }
+}
+
+/** Runs a check of options: a bad one becomes a defect. @internal */
+export const orDie = <A>(check: () => A): Effect.Effect<A> => Effect.suspend(() => Effect.succeed(check()))

@@ -1,0 +1,46 @@
+import type * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
+import type { Nanos } from "./time.js"
+import { forever, fromNanos, liveClock } from "./time.js"
+
+declare const setTimeout: (task: () => void, millis: number) => unknown
+declare const clearTimeout: (handle: unknown) => void
+
+/** The longest delay that a JavaScript timer keeps: a longer one would fire at once. */
+const maxMillis = 2 ** 31 - 1
+
+const noTimer = () => {}
+
+/**
+ * Runs `task` once after `span`, and never early; returns what cancels it. The one place that arms timers: bare ones for
+ * the live clock, `clock.sleep` for every other, so `TestClock` drives all that waits. A span that no clock reaches arms
+ * nothing. `task` must not throw.
+ *
+ * @internal
+ */
+export const schedule = (clock: Clock.Clock, span: Nanos, task: () => void): () => void => {
+  if (span >= forever) return noTimer
+  return clock === liveClock ? scheduleLive(clock, span, task) : scheduleSleep(clock, span, task)
+}
+
+const scheduleLive = (clock: Clock.Clock, span: Nanos, task: () => void): () => void => {
+  const due = clock.unsafeCurrentTimeNanos() + span
+  let handle: unknown
+  const arm = (left: Nanos) => {
+    // Rounded up: timers have whole milliseconds, and fire up to one early.
+    handle = setTimeout(ring, Math.min(Number((left + 999_999n) / 1_000_000n), maxMillis))
+  }
+  const ring = () => {
+    const left = due - clock.unsafeCurrentTimeNanos()
+    if (left > 0n) arm(left)
+    else task()
+  }
+  arm(span)
+  return () => clearTimeout(handle)
+}
+
+const scheduleSleep = (clock: Clock.Clock, span: Nanos, task: () => void): () => void => {
+  const fiber = Effect.runFork(Effect.flatMap(clock.sleep(fromNanos(span)), () => Effect.sync(task)))
+  return () => fiber.unsafeInterruptAsFork(FiberId.none)
+}

@@ -1,0 +1,9 @@
+import { defineProject } from "vitest/config"
+
+const conditions = ["@effect-resilience/source", "module", "node", "import", "default"]
+
+export default defineProject({
+  resolve: { conditions },
+  ssr: { resolve: { conditions } },
+  test: { name: "redis", include: ["test/**/*.test.ts"], testTimeout: 20_000 }
+})

@@ -1,0 +1,2 @@
+/** The test projects. */
+export default ["packages/*"]
