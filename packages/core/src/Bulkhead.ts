@@ -1,29 +1,36 @@
 /**
- * A bulkhead bounds how many calls run at once, and how many wait for their turn.
+ * A bulkhead bounds how many calls run at once and how many wait for their turn, so that one slow dependency cannot take
+ * all there is.
  *
  * @since 0.1.0
  */
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as Ref from "effect/Ref"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
-import { errorFields, ErrorTypeId, reject, retryAfter } from "./internal/errors.js"
+import * as actions from "./internal/actions.js"
+import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { duration, eventFields } from "./internal/event.js"
-import type { Handlers } from "./internal/guard.js"
-import { hold, passThrough } from "./internal/guard.js"
-import { callSite, openInstance, register } from "./internal/instance.js"
+import { passThrough } from "./internal/guard.js"
 import { silent } from "./internal/hub.js"
+import type { Instance } from "./internal/instance.js"
+import { callSite, openInstance, register } from "./internal/instance.js"
+import type { KeyedTable } from "./internal/keyed.js"
+import { keyedFields, openKeyed } from "./internal/keyed.js"
 import * as metric from "./internal/metrics.js"
 import * as option from "./internal/options.js"
+import type { Watch } from "./internal/pool.js"
+import { Pool } from "./internal/pool.js"
 import { makeTag, orDie } from "./internal/tag.js"
 import { InternalError } from "./InternalError.js"
-import type { Guard, Observable, OnLayer, TagClass } from "./Pattern.js"
+import type { Guard, KeyedOptions, KeyedTagClass, Observable, OnLayer, TagClass } from "./Pattern.js"
+
+const Reason = Schema.Literal("QueueFull", "WaitExceeded", "DeadlineTooClose", "TooManyPermits", "TooManyKeys")
 
 /**
- * The bulkhead did not let the call in.
+ * The bulkhead did not let the call in: the queue was full (`QueueFull`), its turn did not come in time (`WaitExceeded`),
+ * the ambient deadline came first (`DeadlineTooClose`), or it asked for more permits than there are (`TooManyPermits`).
  *
  * @since 0.1.0
  * @category errors
@@ -31,10 +38,12 @@ import type { Guard, Observable, OnLayer, TagClass } from "./Pattern.js"
 export class BulkheadFullError
   extends Schema.TaggedError<BulkheadFullError>("@effect-resilience/BulkheadFullError")("BulkheadFullError", {
     ...errorFields("Bulkhead"),
-    reason: Schema.Literal("QueueFull", "WaitExceeded", "DeadlineTooClose"),
+    reason: Reason,
     retryAfter,
-    active: Schema.Int,
-    waiting: Schema.Int
+    /** Permits in use when the call was turned away. */
+    active: Schema.NonNegativeInt,
+    /** Calls that were waiting. */
+    waiting: Schema.NonNegativeInt
   })
 {
   /**
@@ -44,73 +53,136 @@ export class BulkheadFullError
     return "rejection" as const
   }
   override get message() {
-    return `Bulkhead "${this.instance}" is full (${this.reason}): ${this.active} active, ${this.waiting} waiting`
+    return `Bulkhead "${this.instance}" did not let the call in (${this.reason}): ` +
+      `${this.active} active, ${this.waiting} waiting`
   }
 }
 
-const PermitAcquired = Schema.TaggedStruct("PermitAcquired", {
+const fields = {
   ...eventFields("Bulkhead"),
-  active: Schema.Int,
-  waiting: Schema.Int,
-  waited: duration
-})
-const PermitReleased = Schema.TaggedStruct("PermitReleased", { ...eventFields("Bulkhead"), held: duration })
-const Event = Schema.Union(PermitAcquired, PermitReleased, InternalError)
+  active: Schema.NonNegativeInt,
+  waiting: Schema.NonNegativeInt
+}
+const Event = Schema.Union(
+  Schema.TaggedStruct("PermitAcquired", { ...fields, waited: duration }),
+  Schema.TaggedStruct("PermitReleased", { ...fields, held: duration }),
+  Schema.TaggedStruct("Rejected", { ...fields, reason: Reason }),
+  Schema.TaggedStruct("Resized", { ...eventFields("Bulkhead"), from: Schema.NonNegativeInt, to: Schema.NonNegativeInt }),
+  InternalError
+)
 
 /** The options, their defaults and what they accept. @internal */
 export const bulkheadFields = {
   maxConcurrent: option.integer(10, { min: 1 }),
   maxQueued: option.integer(10, { min: 0 }),
-  maxWait: option.duration("1 second", { min: 0, infinite: true })
+  maxWait: option.duration("1 second", { min: 0, infinite: true }),
+  order: option.literal("fifo", "fifo", "lifo", "adaptive")
 } satisfies option.Fields<Bulkhead.Options>
 
-const check = (options: Bulkhead.Options & { readonly name: string }) =>
-  option.resolve("Bulkhead", options.name, bulkheadFields, options)
+type Named = Bulkhead.Options & { readonly name: string }
 
-const build = (options: Bulkhead.Options & { readonly name: string }, site: string) =>
+const check = (options: Named) => option.resolve("Bulkhead", options.name, bulkheadFields, options)
+
+/** Where the pools of an instance tell what happens: its events and metrics. */
+const watchOf = ({ emitter, name }: Instance<Bulkhead.Event>, single: boolean): Watch => {
+  const labels = (more: Record<string, string> = {}) => metric.attributes("Bulkhead", name, more)
+  const count = metric.calls("Bulkhead", name)
+  const rejection = metric.rejections<Bulkhead.Reason>("Bulkhead", name)
+  const limit = metric.gauge("resilience.bulkhead.limit", "Permits that there are", labels())
+  const inUse = metric.gauge("resilience.bulkhead.in_use", "Permits in use", labels())
+  const depth = metric.gauge("resilience.bulkhead.queue.depth", "Calls that wait", labels())
+  const wait = (result: string) =>
+    metric.seconds("resilience.bulkhead.wait.duration", "Time in the queue, of calls that waited", labels({ result }))
+  const waits = { acquired: wait("acquired"), rejected: wait("rejected"), canceled: wait("canceled") }
+  return {
+    emitter,
+    counted: (outcome) => count[outcome](),
+    rejected: (reason) => {
+      count.rejected()
+      rejection(reason)
+    },
+    canceled: count.canceled,
+    used: single ? (pool) => inUse(pool.used) : () => {},
+    queued: single ? (pool) => depth(pool.waiting) : () => {},
+    waited: (seconds, result) => waits[result](seconds),
+    limited: single ? limit : () => {},
+    error: (reason, active, waiting) =>
+      stackless(() =>
+        new BulkheadFullError({ instance: name, reason, retryAfter: Option.none(), active, waiting }, true)
+      )
+  }
+}
+
+const parsePermits = option.parseInteger({ min: 1 })
+
+/** The number of permits of a call: nonsense is a bug of the caller. */
+const permitsOrDie = (name: string, permits: number): number => {
+  try {
+    return parsePermits(permits)
+  } catch {
+    throw new option.InvalidOptionError("Bulkhead", name, "permits", permits, "an integer of at least 1")
+  }
+}
+
+const limitOrDie = (name: string, limit: number): number => {
+  try {
+    return parsePermits(limit)
+  } catch {
+    throw new option.InvalidOptionError("Bulkhead", name, "maxConcurrent", limit, "an integer of at least 1")
+  }
+}
+
+const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, never, Scope> =>
   Effect.gen(function*() {
-    const { maxConcurrent } = yield* orDie(() => check(options))
-    const { name, observable } = yield* openInstance<typeof PermitAcquired.Type | typeof PermitReleased.Type>(
-      "Bulkhead",
-      options.name
+    const resolved = yield* orDie(() => check(options))
+    const { name } = options
+    const instance = yield* openInstance<Bulkhead.Event>("Bulkhead", name)
+    const watch = watchOf(instance, true)
+    watch.limited(resolved.maxConcurrent)
+    metric.gauge("resilience.bulkhead.queue.limit", "Calls that may wait", metric.attributes("Bulkhead", name))(
+      resolved.maxQueued
     )
-    const count = metric.calls("Bulkhead", name)
-    const active = yield* Ref.make(0)
-
-    const settle = <A, E>(exit: Exit.Exit<A, E>) =>
-      Effect.flatMap(Ref.update(active, (n) => n - 1), () => {
-        count.success()
-        return exit
-      })
-    const handlers: Handlers = {
-      onSuccess: (value) => settle(Exit.succeed(value)),
-      onFailure: (cause) => settle(Exit.failCause(cause))
-    }
-    const take = Ref.modify(active, (n) => n < maxConcurrent ? [true, n + 1] : [false, n])
-
-    const service: Bulkhead.Service = {
+    const pool = new Pool(resolved, watch)
+    yield* register({
+      pattern: "Bulkhead",
+      instance: name,
+      site,
+      snapshot: pool.metrics,
+      actions: { resize: (input) => Effect.flatMap(actions.integer(1)(input), pool.resize) }
+    })
+    return {
       name,
-      withPermit: hold(() =>
-        Effect.flatMap(take, (taken) => {
-          if (taken) return Exit.succeed(handlers)
-          count.rejected()
-          return reject(() =>
-            new BulkheadFullError({
-              instance: name,
-              reason: "QueueFull",
-              retryAfter: Option.none(),
-              active: maxConcurrent,
-              waiting: 0
-            }, true)
-          )
-        })
-      ),
-      metrics: Effect.map(Ref.get(active), (active) => ({ active })),
-      ...observable
+      withPermit: pool.withPermit,
+      withPermitsBy: (permits) => pool.withPermits(permitsOrDie(name, permits)),
+      acquire: pool.acquire,
+      wouldAdmit: pool.wouldAdmit,
+      available: pool.available,
+      resize: (limit) => Effect.suspend(() => pool.resize(limitOrDie(name, limit))),
+      metrics: pool.metrics,
+      ...instance.observable
     }
-    yield* register({ pattern: "Bulkhead", instance: name, site, snapshot: service.metrics, actions: {} })
-    return service
   })
+
+const noMetrics: Bulkhead.Metrics = {
+  limit: Infinity,
+  active: 0,
+  peak: 0,
+  available: Infinity,
+  waiting: 0,
+  queueLimit: 0,
+  utilization: 0,
+  offered: 0,
+  admitted: 0,
+  rejected: 0,
+  canceled: 0,
+  succeeded: 0,
+  failed: 0,
+  ignored: 0,
+  running: 0,
+  rejectionRate: 0,
+  totalWait: Duration.zero,
+  averageWait: Duration.zero
+}
 
 const Tag: <Self>() => <const Name extends string>(
   name: Name,
@@ -125,11 +197,21 @@ const Tag: <Self>() => <const Name extends string>(
     noop: (name): Bulkhead.Service => ({
       name,
       withPermit: passThrough,
-      metrics: Effect.succeed({ active: 0 }),
+      withPermitsBy: () => passThrough,
+      acquire: Effect.void,
+      wouldAdmit: Effect.succeed(true),
+      available: Effect.succeed(Infinity),
+      resize: () => Effect.void,
+      metrics: Effect.succeed(noMetrics),
       ...silent
     }),
     accessors: {
       withPermit: "guard",
+      withPermitsBy: "curried",
+      acquire: "effect",
+      wouldAdmit: "effect",
+      available: "effect",
+      resize: "method",
       metrics: "effect",
       events: "stream",
       subscribe: "effect",
@@ -137,17 +219,118 @@ const Tag: <Self>() => <const Name extends string>(
     }
   }, callSite)
 
+type KeyedOwn = Bulkhead.Options & KeyedOptions<Bulkhead.Options>
+
+const checkKeyed = ({ name, ...given }: KeyedOwn & { readonly name: string }) => {
+  const keyed = option.resolve("Bulkhead", name, { ...bulkheadFields, ...keyedFields<Bulkhead.Options>() }, given)
+  return { keyed, own: option.pick(given, bulkheadFields) }
+}
+
+const buildKeyed = (
+  options: KeyedOwn & { readonly name: string },
+  site: string
+): Effect.Effect<Bulkhead.KeyedService, never, Scope> =>
+  Effect.gen(function*() {
+    const { keyed, own } = yield* orDie(() => checkKeyed(options))
+    const { name } = options
+    const instance = yield* openInstance<Bulkhead.Event>("Bulkhead", name)
+    const watch = watchOf(instance, false)
+    const table: KeyedTable<Pool> = yield* openKeyed({
+      ...keyed,
+      make: (key) =>
+        Effect.sync(() =>
+          new Pool(check({ ...option.merge(own, keyed.optionsFor?.(key)), name: `${name}/${key}` }), watch, key)
+        ),
+      evictable: (pool) => pool.unsafeIdle()
+    })
+    let unguarded = 0
+    const metrics: Effect.Effect<Bulkhead.KeyedMetrics> = Effect.map(
+      Effect.suspend(() =>
+        Effect.forEach(table, ([key, pool]) =>
+          Effect.map(pool.read, ({ limit, used, waiting }) => ({ key, limit, active: used, waiting })))
+      ),
+      (pools) => ({
+        keys: pools.length,
+        evicted: table.evicted,
+        unguarded,
+        busy: pools.filter((pool) => pool.active > 0)
+      })
+    )
+    yield* register({ pattern: "Bulkhead", instance: name, site, snapshot: metrics, actions: {} })
+    return {
+      name,
+      withPermitBy: ({ key, permits = 1 }) => (effect) =>
+        Effect.flatMap(table.get(key), (pool) => {
+          if (pool !== undefined) {
+            const guard = permits === 1 ? pool.withPermit : pool.withPermits(permitsOrDie(name, permits))
+            return guard(effect)
+          }
+          if (keyed.onFull === "admit") {
+            unguarded++
+            const full = new Error(`all ${keyed.maxKeys} keys are busy; a call with a new one went unguarded`)
+            return Effect.zipRight(instance.emitter.internalError("Keys", full), effect)
+          }
+          watch.rejected("TooManyKeys")
+          return Effect.fail(watch.error("TooManyKeys", 0, 0))
+        }),
+      metrics,
+      metricsOf: (key) =>
+        Effect.suspend(() => {
+          const pool = table.peek(key)
+          return pool === undefined ? Effect.succeedNone : Effect.asSome(pool.metrics)
+        }),
+      ...instance.observable
+    }
+  })
+
+const Keyed: <Self>() => <const Name extends string>(
+  name: Name,
+  options?: KeyedOwn
+) =>
+  & KeyedTagClass<Self, `@effect-resilience/Bulkhead/Keyed/${Name}`, Bulkhead.KeyedService, Bulkhead.Options>
+  & Bulkhead.KeyedOperations<Self>
+  & OnLayer<Bulkhead.Event, Self> = makeTag<Bulkhead.KeyedOperations, KeyedOwn>({
+    pattern: "Bulkhead/Keyed",
+    make: buildKeyed,
+    check: checkKeyed,
+    noop: (name): Bulkhead.KeyedService => ({
+      name,
+      withPermitBy: () => passThrough,
+      metrics: Effect.succeed({ keys: 0, evicted: 0, unguarded: 0, busy: [] }),
+      metricsOf: () => Effect.succeedNone,
+      ...silent
+    }),
+    accessors: {
+      withPermitBy: "curried",
+      metrics: "effect",
+      metricsOf: "method",
+      events: "stream",
+      subscribe: "effect",
+      on: "method"
+    }
+  }, callSite)
+
 /**
+ * The bulkhead. `Bulkhead` is the default instance, `Bulkhead.Tag` makes named ones.
+ *
+ * @example
+ * import { Bulkhead } from "@effect-resilience/core"
+ * import { Effect } from "effect"
+ *
+ * class Reports extends Bulkhead.Tag<Reports>()("reports", { maxConcurrent: 2 }) {}
+ *
+ * const program = Effect.succeed("report").pipe(Reports.withPermit, Effect.provide(Reports.Live))
+ *
  * @since 0.1.0
  * @category models
  */
 export class Bulkhead extends Tag<Bulkhead>()("default") {
   /** Named instances: `class Reports extends Bulkhead.Tag<Reports>()("reports", { maxConcurrent: 2 }) {}`. */
   static readonly Tag = Tag
+  /** One pool per key: `class Tenants extends Bulkhead.Keyed<Tenants>()("tenants", { maxConcurrent: 2 }) {}`. */
+  static readonly Keyed = Keyed
   /** An instance that is nobody's service. */
-  static readonly make = (
-    options: Bulkhead.Options & { readonly name: string }
-  ): Effect.Effect<Bulkhead.Service, never, Scope> => build(options, callSite())
+  static readonly make = (options: Named): Effect.Effect<Bulkhead.Service, never, Scope> => build(options, callSite())
   /** The events as a schema for the wire. */
   static readonly Event = Event
 }
@@ -160,22 +343,55 @@ export declare namespace Bulkhead {
    * @since 0.1.0
    * @category models
    */
+  export type Reason = typeof Reason.Type
+
+  /**
+   * @since 0.1.0
+   * @category events
+   */
+  export type Event = typeof Event.Type
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
   export interface Options {
-    /** Executions allowed at once. Defaults to `10`. */
+    /** Permits: executions allowed at once, at least 1. Defaults to `10`. */
     readonly maxConcurrent?: number | undefined
-    /** Calls that may wait. Defaults to `10`. */
+    /**
+     * Calls that may wait for a permit; `0` rejects at once. When the queue is full, a call of a higher ambient
+     * `Priority` pushes out the newest of the lowest. Defaults to `10`.
+     */
     readonly maxQueued?: number | undefined
-    /** How long a call may wait. Defaults to `"1 second"`. */
+    /** How long a call may wait, cut at the ambient `Deadline`. Defaults to `"1 second"`. */
     readonly maxWait?: Duration.DurationInput | undefined
+    /**
+     * Who is next: the oldest (`"fifo"`), the newest (`"lifo"`), or the oldest until a queue has stood for 100 ms and the
+     * newest from then on (`"adaptive"`). Defaults to `"fifo"`.
+     */
+    readonly order?: "fifo" | "lifo" | "adaptive" | undefined
   }
+
   /**
    * @since 0.1.0
    * @category models
    */
   export interface Operations<Env = never> extends Observable<Event, Env> {
+    /** Runs the effect with a permit. */
     readonly withPermit: Guard<BulkheadFullError, Env>
+    /** Runs the effect with so many permits. More than there are is refused at once. */
+    readonly withPermitsBy: (permits: number) => Guard<BulkheadFullError, Env>
+    /** Holds a permit for the length of the scope. */
+    readonly acquire: Effect.Effect<void, BulkheadFullError, Scope | Env>
+    /** Whether a call would be let in, or may wait, now. A hint: it reserves nothing. */
+    readonly wouldAdmit: Effect.Effect<boolean, never, Env>
+    /** Permits that are free. */
+    readonly available: Effect.Effect<number, never, Env>
+    /** Changes `maxConcurrent`. Shrinking waits for nobody: what is in use stays so until it is given back. */
+    readonly resize: (maxConcurrent: number) => Effect.Effect<void, never, Env>
     readonly metrics: Effect.Effect<Metrics, never, Env>
   }
+
   /**
    * @since 0.1.0
    * @category models
@@ -183,21 +399,86 @@ export declare namespace Bulkhead {
   export interface Service extends Operations {
     readonly name: string
   }
+
+  /**
+   * `offered = admitted + rejected`, `admitted = succeeded + failed + ignored + running`. Those that wait, and those that
+   * were interrupted while they waited (`canceled`), are in neither.
+   *
+   * @since 0.1.0
+   * @category metrics
+   */
+  export interface Metrics {
+    readonly limit: number
+    /** Permits in use; above `limit` for a while after shrinking. */
+    readonly active: number
+    /** The most permits that were in use at once. */
+    readonly peak: number
+    readonly available: number
+    readonly waiting: number
+    readonly queueLimit: number
+    /** `active / limit`. */
+    readonly utilization: number
+    readonly offered: number
+    readonly admitted: number
+    readonly rejected: number
+    readonly canceled: number
+    readonly succeeded: number
+    readonly failed: number
+    readonly ignored: number
+    readonly running: number
+    /** `rejected / offered`. */
+    readonly rejectionRate: number
+    readonly totalWait: Duration.Duration
+    /** Over all admitted calls. */
+    readonly averageWait: Duration.Duration
+  }
+
   /**
    * @since 0.1.0
    * @category models
    */
-  export interface Metrics {
-    readonly active: number
+  export interface KeyedOperations<Env = never> extends Observable<Event, Env> {
+    /** Runs the effect with a permit of its key's pool. */
+    readonly withPermitBy: (args: {
+      readonly key: string
+      /** Permits to hold. Defaults to `1`. */
+      readonly permits?: number | undefined
+    }) => Guard<BulkheadFullError, Env>
+    readonly metrics: Effect.Effect<KeyedMetrics, never, Env>
+    /** The metrics of one key's pool, if it has one. */
+    readonly metricsOf: (key: string) => Effect.Effect<Option.Option<Metrics>, never, Env>
   }
+
   /**
    * @since 0.1.0
-   * @category events
+   * @category models
    */
-  export type Event = typeof Event.Type
+  export interface KeyedService extends KeyedOperations {
+    readonly name: string
+  }
+
+  /**
+   * @since 0.1.0
+   * @category metrics
+   */
+  export interface KeyedMetrics {
+    readonly keys: number
+    /** Keys forgotten because they were idle. */
+    readonly evicted: number
+    /** Calls let through without a pool, because every key was busy. */
+    readonly unguarded: number
+    readonly busy: ReadonlyArray<{
+      readonly key: string
+      readonly limit: number
+      readonly active: number
+      readonly waiting: number
+    }>
+  }
 }
 
 /**
+ * The default instance.
+ *
  * @since 0.1.0
  * @category layers
  */

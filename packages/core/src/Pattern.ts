@@ -8,10 +8,12 @@ import type * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import type * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
+import type { Exit } from "effect/Exit"
 import type * as Layer from "effect/Layer"
 import type * as Queue from "effect/Queue"
 import type { Scope } from "effect/Scope"
 import type * as Stream from "effect/Stream"
+import type { Outcome } from "./Outcome.js"
 
 /**
  * What stands around an effect. It has exactly one call signature, so it keeps `A`, `E` and `R` when it is piped.
@@ -23,6 +25,18 @@ import type * as Stream from "effect/Stream"
  */
 export interface Guard<out E = never, out R = never> {
   <A, E1, R1>(effect: Effect.Effect<A, E1, R1>): Effect.Effect<A, E1 | E, R1 | R>
+}
+
+/**
+ * A guard that is told, for one call, what its exit means. The function knows the types of the effect it is piped to.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export interface ClassifyBy<out E = never, out R = never> {
+  <A, E1>(options: {
+    readonly classify: (exit: Exit<NoInfer<A>, NoInfer<E1>>) => Outcome
+  }): <R1>(effect: Effect.Effect<A, E1, R1>) => Effect.Effect<A, E1 | E, R1 | R>
 }
 
 /**

@@ -5,6 +5,7 @@
  */
 import * as Predicate from "effect/Predicate"
 import type { BulkheadFullError } from "./Bulkhead.js"
+import type { CircuitOpenError } from "./CircuitBreaker.js"
 import { ErrorTypeId } from "./internal/errors.js"
 
 /**
@@ -14,7 +15,7 @@ import { ErrorTypeId } from "./internal/errors.js"
  * @since 0.1.0
  * @category errors
  */
-export type ResilienceError = BulkheadFullError
+export type ResilienceError = BulkheadFullError | CircuitOpenError
 
 /**
  * @since 0.1.0

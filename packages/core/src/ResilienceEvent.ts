@@ -5,6 +5,7 @@
  */
 import * as Schema from "effect/Schema"
 import { Bulkhead } from "./Bulkhead.js"
+import { CircuitBreaker } from "./CircuitBreaker.js"
 import { InternalError } from "./InternalError.js"
 
 /**
@@ -13,7 +14,7 @@ import { InternalError } from "./InternalError.js"
  * @since 0.1.0
  * @category events
  */
-export const ResilienceEvent = Schema.Union(Bulkhead.Event, InternalError)
+export const ResilienceEvent = Schema.Union(Bulkhead.Event, CircuitBreaker.Event, InternalError)
 
 /**
  * @since 0.1.0

@@ -2,11 +2,12 @@
  * @since 0.1.0
  */
 export { Bulkhead, BulkheadFullError, BulkheadLive } from "./Bulkhead.js"
+export { CircuitBreaker, CircuitBreakerLive, CircuitOpenError } from "./CircuitBreaker.js"
 export { Deadline } from "./Deadline.js"
 export { EventBus } from "./EventBus.js"
 export { InternalError } from "./InternalError.js"
 export { type Classify, classify, classifyWith, OptionThrewError, type Outcome } from "./Outcome.js"
-export type { EventOf, Guard, KeyedOptions, KeyedTagClass, Observable, OnLayer, Subscription, TagClass } from "./Pattern.js"
+export type { ClassifyBy, EventOf, Guard, KeyedOptions, KeyedTagClass, Observable, OnLayer, Subscription, TagClass } from "./Pattern.js"
 export { Priority } from "./Priority.js"
 export { ActionError, Registry, UnknownInstanceError } from "./Registry.js"
 export { ResilienceError } from "./ResilienceError.js"

@@ -4,7 +4,7 @@ import * as Exit from "effect/Exit"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import type { Classify, Outcome } from "../Outcome.js"
 import { OptionThrewError } from "../Outcome.js"
-import type { Guard } from "../Pattern.js"
+import type { ClassifyBy, Guard } from "../Pattern.js"
 
 /*
  * The two skeletons of a guard, and the only place where interruption is thought about.
@@ -85,6 +85,17 @@ export const hold = <E>(admit: (restore: Restore) => Effect.Effect<Handlers, E>)
       ? masked ??= Effect.uninterruptible(chain(Effect.interruptible))
       : already ??= chain((effect) => effect)
   )
+}
+
+/**
+ * The typed form of a guard that classifies: the exits it sees are those of the effect it is piped to.
+ *
+ * @internal
+ */
+export const classifyBy = <E>(guardBy: (classify: Classify) => Guard<E>): ClassifyBy<E> =>
+<A, E1>(options: { readonly classify: (exit: Exit.Exit<NoInfer<A>, NoInfer<E1>>) => Outcome }) => {
+  const guard = guardBy((exit) => options.classify(exit as Exit.Exit<A, E1>))
+  return <R1>(effect: Effect.Effect<A, E1, R1>) => guard(effect)
 }
 
 /** Lets everything through. @internal */

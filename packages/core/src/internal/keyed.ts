@@ -1,7 +1,10 @@
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
+import type { KeyedOptions } from "../Pattern.js"
+import * as option from "./options.js"
 import type { Nanos } from "./time.js"
-import { fromNanos, now } from "./time.js"
+import { fromNanos, now, toNanos } from "./time.js"
 
 /** How many of the oldest keys are looked at for one that may go, when the table is full. */
 const lookAt = 64
@@ -24,7 +27,7 @@ export class KeyedTable<A> {
     private readonly options: {
       readonly maxKeys: number
       readonly idleAfter: Nanos
-      readonly make: (key: string) => A
+      readonly make: (key: string) => Effect.Effect<A>
       readonly evictable: (value: A, now: Nanos) => boolean
       readonly scope: Scope.Scope
     }
@@ -46,9 +49,12 @@ export class KeyedTable<A> {
         return Effect.succeed(known.value)
       }
       if (this.entries.size >= this.options.maxKeys && !this.evictOne(time)) return Effect.succeed(undefined)
-      const value = this.options.make(key)
-      this.entries.set(key, { value, used: time })
-      return this.sweeping ? Effect.succeed(value) : Effect.as(this.startSweep, value)
+      return Effect.flatMap(this.options.make(key), (value) => {
+        // Another fiber may have made it meanwhile: one state per key.
+        const entry = this.entries.get(key) ?? { value, used: time }
+        this.entries.set(key, entry)
+        return this.sweeping ? Effect.succeed(entry.value) : Effect.as(this.startSweep, entry.value)
+      })
     })
 
   /** The state of a key that is held; asking does not count as use. */
@@ -95,3 +101,20 @@ export class KeyedTable<A> {
     return Effect.forkIn(Effect.interruptible(loop), this.options.scope)
   }))
 }
+
+/** The options of a keyed instance beside those of its pattern. @internal */
+export const keyedFields = <Options>() => ({
+  maxKeys: option.integer(10_000, { min: 1 }),
+  idleAfter: option.duration("10 minutes", { min: 1, infinite: true }),
+  onFull: option.literal("reject", "reject", "admit"),
+  optionsFor: option.optional(option.fn<NonNullable<KeyedOptions<Options>["optionsFor"]>>(() => ({}) as Options, "—"))
+})
+
+/** Opens the table of a keyed instance, for the length of the scope. @internal */
+export const openKeyed = <A>(options: {
+  readonly maxKeys: number
+  readonly idleAfter: Duration.Duration
+  readonly make: (key: string) => Effect.Effect<A>
+  readonly evictable: (value: A, now: Nanos) => boolean
+}): Effect.Effect<KeyedTable<A>, never, Scope.Scope> =>
+  Effect.map(Effect.scope, (scope) => new KeyedTable({ ...options, idleAfter: toNanos(options.idleAfter), scope }))

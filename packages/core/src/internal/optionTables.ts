@@ -1,6 +1,8 @@
 import { bulkheadFields } from "../Bulkhead.js"
+import { circuitBreakerFields } from "../CircuitBreaker.js"
 
 /** The options of all patterns, for the check of the documentation's tables and of bad values. @internal */
 export const optionTables = {
-  Bulkhead: bulkheadFields
+  Bulkhead: bulkheadFields,
+  CircuitBreaker: circuitBreakerFields
 }

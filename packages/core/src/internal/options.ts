@@ -186,3 +186,10 @@ export const merge = <O extends object>(under: O | undefined, over: O | undefine
   }
   return out as O
 }
+
+/** The options that a table knows. @internal */
+export const pick = <F extends object, O extends { readonly [K in keyof F]?: unknown }>(
+  options: O,
+  fields: F
+): Pick<O, keyof F & keyof O> =>
+  Object.fromEntries(Object.entries(options).filter(([key]) => Object.hasOwn(fields, key))) as Pick<O, keyof F & keyof O>

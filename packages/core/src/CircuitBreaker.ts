@@ -1,0 +1,778 @@
+/**
+ * A circuit breaker stops calling a dependency that fails, and finds out by itself when it works again.
+ *
+ * @since 0.1.0
+ */
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Schedule from "effect/Schedule"
+import * as Schema from "effect/Schema"
+import type { Scope } from "effect/Scope"
+import * as actions from "./internal/actions.js"
+import type { BreakerConfig, Watch } from "./internal/breaker/breaker.js"
+import { Breaker } from "./internal/breaker/breaker.js"
+import { OpenTimeline } from "./internal/breaker/openTimes.js"
+import type { Tag as StateTag } from "./internal/breaker/state.js"
+import * as transitions from "./internal/breaker/state.js"
+import { CountWindow, DurationWindow } from "./internal/breaker/window.js"
+import { errorFields, ErrorTypeId, retryAfter, stackless, withCause } from "./internal/errors.js"
+import { duration, error, eventFields } from "./internal/event.js"
+import { classifyBy, passThrough } from "./internal/guard.js"
+import { silent } from "./internal/hub.js"
+import type { Instance } from "./internal/instance.js"
+import { callSite, openInstance, register } from "./internal/instance.js"
+import type { KeyedTable } from "./internal/keyed.js"
+import { keyedFields, openKeyed } from "./internal/keyed.js"
+import * as metric from "./internal/metrics.js"
+import * as option from "./internal/options.js"
+import { makeTag, orDie } from "./internal/tag.js"
+import * as time from "./internal/time.js"
+import { InternalError } from "./InternalError.js"
+import type { Classify, Outcome } from "./Outcome.js"
+import { classify } from "./Outcome.js"
+import type { ClassifyBy, Guard, KeyedOptions, KeyedTagClass, Observable, OnLayer, TagClass } from "./Pattern.js"
+
+const State = Schema.Literal("Closed", "Open", "HalfOpen", "ForcedOpen", "Disabled", "MetricsOnly")
+const Reason = Schema.Literal("Open", "HalfOpenFull", "RampUp", "ForcedOpen", "TooManyKeys")
+
+/**
+ * The breaker did not let the call through. `reason` says why, `retryAfter` when the circuit lets a probe through, where
+ * that is known; `cause` is the failure that opened it.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class CircuitOpenError
+  extends Schema.TaggedError<CircuitOpenError>("@effect-resilience/CircuitOpenError")("CircuitOpenError", {
+    ...errorFields("CircuitBreaker"),
+    state: State,
+    reason: Reason,
+    retryAfter
+  })
+{
+  /**
+   * @since 0.1.0
+   */
+  get [ErrorTypeId]() {
+    return "rejection" as const
+  }
+  override get message() {
+    const after = Option.match(this.retryAfter, {
+      onNone: () => "",
+      onSome: (wait) => `, retry after ${Duration.format(wait)}`
+    })
+    return `Circuit breaker "${this.instance}" let no call through (${this.reason}${after})`
+  }
+}
+
+const fields = eventFields("CircuitBreaker")
+const Event = Schema.Union(
+  Schema.TaggedStruct("StateChanged", {
+    ...fields,
+    from: State,
+    to: State,
+    cause: Schema.Literal(
+      "ConsecutiveFailures",
+      "FailureRate",
+      "SlowCallRate",
+      "OpenOn",
+      "OpenDurationOver",
+      "ProbesSucceeded",
+      "ProbesFailed",
+      "HalfOpenTimeout",
+      "ForcedOpenOver",
+      "Operator"
+    )
+  }),
+  Schema.TaggedStruct("CallSucceeded", { ...fields, duration }),
+  Schema.TaggedStruct("CallFailed", { ...fields, duration, error, tripped: Schema.Boolean }),
+  Schema.TaggedStruct("CallIgnored", { ...fields, duration }),
+  Schema.TaggedStruct("CallRejected", { ...fields, reason: Reason, retryAfter: Schema.optional(duration) }),
+  Schema.TaggedStruct("WouldHaveTripped", {
+    ...fields,
+    cause: Schema.Literal("ConsecutiveFailures", "FailureRate", "SlowCallRate", "OpenOn", "ProbesFailed")
+  }),
+  Schema.TaggedStruct("Reset", { ...fields, actor: Schema.optional(Schema.String) }),
+  InternalError
+)
+
+const Snapshot = Schema.Struct({
+  state: State,
+  /** Time left of an open circuit; absent for one that is forced open until it is reset. */
+  left: Schema.optional(duration),
+  /** How long it has been in this state. */
+  age: Schema.optionalWith(duration, { default: () => Duration.zero }),
+  /** How often it opened in a row. */
+  opens: Schema.optionalWith(Schema.NonNegativeInt, { default: () => 0 }),
+  consecutiveFailures: Schema.optionalWith(Schema.NonNegativeInt, { default: () => 0 }),
+  /** What the rules look at, oldest first. */
+  window: Schema.optionalWith(
+    Schema.Array(Schema.Struct({
+      age: duration,
+      calls: Schema.NonNegativeInt,
+      failures: Schema.NonNegativeInt,
+      slow: Schema.NonNegativeInt
+    })),
+    { default: () => [] }
+  )
+})
+
+type Window = { readonly count: number } | { readonly duration: Duration.DurationInput }
+type ResolvedWindow = { readonly count: number } | { readonly duration: Duration.Duration }
+
+const parseWindow = (input: Window): ResolvedWindow => {
+  if (Predicate.hasProperty(input, "count")) {
+    return { count: option.parseInteger({ min: 1, max: 1_000_000 })(input.count) }
+  }
+  if (Predicate.hasProperty(input, "duration")) return { duration: option.parseDuration({ min: 1 })(input.duration) }
+  throw new option.Requirement("{ count } or { duration }")
+}
+
+/** 5 s, doubling to 60 s, ±10 %. */
+const defaultOpenTimes: Schedule.Schedule<unknown> = Schedule.exponential("5 seconds").pipe(
+  Schedule.union(Schedule.spaced("60 seconds")),
+  Schedule.jitteredWith({ min: 0.9, max: 1.1 })
+)
+
+const parseOpenDuration = (
+  input: Duration.DurationInput | Schedule.Schedule<unknown>
+): Schedule.Schedule<unknown> =>
+  Schedule.isSchedule(input) ? input : Schedule.spaced(option.parseDuration({ above: 0, infinite: true })(input))
+
+/** The options, their defaults and what they accept. @internal */
+export const circuitBreakerFields = {
+  consecutiveFailures: option.field<number | false, number | false>(
+    5,
+    (input) => input === false ? false : option.parseInteger({ min: 1 })(input)
+  ),
+  failureRate: option.number(0.5, { above: 0, max: 1 }),
+  minimumCalls: option.integer(20, { min: 1 }),
+  window: option.field<Window, ResolvedWindow>(
+    { duration: "30 seconds" },
+    parseWindow,
+    `{ duration: "30 seconds" }`
+  ),
+  slowCallDuration: option.optional(option.duration("1 minute"), "off"),
+  slowCallRate: option.number(1, { above: 0, max: 1 }),
+  openDuration: option.field<Duration.DurationInput | Schedule.Schedule<unknown>, Schedule.Schedule<unknown>>(
+    defaultOpenTimes,
+    parseOpenDuration,
+    "5 s, doubling to 60 s, ±10 %"
+  ),
+  halfOpenMaxCalls: option.integer(3, { min: 1 }),
+  successThreshold: option.integer(2, { min: 1 }),
+  halfOpenTimeout: option.duration("10 seconds", { above: 0, infinite: true }),
+  rampUp: option.optional(option.duration("10 seconds"), "off"),
+  openOn: option.optional(
+    option.fn<NonNullable<CircuitBreaker.Options["openOn"]>>(() => Option.none(), "off")
+  ),
+  classify: option.fn<Classify>(classify, "classify"),
+  initial: option.optional(option.field<CircuitBreaker.Initial, CircuitBreaker.Initial>(
+    { state: "Closed" },
+    (input) => {
+      if (Schema.is(Schema.typeSchema(Snapshot))({ ...blank, ...input })) return input
+      throw new option.Requirement("a snapshot of a circuit breaker")
+    }
+  ))
+} satisfies option.Fields<CircuitBreaker.Options>
+
+const blank: Omit<CircuitBreaker.Snapshot, "state" | "left"> = {
+  age: Duration.zero,
+  opens: 0,
+  consecutiveFailures: 0,
+  window: []
+}
+
+type Named = CircuitBreaker.Options & { readonly name: string }
+
+const check = (options: Named) => {
+  const resolved = option.resolve("CircuitBreaker", options.name, circuitBreakerFields, options)
+  if (resolved.successThreshold > resolved.halfOpenMaxCalls) {
+    throw new option.InvalidOptionError(
+      "CircuitBreaker",
+      options.name,
+      "successThreshold",
+      resolved.successThreshold,
+      `at most halfOpenMaxCalls (${resolved.halfOpenMaxCalls})`
+    )
+  }
+  return resolved
+}
+
+const configOf = (options: ReturnType<typeof check>): BreakerConfig => {
+  const { window } = options
+  const count = "count" in window ? window.count : undefined
+  const length = "duration" in window ? time.toNanos(window.duration) : 0n
+  return {
+    ...options,
+    minimumCalls: count === undefined ? options.minimumCalls : Math.min(options.minimumCalls, count),
+    slowCallDuration: options.slowCallDuration && time.toNanos(options.slowCallDuration),
+    halfOpenTimeout: time.toNanos(options.halfOpenTimeout),
+    rampUp: options.rampUp && time.toNanos(options.rampUp),
+    quietAfter: count === undefined ? length : 30_000_000_000n,
+    window: () => count === undefined ? new DurationWindow(length) : new CountWindow(count)
+  }
+}
+
+const openBreaker = (options: ReturnType<typeof check>, watch: Watch, key?: string): Effect.Effect<Breaker> =>
+  Effect.gen(function*() {
+    const config = configOf(options)
+    const timeline = new OpenTimeline(options.openDuration)
+    const times = yield* timeline.after(Math.min(options.initial?.opens ?? 0, 1000))
+    if (times.first === 0n) {
+      throw new option.InvalidOptionError(
+        "CircuitBreaker",
+        watch.instance,
+        "openDuration",
+        options.openDuration,
+        "a duration above 0 or a schedule whose first delay is above 0"
+      )
+    }
+    const now = time.now()
+    const state = options.initial === undefined
+      ? transitions.closed(config, now, times, 0, false)
+      : transitions.restore(config, imageOf({ ...blank, ...options.initial }), times, now)
+    return new Breaker(config, timeline, watch, state, key)
+  })
+
+const imageOf = (snapshot: CircuitBreaker.Snapshot): transitions.Image => ({
+  state: snapshot.state,
+  left: snapshot.left === undefined ? time.forever : time.toNanos(snapshot.left),
+  age: time.toNanos(snapshot.age),
+  opens: snapshot.opens,
+  failuresInRow: snapshot.consecutiveFailures,
+  window: snapshot.window.map((part) => ({ ...part, age: time.toNanos(part.age) }))
+})
+
+const snapshotOf = (image: transitions.Image): CircuitBreaker.Snapshot => ({
+  state: image.state,
+  ...(image.left === undefined || image.left >= time.forever ? {} : { left: time.fromNanos(image.left) }),
+  age: time.fromNanos(image.age),
+  opens: image.opens,
+  consecutiveFailures: image.failuresInRow,
+  window: image.window.map((part) => ({ ...part, age: time.fromNanos(part.age) }))
+})
+
+const states: ReadonlyArray<StateTag> = State.literals
+
+/** Where the breakers of an instance tell what happens: its events and metrics. */
+const watchOf = ({ emitter, name }: Instance<CircuitBreaker.Event>, single: boolean): Watch => {
+  const labels = (more: Record<string, string>) => metric.attributes("CircuitBreaker", name, more)
+  const count = metric.calls("CircuitBreaker", name)
+  const rejection = metric.rejections<CircuitBreaker.Reason>("CircuitBreaker", name)
+  const inState = new Map(states.map((state) => [
+    state,
+    metric.gauge(
+      "resilience.circuit_breaker.state",
+      "1 for the state that the circuit is in; of a keyed breaker, how many circuits are in it",
+      labels({ state: metric.snake(state) })
+    )
+  ]))
+  const population = new Map<StateTag, number>()
+  const move = (state: StateTag, by: number) => {
+    const value = (population.get(state) ?? 0) + by
+    population.set(state, value)
+    inState.get(state)?.(value)
+  }
+  if (single) move("Closed", 1)
+  const failures = metric.gauge(
+    "resilience.circuit_breaker.failure_ratio",
+    "Failures of the window, set at each failure",
+    labels({})
+  )
+  const slow = metric.gauge(
+    "resilience.circuit_breaker.slow_ratio",
+    "Slow calls of the window, set at each failure",
+    labels({})
+  )
+  return {
+    instance: name,
+    emitter,
+    counted: (outcome) => count[outcome](),
+    rejected: (reason) => {
+      count.rejected()
+      rejection(reason)
+    },
+    changed: ({ cause, from, to }) => {
+      move(from, -1)
+      move(to, 1)
+      metric.counter(
+        "resilience.circuit_breaker.transitions",
+        "Changes of state",
+        labels({ from: metric.snake(from), to: metric.snake(to), cause: metric.snake(cause) })
+      )()
+    },
+    window: (totals) => {
+      if (!single || totals.calls === 0) return
+      failures(totals.failures / totals.calls)
+      slow(totals.slow / totals.calls)
+    },
+    error: (reason, retryAfter, cause) => {
+      const state = reason === "HalfOpenFull" ? "HalfOpen" : reason === "RampUp" ? "Closed"
+        : reason === "ForcedOpen" ? "ForcedOpen" : "Open"
+      const error = stackless(() => new CircuitOpenError({ instance: name, state, reason, retryAfter }, true))
+      return cause === undefined ? error : withCause(error, cause)
+    }
+  }
+}
+
+const commands = (breaker: Breaker) => ({
+  forceOpen: (duration?: Duration.DurationInput) =>
+    Effect.suspend(() =>
+      breaker.command({
+        _tag: "forceOpen",
+        length: duration === undefined ? time.forever : time.toNanos(duration)
+      })
+    ),
+  disable: breaker.command({ _tag: "disable" }),
+  metricsOnly: breaker.command({ _tag: "metricsOnly" }),
+  reset: breaker.command({ _tag: "reset" })
+})
+
+const build = (options: Named, site: string): Effect.Effect<CircuitBreaker.Service, never, Scope> =>
+  Effect.gen(function*() {
+    const resolved = yield* orDie(() => check(options))
+    const instance = yield* openInstance<CircuitBreaker.Event>("CircuitBreaker", options.name)
+    const breaker = yield* openBreaker(resolved, watchOf(instance, true))
+    const operate = commands(breaker)
+    yield* register({
+      pattern: "CircuitBreaker",
+      instance: options.name,
+      site,
+      snapshot: breaker.metrics,
+      actions: {
+        forceOpen: (input) => Effect.flatMap(actions.optionalDuration(input), operate.forceOpen),
+        disable: () => operate.disable,
+        metricsOnly: () => operate.metricsOnly,
+        reset: (input) => Effect.flatMap(actions.actor(input), (actor) => breaker.command({ _tag: "reset" }, actor))
+      }
+    })
+    return {
+      name: options.name,
+      withBreaker: breaker.guard,
+      withBreakerBy: classifyBy((classify) => breaker.guardBy(classify)),
+      acquire: breaker.acquire,
+      wouldAdmit: breaker.wouldAdmit,
+      state: Effect.map(breaker.read, (state) => state._tag),
+      metrics: breaker.metrics,
+      snapshot: Effect.map(breaker.image, snapshotOf),
+      ...operate,
+      ...instance.observable
+    }
+  })
+
+const noop = (name: string): CircuitBreaker.Service => ({
+  name,
+  withBreaker: passThrough,
+  withBreakerBy: () => passThrough,
+  acquire: Effect.succeed({ settle: () => Effect.void }),
+  wouldAdmit: Effect.succeed(true),
+  state: Effect.succeed("Disabled"),
+  metrics: Effect.succeed({
+    state: "Disabled",
+    offered: 0,
+    admitted: 0,
+    rejected: 0,
+    succeeded: 0,
+    failed: 0,
+    ignored: 0,
+    running: 0,
+    consecutiveFailures: 0,
+    consecutiveSuccesses: 0,
+    window: { calls: 0, failures: 0, slow: 0 },
+    failureRate: Option.none(),
+    slowCallRate: Option.none(),
+    opens: 0,
+    openFor: Option.none(),
+    sinceLastFailure: Option.none(),
+    sinceStateChange: Duration.zero,
+    wouldHaveTripped: 0
+  }),
+  snapshot: Effect.succeed({ ...blank, state: "Disabled" }),
+  forceOpen: () => Effect.void,
+  disable: Effect.void,
+  metricsOnly: Effect.void,
+  reset: Effect.void,
+  ...silent
+})
+
+const Tag: <Self>() => <const Name extends string>(
+  name: Name,
+  options?: CircuitBreaker.Options
+) =>
+  & TagClass<Self, `@effect-resilience/CircuitBreaker/${Name}`, CircuitBreaker.Service, CircuitBreaker.Options>
+  & CircuitBreaker.Operations<Self>
+  & OnLayer<CircuitBreaker.Event, Self> = makeTag<CircuitBreaker.Operations, CircuitBreaker.Options>({
+    pattern: "CircuitBreaker",
+    make: build,
+    check,
+    noop,
+    accessors: {
+      withBreaker: "guard",
+      withBreakerBy: "curried",
+      acquire: "effect",
+      wouldAdmit: "effect",
+      state: "effect",
+      metrics: "effect",
+      snapshot: "effect",
+      forceOpen: "method",
+      disable: "effect",
+      metricsOnly: "effect",
+      reset: "effect",
+      events: "stream",
+      subscribe: "effect",
+      on: "method"
+    }
+  }, callSite)
+
+type KeyedOwn = CircuitBreaker.Options & KeyedOptions<CircuitBreaker.Options>
+
+const checkKeyed = (options: KeyedOwn & { readonly name: string }) => {
+  const { name, ...given } = options
+  const keyed = option.resolve("CircuitBreaker", name, { ...circuitBreakerFields, ...keyedFields<CircuitBreaker.Options>() }, given)
+  const own = option.pick(given, circuitBreakerFields)
+  check({ ...own, name })
+  return { keyed, own }
+}
+
+const buildKeyed = (
+  options: KeyedOwn & { readonly name: string },
+  site: string
+): Effect.Effect<CircuitBreaker.KeyedService, never, Scope> =>
+  Effect.gen(function*() {
+    const { keyed, own } = yield* orDie(() => checkKeyed(options))
+    const { name } = options
+    const instance = yield* openInstance<CircuitBreaker.Event>("CircuitBreaker", name)
+    const watch = watchOf(instance, false)
+    const table: KeyedTable<Breaker> = yield* openKeyed({
+      ...keyed,
+      make: (key) =>
+        openBreaker(check({ ...option.merge(own, keyed.optionsFor?.(key)), name: `${name}/${key}` }), watch, key),
+      evictable: (breaker) => breaker.unsafeForgettable()
+    })
+    let unguarded = 0
+    const atKey = <A>(key: string, f: (breaker: Breaker) => Effect.Effect<A>) =>
+      Effect.suspend(() => {
+        const breaker = table.peek(key)
+        return breaker === undefined
+          ? Effect.fail(new Error(`there is no circuit for the key ${JSON.stringify(key)}`))
+          : f(breaker)
+      })
+    const command = (run: (breaker: Breaker) => Effect.Effect<void>) => (input: unknown) =>
+      Effect.flatMap(actions.key(input), (key) => atKey(key, run))
+    const metrics: Effect.Effect<CircuitBreaker.KeyedMetrics> = Effect.map(
+      Effect.suspend(() => Effect.forEach(table, ([key, breaker]) => Effect.map(breaker.read, (s) => [key, s] as const))),
+      (circuits) => ({
+        keys: circuits.length,
+        evicted: table.evicted,
+        unguarded,
+        open: circuits.filter(([, state]) => state._tag !== "Closed").map(([key, state]) => ({ key, state: state._tag }))
+      })
+    )
+    yield* register({
+      pattern: "CircuitBreaker",
+      instance: name,
+      site,
+      snapshot: metrics,
+      actions: {
+        forceOpen: command((breaker) => breaker.command({ _tag: "forceOpen", length: time.forever })),
+        disable: command((breaker) => breaker.command({ _tag: "disable" })),
+        metricsOnly: command((breaker) => breaker.command({ _tag: "metricsOnly" })),
+        reset: command((breaker) => breaker.command({ _tag: "reset" }))
+      }
+    })
+    return {
+      name,
+      withBreakerBy: ({ key }) => (effect) =>
+        Effect.flatMap(table.get(key), (breaker) => {
+          if (breaker !== undefined) return breaker.guard(effect)
+          const full = new Error(`all ${keyed.maxKeys} keys are live; a call with a new one was ${keyed.onFull}ed`)
+          if (keyed.onFull === "admit") {
+            unguarded++
+            return Effect.zipRight(instance.emitter.internalError("Keys", full), effect)
+          }
+          watch.rejected("TooManyKeys")
+          return Effect.fail(watch.error("TooManyKeys", Option.none(), undefined))
+        }),
+      metrics,
+      metricsOf: (key) =>
+        Effect.suspend(() => {
+          const breaker = table.peek(key)
+          return breaker === undefined ? Effect.succeedNone : Effect.asSome(breaker.metrics)
+        }),
+      ...instance.observable
+    }
+  })
+
+const Keyed: <Self>() => <const Name extends string>(
+  name: Name,
+  options?: KeyedOwn
+) =>
+  & KeyedTagClass<
+    Self,
+    `@effect-resilience/CircuitBreaker/Keyed/${Name}`,
+    CircuitBreaker.KeyedService,
+    CircuitBreaker.Options
+  >
+  & CircuitBreaker.KeyedOperations<Self>
+  & OnLayer<CircuitBreaker.Event, Self> = makeTag<CircuitBreaker.KeyedOperations, KeyedOwn>({
+    pattern: "CircuitBreaker/Keyed",
+    make: buildKeyed,
+    check: checkKeyed,
+    noop: (name): CircuitBreaker.KeyedService => ({
+      name,
+      withBreakerBy: () => passThrough,
+      metrics: Effect.succeed({ keys: 0, evicted: 0, unguarded: 0, open: [] }),
+      metricsOf: () => Effect.succeedNone,
+      ...silent
+    }),
+    accessors: {
+      withBreakerBy: "curried",
+      metrics: "effect",
+      metricsOf: "method",
+      events: "stream",
+      subscribe: "effect",
+      on: "method"
+    }
+  }, callSite)
+
+/**
+ * The circuit breaker. `CircuitBreaker` is the default instance, `CircuitBreaker.Tag` makes named ones.
+ *
+ * @example
+ * import { CircuitBreaker } from "@effect-resilience/core"
+ * import { Effect } from "effect"
+ *
+ * class Payments extends CircuitBreaker.Tag<Payments>()("payments", { consecutiveFailures: 3 }) {}
+ *
+ * const program = Effect.succeed("paid").pipe(Payments.withBreaker, Effect.provide(Payments.Live))
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class CircuitBreaker extends Tag<CircuitBreaker>()("default") {
+  /** Named instances: `class Payments extends CircuitBreaker.Tag<Payments>()("payments", { … }) {}`. */
+  static readonly Tag = Tag
+  /** One circuit per key: `class Hosts extends CircuitBreaker.Keyed<Hosts>()("hosts", { … }) {}`. */
+  static readonly Keyed = Keyed
+  /** An instance that is nobody's service. */
+  static readonly make = (options: Named): Effect.Effect<CircuitBreaker.Service, never, Scope> =>
+    build(options, callSite())
+  /** The events as a schema for the wire. */
+  static readonly Event = Event
+  /** A snapshot as a schema for the wire. */
+  static readonly Snapshot = Snapshot
+}
+
+/**
+ * @since 0.1.0
+ */
+export declare namespace CircuitBreaker {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export type State = typeof State.Type
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export type Reason = typeof Reason.Type
+
+  /**
+   * @since 0.1.0
+   * @category events
+   */
+  export type Event = typeof Event.Type
+
+  /**
+   * A circuit in terms of ages and durations left, so it means the same in another process.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type Snapshot = typeof Snapshot.Type
+
+  /**
+   * A snapshot, or a part of one: `{ state: "ForcedOpen" }` starts a circuit that an operator has to reset.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type Initial = { readonly state: State } & { readonly [K in keyof Snapshot]?: Snapshot[K] }
+
+  /**
+   * The rules of a closed circuit are OR-ed: the first that is met opens it.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Options {
+    /** Opens after so many failures in a row; `false` turns the rule off. Defaults to `5`. */
+    readonly consecutiveFailures?: number | false | undefined
+    /** Opens when this share of the window's calls failed, above 0 and up to 1. Defaults to `0.5`. */
+    readonly failureRate?: number | undefined
+    /** Calls that the window must hold before a rate counts. Defaults to `20`. */
+    readonly minimumCalls?: number | undefined
+    /**
+     * What the rates look at: the calls of the last `duration`, in ten buckets, or the last `count` calls. Defaults to
+     * `{ duration: "30 seconds" }`.
+     */
+    readonly window?: { readonly count: number } | { readonly duration: Duration.DurationInput } | undefined
+    /**
+     * A call that takes this long is slow, also while it still runs or when it is interrupted. Defaults to off. Turning
+     * it on makes every call held, which costs about a microsecond.
+     */
+    readonly slowCallDuration?: Duration.DurationInput | undefined
+    /** Opens when this share of the window's calls was slow, above 0 and up to 1. Defaults to `1`. */
+    readonly slowCallRate?: number | undefined
+    /**
+     * How long the circuit stays open: a duration, or a `Schedule` whose delays are the successive open times. A quiet
+     * window starts the schedule anew; one that ends keeps its last delay. Defaults to 5 s, doubling to 60 s, ±10 %.
+     */
+    readonly openDuration?: Duration.DurationInput | Schedule.Schedule<unknown> | undefined
+    /** Probes that may run at once while the circuit is half-open. Defaults to `3`. */
+    readonly halfOpenMaxCalls?: number | undefined
+    /** Successful probes that close the circuit; at most `halfOpenMaxCalls`. Defaults to `2`. */
+    readonly successThreshold?: number | undefined
+    /** A half-open circuit that has not decided by then opens again. Defaults to `"10 seconds"`. */
+    readonly halfOpenTimeout?: Duration.DurationInput | undefined
+    /** After closing, the share of traffic admitted grows from a tenth to all over this time. Defaults to off. */
+    readonly rampUp?: Duration.DurationInput | undefined
+    /** Opens at once for the time that a server names, as in `Retry-After`. Defaults to off. */
+    readonly openOn?:
+      | ((exit: Exit.Exit<unknown, unknown>) => Option.Option<Duration.DurationInput>)
+      | undefined
+    /** What an exit means. Defaults to `classify`. */
+    readonly classify?: Classify | undefined
+    /** The state to start from. Defaults to closed. */
+    readonly initial?: Initial | undefined
+  }
+
+  /**
+   * A call that is in, to be settled once.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Permit {
+    /** Settles the call by hand. What comes later, the end of the scope included, changes nothing. */
+    readonly settle: (outcome: Outcome) => Effect.Effect<void>
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Operations<Env = never> extends Observable<Event, Env> {
+    /** Protects a call. */
+    readonly withBreaker: Guard<CircuitOpenError, Env>
+    /** Protects a call whose outcome is read by a function that knows the types of its exit. */
+    readonly withBreakerBy: ClassifyBy<CircuitOpenError, Env>
+    /** Admits a call for the length of the scope, settled by the scope's exit or by hand. */
+    readonly acquire: Effect.Effect<Permit, CircuitOpenError, Scope | Env>
+    /** Whether a call would be admitted now. A hint: it reserves nothing and moves no state. */
+    readonly wouldAdmit: Effect.Effect<boolean, never, Env>
+    /** The state. An open circuit becomes half-open with the next call after its time, not by itself. */
+    readonly state: Effect.Effect<State, never, Env>
+    readonly metrics: Effect.Effect<Metrics, never, Env>
+    /** To be given as `initial` elsewhere. */
+    readonly snapshot: Effect.Effect<Snapshot, never, Env>
+    /** Lets nothing through until `reset`, or for this long. */
+    readonly forceOpen: (duration?: Duration.DurationInput) => Effect.Effect<void, never, Env>
+    /** Lets everything through and counts nothing against the circuit, until `reset`. */
+    readonly disable: Effect.Effect<void, never, Env>
+    /** Lets everything through and reports what would have opened the circuit, until `reset`. */
+    readonly metricsOnly: Effect.Effect<void, never, Env>
+    /** Closes the circuit and forgets what it knew. */
+    readonly reset: Effect.Effect<void, never, Env>
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Service extends Operations {
+    readonly name: string
+  }
+
+  /**
+   * `offered = admitted + rejected`, `admitted = succeeded + failed + ignored + running`. A call of a closed circuit that
+   * is interrupted from outside is not seen, so it is in none of them.
+   *
+   * @since 0.1.0
+   * @category metrics
+   */
+  export interface Metrics {
+    readonly state: State
+    readonly offered: number
+    readonly admitted: number
+    readonly rejected: number
+    readonly succeeded: number
+    readonly failed: number
+    readonly ignored: number
+    /** Calls that the breaker keeps an eye on: probes, and all calls where slow ones count or somebody listens. */
+    readonly running: number
+    readonly consecutiveFailures: number
+    readonly consecutiveSuccesses: number
+    /** What the rates look at. */
+    readonly window: { readonly calls: number; readonly failures: number; readonly slow: number }
+    /** Of the window; none while it is empty. */
+    readonly failureRate: Option.Option<number>
+    readonly slowCallRate: Option.Option<number>
+    /** How often it opened in a row. */
+    readonly opens: number
+    /** How long an open circuit stays so. */
+    readonly openFor: Option.Option<Duration.Duration>
+    readonly sinceLastFailure: Option.Option<Duration.Duration>
+    readonly sinceStateChange: Duration.Duration
+    /** How often a `MetricsOnly` circuit would have opened. */
+    readonly wouldHaveTripped: number
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface KeyedOperations<Env = never> extends Observable<Event, Env> {
+    /** Protects a call by the circuit of its key. */
+    readonly withBreakerBy: (args: { readonly key: string }) => Guard<CircuitOpenError, Env>
+    readonly metrics: Effect.Effect<KeyedMetrics, never, Env>
+    /** The metrics of one key's circuit, if it has one. */
+    readonly metricsOf: (key: string) => Effect.Effect<Option.Option<Metrics>, never, Env>
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface KeyedService extends KeyedOperations {
+    readonly name: string
+  }
+
+  /**
+   * @since 0.1.0
+   * @category metrics
+   */
+  export interface KeyedMetrics {
+    readonly keys: number
+    /** Keys forgotten because they were idle. */
+    readonly evicted: number
+    /** Calls let through without a circuit, because every key was live. */
+    readonly unguarded: number
+    /** The circuits that are not closed. */
+    readonly open: ReadonlyArray<{ readonly key: string; readonly state: State }>
+  }
+}
+
+/**
+ * The default instance.
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export const CircuitBreakerLive = CircuitBreaker.Live

@@ -1,0 +1,415 @@
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Random from "effect/Random"
+import * as Ref from "effect/Ref"
+import type { Scope } from "effect/Scope"
+import type { CircuitBreaker, CircuitOpenError } from "../../CircuitBreaker.js"
+import type { Classify, Outcome } from "../../Outcome.js"
+import { classify as defaultClassify, OptionThrewError } from "../../Outcome.js"
+import type { Guard } from "../../Pattern.js"
+import type { Call } from "../event.js"
+import type { Handlers } from "../guard.js"
+import { finish, hold, observe, read } from "../guard.js"
+import type { Emitter } from "../hub.js"
+import type { Nanos } from "../time.js"
+import { fromNanos, now } from "../time.js"
+import type { OpenTimeline } from "./openTimes.js"
+import type { Admission, Change, Command, Config, Image, Period, Reason, Settlement, State } from "./state.js"
+import type { Totals } from "./window.js"
+import { admit, command, imageOf, overdue, settle, totals, wouldAdmit } from "./state.js"
+
+/** @internal */
+export interface BreakerConfig extends Config {
+  readonly classify: Classify
+  readonly openOn: ((exit: Exit.Exit<unknown, unknown>) => Option.Option<Duration.DurationInput>) | undefined
+}
+
+/** What a breaker tells, and to whom. Shared by the breakers of a keyed instance. @internal */
+export interface Watch {
+  readonly instance: string
+  readonly emitter: Emitter<CircuitBreaker.Event>
+  readonly counted: (outcome: Outcome) => void
+  readonly rejected: (reason: Reason) => void
+  readonly changed: (change: Change) => void
+  /** What the rules look at, after a failure. */
+  readonly window: (totals: Totals) => void
+  readonly error: (reason: Reason, retryAfter: Option.Option<Duration.Duration>, cause: unknown) => CircuitOpenError
+}
+
+/** A call that a breaker keeps an eye on: a probe, one of a circuit that counts slow calls, or one that is listened to. */
+interface Flight {
+  readonly period: Period
+  readonly start: Nanos
+  readonly call: Call | undefined
+  /** Recorded as slow while it runs. */
+  recorded: boolean
+}
+
+/**
+ * A circuit breaker: its state in a `Ref`, the transitions in `state.ts`.
+ *
+ * While the circuit is closed, counts no slow calls and nobody listens, a call is only observed: the handlers belong to
+ * the period, so it costs a read of the `Ref`, a clock read and an `Exit`.
+ *
+ * @internal
+ */
+export class Breaker {
+  private readonly ref: Ref.Ref<State>
+  private readonly flights = new Set<Flight>()
+  /** What failed when the circuit opened. */
+  private breaking: unknown = undefined
+  private refusal: Refusal | undefined
+
+  succeeded = 0
+  failed = 0
+  ignored = 0
+  rejected = 0
+  running = 0
+  /** How often a `MetricsOnly` circuit would have opened. */
+  wouldHaveTripped = 0
+  private lastFailure: Nanos | undefined
+
+  constructor(
+    readonly config: BreakerConfig,
+    private readonly timeline: OpenTimeline,
+    private readonly watch: Watch,
+    initial: State,
+    private readonly key?: string
+  ) {
+    this.ref = Ref.unsafeMake(initial)
+    this.read = Ref.get(this.ref)
+    this.held = this.guardBy(config.classify)
+    this.guard = observe(this.read, (state) => this.choose(state))
+  }
+
+  readonly read: Effect.Effect<State>
+  readonly guard: Guard<CircuitOpenError>
+
+  private choose(state: State): Handlers | Guard<CircuitOpenError> {
+    if (this.watch.emitter.listening) return this.held
+    if (state._tag === "Open") return this.refusing
+    return state._tag === "Closed" && state.rampUntil === undefined && this.config.slowCallDuration === undefined
+      ? state.period.handlers ??= this.quietHandlers(state)
+      : this.held
+  }
+
+  private quietHandlers({ period, tally }: State.Closed): Handlers {
+    const plain = this.config.classify === defaultClassify && this.config.openOn === undefined
+    return {
+      onSuccess: plain
+        ? (value) => {
+          tally.success(now())
+          this.succeeded++
+          this.watch.counted("success")
+          return Exit.succeed(value)
+        }
+        : (value) => this.conclude(period, undefined, Exit.succeed(value)),
+      onFailure: (cause) => this.conclude(period, undefined, Exit.failCause(cause))
+    }
+  }
+
+  /** For an open circuit: nearly every call ends here, so it looks before it takes anything. */
+  private readonly refusing: Guard<CircuitOpenError> = (effect) => {
+    const held = this.held(effect)
+    return Effect.flatMap(this.read, (state) => {
+      if (state._tag !== "Open") return held
+      const wait = state.until - now()
+      return wait > 0n ? this.refuse(state.period, "Open", wait) : held
+    })
+  }
+
+  /** For every call that must be seen until its end. */
+  readonly guardBy = (classify: Classify): Guard<CircuitOpenError> =>
+    hold(() =>
+      this.enter((flight): Handlers => ({
+        onSuccess: (value) => this.conclude(flight.period, flight, Exit.succeed(value), classify),
+        onFailure: (cause) => this.conclude(flight.period, flight, Exit.failCause(cause), classify)
+      }))
+    )
+
+  private readonly held: Guard<CircuitOpenError>
+
+  /** Admits a call, or refuses it. Uninterruptible. */
+  private readonly enter = <A>(onAdmitted: (flight: Flight) => A): Effect.Effect<A, CircuitOpenError> =>
+    Effect.flatMap(this.config.rampUp === undefined ? Exit.succeed(0) : Random.next, (draw) =>
+      Effect.flatMap(
+        Ref.modify(this.ref, (state) => {
+          const time = now()
+          const [late, current] = this.countOverdue(state, time)
+          const [admission, next] = admit(this.config, current, time, draw)
+          return [{ late, admission, period: next.period, time }, next]
+        }),
+        ({ admission, late, period, time }): Effect.Effect<A, CircuitOpenError> => {
+          this.report(late)
+          this.report(admission)
+          const result = admission._tag === "Rejected"
+            ? this.refuse(period, admission.reason, admission.wait)
+            : Exit.succeed(onAdmitted(this.depart(admission.period, time)))
+          return opened(late) || opened(admission) ? Effect.zipRight(this.drawTimes, result) : result
+        }
+      ))
+
+  private depart(period: Period, start: Nanos): Flight {
+    const { emitter } = this.watch
+    const flight: Flight = { period, start, call: emitter.listening ? emitter.call() : undefined, recorded: false }
+    this.running++
+    if (this.config.slowCallDuration !== undefined) this.flights.add(flight)
+    return flight
+  }
+
+  /** Calls that are slow already are counted while they run: a dependency that hangs must not hide behind its silence. */
+  private countOverdue(state: State, time: Nanos): readonly [Settlement, State] {
+    const limit = this.config.slowCallDuration
+    let calls = 0
+    if (limit !== undefined) {
+      for (const flight of this.flights) {
+        if (time - flight.start < limit) break // the rest departed later
+        this.flights.delete(flight)
+        if (flight.period !== state.period) continue
+        flight.recorded = true
+        calls++
+      }
+    }
+    return overdue(this.config, state, time, calls)
+  }
+
+  private conclude<A, E>(
+    period: Period,
+    flight: Flight | undefined,
+    exit: Exit.Exit<A, E>,
+    classify = this.config.classify
+  ): Effect.Effect<A, E> {
+    const reading = read(classify, exit, "CircuitBreaker", this.watch.instance)
+    const openFor = typeof reading === "string" ? this.readOpenOn(exit) : undefined
+    const verdict = openFor instanceof OptionThrewError ? openFor : reading
+    return this.settled(
+      period,
+      flight,
+      exit,
+      typeof verdict === "string" ? verdict : "ignored",
+      openFor instanceof OptionThrewError ? undefined : openFor,
+      finish(exit, verdict)
+    )
+  }
+
+  private settled<A, E>(
+    period: Period,
+    flight: Flight | undefined,
+    exit: Exit.Exit<unknown, unknown>,
+    outcome: Outcome,
+    openFor: Nanos | undefined,
+    result: Exit.Exit<A, E>
+  ): Effect.Effect<A, E> {
+    return Effect.flatMap(
+      Ref.modify(this.ref, (state) => {
+        const time = now()
+        const [settlement, next] = settle(
+          this.config,
+          state,
+          period,
+          {
+            outcome,
+            slow: flight !== undefined && this.isSlow(time - flight.start, outcome, exit),
+            recorded: flight?.recorded === true,
+            openFor
+          },
+          time
+        )
+        return [{ settlement, time, window: totals(state, time) }, next]
+      }),
+      ({ settlement, time, window }) => {
+        this.count(outcome, time)
+        if (outcome === "failure") this.watch.window(window)
+        if (settlement.tripped !== undefined && exit._tag === "Failure") this.breaking = Cause.squash(exit.cause)
+        if (flight !== undefined) this.land(flight, outcome, exit, settlement, time)
+        this.report(settlement)
+        return opened(settlement) ? Effect.zipRight(this.drawTimes, result) : result
+      }
+    )
+  }
+
+  private isSlow(took: Nanos, outcome: Outcome, exit: Exit.Exit<unknown, unknown>): boolean {
+    const limit = this.config.slowCallDuration
+    return limit !== undefined && took >= limit &&
+      (outcome !== "ignored" || (exit._tag === "Failure" && Cause.isInterruptedOnly(exit.cause)))
+  }
+
+  private readOpenOn(exit: Exit.Exit<unknown, unknown>): Nanos | undefined | OptionThrewError {
+    if (this.config.openOn === undefined) return undefined
+    try {
+      return Option.getOrUndefined(Option.flatMap(this.config.openOn(exit), (length) => Duration.toNanos(length)))
+    } catch (error) {
+      return new OptionThrewError("CircuitBreaker", this.watch.instance, "openOn", error)
+    }
+  }
+
+  private count(outcome: Outcome, time: Nanos): void {
+    this.watch.counted(outcome)
+    if (outcome === "success") this.succeeded++
+    else if (outcome === "ignored") this.ignored++
+    else {
+      this.failed++
+      this.lastFailure = time
+    }
+  }
+
+  private land(
+    flight: Flight,
+    outcome: Outcome,
+    exit: Exit.Exit<unknown, unknown>,
+    settlement: Settlement,
+    time: Nanos
+  ): void {
+    this.running--
+    this.flights.delete(flight)
+    const { emitter } = this.watch
+    if (flight.call === undefined || !emitter.listening) return
+    const call = { ...flight.call, ...this.keyed, duration: fromNanos(time - flight.start) }
+    if (outcome === "success") emitter.emit({ _tag: "CallSucceeded", ...call })
+    else if (outcome === "ignored") emitter.emit({ _tag: "CallIgnored", ...call })
+    else {
+      const error = exit._tag === "Failure" ? Cause.squash(exit.cause) : exit.value
+      emitter.emit({ _tag: "CallFailed", ...call, error, tripped: settlement.tripped !== undefined })
+    }
+  }
+
+  private get keyed(): { readonly key?: string } {
+    return this.key === undefined ? {} : { key: this.key }
+  }
+
+  private report({ change, tripped }: Settlement): void {
+    const { emitter } = this.watch
+    if (change !== undefined) {
+      if (change.to === "Closed") this.breaking = undefined
+      this.watch.changed(change)
+      if (emitter.listening) emitter.emit({ _tag: "StateChanged", ...this.keyed, ...change })
+    } else if (tripped !== undefined) {
+      this.wouldHaveTripped++
+      if (emitter.listening) emitter.emit({ _tag: "WouldHaveTripped", ...this.keyed, cause: tripped })
+    }
+  }
+
+  /** Times for the next opening, now that these are used up. */
+  private readonly drawTimes: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.flatMap(this.read, ({ opens }) =>
+      Effect.flatMap(this.timeline.after(opens), (times) =>
+        Ref.update(this.ref, (state) => ({ ...state, times }))))
+  )
+
+  /** Rejections of the same millisecond share one error: it is what rejecting costs. */
+  private refuse(period: Period, reason: Reason, wait: Nanos | undefined): Exit.Exit<never, CircuitOpenError> {
+    this.rejected++
+    this.watch.rejected(reason)
+    const millis = wait === undefined ? undefined : Math.ceil(Number(wait) / 1e6)
+    let last = this.refusal
+    if (last === undefined || last.millis !== millis || last.period !== period || last.reason !== reason) {
+      const retryAfter = Option.map(Option.fromNullable(millis), Duration.millis)
+      last = { period, reason, millis, exit: Exit.fail(this.watch.error(reason, retryAfter, this.breaking)) }
+      this.refusal = last
+    }
+    const { emitter } = this.watch
+    if (emitter.listening) {
+      const retryAfter = wait === undefined ? undefined : fromNanos(wait)
+      emitter.emit({ _tag: "CallRejected", ...emitter.call(), ...this.keyed, reason, retryAfter })
+    }
+    return last.exit
+  }
+
+  /** The scoped form: settled by hand, or by the exit of the scope. */
+  get acquire(): Effect.Effect<CircuitBreaker.Permit, CircuitOpenError, Scope> {
+    return Effect.map(
+    Effect.acquireRelease(
+      this.enter((flight) => {
+        let open = true
+        const once = (settling: () => Effect.Effect<unknown, unknown>) =>
+          Effect.suspend(() => {
+            if (!open) return Effect.void
+            open = false
+            return Effect.ignore(Effect.uninterruptible(settling()))
+          })
+        return {
+          settle: (outcome: Outcome) =>
+            once(() => this.settled(flight.period, flight, Exit.void, outcome, undefined, Exit.void)),
+          close: (exit: Exit.Exit<unknown, unknown>) => once(() => this.conclude(flight.period, flight, exit))
+        }
+      }),
+      (permit, exit) => permit.close(exit)
+    ),
+    ({ settle }) => ({ settle })
+  )
+  }
+
+  get wouldAdmit(): Effect.Effect<boolean> {
+    return Effect.map(this.read, (state) => wouldAdmit(this.config, state, now()))
+  }
+
+  /** An operator's action. */
+  readonly command = (action: Command, actor?: string): Effect.Effect<void> =>
+    Effect.flatMap(
+      Ref.modify(this.ref, (state) => command(this.config, state, action, now())),
+      (settlement) => {
+        const { emitter } = this.watch
+        if (action._tag === "reset") {
+          this.breaking = undefined
+          if (emitter.listening) emitter.emit({ _tag: "Reset", ...this.keyed, actor })
+        }
+        this.report(settlement)
+        return this.drawTimes
+      }
+    )
+
+  get metrics(): Effect.Effect<CircuitBreaker.Metrics> {
+    return Effect.map(this.read, (state) => {
+    const time = now()
+    const window = totals(state, time)
+    const tally = state._tag === "Closed" || state._tag === "MetricsOnly" ? state.tally : undefined
+    const admitted = this.succeeded + this.failed + this.ignored + this.running
+    const rate = (part: number) => window.calls === 0 ? Option.none<number>() : Option.some(part / window.calls)
+    return {
+      state: state._tag,
+      offered: admitted + this.rejected,
+      admitted,
+      rejected: this.rejected,
+      succeeded: this.succeeded,
+      failed: this.failed,
+      ignored: this.ignored,
+      running: this.running,
+      consecutiveFailures: tally?.failuresInRow ?? 0,
+      consecutiveSuccesses: tally?.successesInRow ?? (state._tag === "HalfOpen" ? state.succeeded : 0),
+      window,
+      failureRate: rate(window.failures),
+      slowCallRate: rate(window.slow),
+      opens: state.opens,
+      openFor: state._tag === "Open" || state._tag === "ForcedOpen"
+        ? Option.some(fromNanos(state.until - time))
+        : Option.none(),
+      sinceLastFailure: Option.map(Option.fromNullable(this.lastFailure), (last) => fromNanos(time - last)),
+      sinceStateChange: fromNanos(time - state.since),
+      wouldHaveTripped: this.wouldHaveTripped
+    }
+  })
+  }
+
+  get image(): Effect.Effect<Image> {
+    return Effect.map(this.read, (state) => imageOf(state, now()))
+  }
+
+  /** Whether forgetting this breaker loses nothing that protects. */
+  unsafeForgettable(): boolean {
+    const state = Effect.runSync(this.read)
+    return state._tag === "Closed" && state.rampUntil === undefined && this.running === 0
+  }
+}
+
+interface Refusal {
+  readonly period: Period
+  readonly reason: Reason
+  readonly millis: number | undefined
+  readonly exit: Exit.Exit<never, CircuitOpenError>
+}
+
+const opened = (settlement: Settlement | Admission): boolean => settlement.change?.to === "Open"
+

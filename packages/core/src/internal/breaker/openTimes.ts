@@ -1,0 +1,56 @@
+import * as Effect from "effect/Effect"
+import type * as Schedule from "effect/Schedule"
+import * as Intervals from "effect/ScheduleIntervals"
+import type { Nanos } from "../time.js"
+import { currentClock, forever } from "../time.js"
+import type { OpenTimes } from "./state.js"
+
+/** A place in a schedule: how many steps were taken, and the delay that the last one gave. */
+interface Place {
+  readonly steps: number
+  readonly state: unknown
+  readonly delay: Nanos
+}
+
+/**
+ * The successive open times of a circuit: the delays of a schedule, which is stepped and never slept. A schedule that
+ * ends keeps its last delay.
+ *
+ * Stepping needs effects (a random jitter), and transitions may have none. So the times are drawn ahead of the
+ * transition that uses them, and drawn anew after it.
+ *
+ * @internal
+ */
+export class OpenTimeline {
+  private readonly start: Place
+  private place: Place
+
+  constructor(private readonly schedule: Schedule.Schedule<unknown>) {
+    this.start = this.place = { steps: 0, state: schedule.initial, delay: 0n }
+  }
+
+  private readonly step = (from: Place): Effect.Effect<Place> =>
+    Effect.suspend(() => {
+      const millis = currentClock().unsafeCurrentTimeMillis()
+      return Effect.map(this.schedule.step(millis, undefined, from.state), ([state, , decision]) => {
+        const delay = decision._tag === "Done" ? from.delay : toDelay(Intervals.start(decision.intervals) - millis)
+        return { steps: from.steps + 1, state, delay }
+      })
+    })
+
+  /** The open times of a circuit that has opened so often in a row. */
+  readonly after = (opens: number): Effect.Effect<OpenTimes> =>
+    Effect.gen(this, function*() {
+      const first = yield* this.step(this.start)
+      if (opens === 0) {
+        this.place = first
+        return { first: first.delay, next: first.delay }
+      }
+      if (this.place.steps > opens) this.place = first
+      while (this.place.steps <= opens) this.place = yield* this.step(this.place)
+      return { first: first.delay, next: this.place.delay }
+    })
+}
+
+const toDelay = (millis: number): Nanos =>
+  Number.isFinite(millis) ? BigInt(Math.max(0, Math.round(millis * 1e6))) : forever

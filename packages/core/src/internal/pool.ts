@@ -1,0 +1,313 @@
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Ref from "effect/Ref"
+import type { Scope } from "effect/Scope"
+import type { Bulkhead, BulkheadFullError } from "../Bulkhead.js"
+import type { Outcome } from "../Outcome.js"
+import { classify } from "../Outcome.js"
+import type { Guard } from "../Pattern.js"
+import { Priority } from "../Priority.js"
+import { deadlineOf, priorityOf } from "./ambient.js"
+import type { Call } from "./event.js"
+import type { Handlers, Restore } from "./guard.js"
+import { hold } from "./guard.js"
+import type { Emitter } from "./hub.js"
+import type { Order, Waiter } from "./permits.js"
+import { Permits } from "./permits.js"
+import type { Nanos } from "./time.js"
+import { clockOf, fromNanos, now, toMillis, toNanos, toSeconds } from "./time.js"
+import { schedule } from "./timer.js"
+
+/** What a bulkhead tells, and to whom. Shared by the pools of a keyed instance. @internal */
+export interface Watch {
+  readonly emitter: Emitter<Bulkhead.Event>
+  readonly counted: (outcome: Outcome) => void
+  readonly rejected: (reason: Bulkhead.Reason) => void
+  readonly canceled: () => void
+  readonly used: (pool: Permits) => void
+  readonly queued: (pool: Permits) => void
+  readonly waited: (seconds: number, result: "acquired" | "rejected" | "canceled") => void
+  readonly limited: (limit: number) => void
+  readonly error: (reason: Bulkhead.Reason, active: number, waiting: number) => BulkheadFullError
+}
+
+/** @internal */
+export interface PoolConfig {
+  readonly maxConcurrent: number
+  readonly maxQueued: number
+  readonly maxWait: Duration.Duration
+  readonly order: Order
+}
+
+/** A call that was let in while somebody listened. */
+interface Visit {
+  readonly call: Call
+  readonly since: Nanos
+}
+
+/**
+ * A bulkhead: `Permits` in a `Ref`, and the counters. While nobody listens all calls share one pair of handlers.
+ *
+ * @internal
+ */
+export class Pool {
+  private readonly ref: Ref.Ref<Permits>
+  private readonly maxWait: Nanos
+  private readonly handlers: Handlers
+  private succeeded = 0
+  private failed = 0
+  private ignored = 0
+  private rejected = 0
+  private canceled = 0
+  private running = 0
+  private totalWait: Nanos = 0n
+  readonly read: Effect.Effect<Permits>
+  readonly withPermit: Guard<BulkheadFullError>
+
+  constructor(config: PoolConfig, private readonly watch: Watch, private readonly key?: string) {
+    this.ref = Ref.unsafeMake(new Permits(config.maxConcurrent, config.maxQueued, config.order))
+    this.read = Ref.get(this.ref)
+    this.maxWait = toNanos(config.maxWait)
+    this.handlers = this.handlersFor(1, undefined)
+    this.withPermit = this.withPermits(1)
+  }
+
+  readonly withPermits = (permits: number): Guard<BulkheadFullError> => {
+    const quiet = permits === 1 ? this.handlers : this.handlersFor(permits, undefined)
+    return hold((restore) =>
+      this.enter(permits, restore, (visit) => visit === undefined ? quiet : this.handlersFor(permits, visit))
+    )
+  }
+
+  private handlersFor(permits: number, visit: Visit | undefined): Handlers {
+    return {
+      onSuccess: (value) => this.leave(permits, visit, "success", Exit.succeed(value)),
+      onFailure: (cause) => {
+        const exit = Exit.failCause(cause)
+        return this.leave(permits, visit, classify(exit), exit)
+      }
+    }
+  }
+
+  /** The scoped form. */
+  get acquire(): Effect.Effect<void, BulkheadFullError, Scope> {
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(
+        this.enter(1, restore, (visit) => visit),
+        (visit) => Effect.addFinalizer((exit) => this.leave(1, visit, classify(exit), Exit.void))
+      )
+    )
+  }
+
+  /** Takes permits, or waits for them under `restore`. Uninterruptible. */
+  private enter<A>(
+    permits: number,
+    restore: Restore,
+    onEntered: (visit: Visit | undefined) => A
+  ): Effect.Effect<A, BulkheadFullError> {
+    return Effect.flatMap(this.read, (pool): Effect.Effect<A, BulkheadFullError> => {
+      if (permits > pool.limit) return this.refuse(pool, "TooManyPermits")
+      const fiber = Fiber.getCurrentFiber()
+      const deadline = fiber._tag === "Some" ? deadlineOf(fiber.value) : undefined
+      if (deadline !== undefined && deadline.at <= now()) return this.refuse(pool, "DeadlineTooClose")
+      if (pool.take(permits)) return Exit.succeed(onEntered(this.entered(pool, 0n)))
+      if (fiber._tag === "None" || pool.maxQueued === 0) return this.refuse(pool, "QueueFull")
+      if (this.maxWait === 0n) return this.refuse(pool, "WaitExceeded")
+      const clock = clockOf(fiber.value)
+      const since = clock.unsafeCurrentTimeNanos()
+      const untilDeadline = deadline === undefined ? undefined : deadline.at - since
+      const byDeadline = untilDeadline !== undefined && untilDeadline < this.maxWait
+      const turn = new Turn(permits, Priority.rank(priorityOf(fiber.value)))
+      if (!pool.enqueue(turn, since)) return this.refuse(pool, "QueueFull")
+      this.watch.queued(pool)
+      const cancel = schedule(clock, byDeadline ? untilDeadline : this.maxWait, () => {
+        turn.expire(byDeadline ? "DeadlineTooClose" : "WaitExceeded", () => {
+          pool.abandon(turn, clock.unsafeCurrentTimeNanos())
+        })
+      })
+      return Effect.matchCauseEffect(restore(turn.await), {
+        onSuccess: (verdict) => {
+          cancel()
+          this.watch.queued(pool)
+          if (verdict !== true) {
+            this.watch.waited(toSeconds(now() - since), "rejected")
+            return this.refuse(pool, verdict)
+          }
+          const waited = now() - since
+          this.watch.waited(toSeconds(waited), "acquired")
+          return Exit.succeed(onEntered(this.entered(pool, waited)))
+        },
+        onFailure: (cause) => {
+          cancel()
+          const time = now()
+          pool.abandon(turn, time)
+          this.canceled++
+          this.watch.canceled()
+          this.watch.waited(toSeconds(time - since), "canceled")
+          this.watch.queued(pool)
+          return Exit.failCause(cause)
+        }
+      })
+    })
+  }
+
+  private entered(pool: Permits, waited: Nanos): Visit | undefined {
+    const { emitter } = this.watch
+    this.running++
+    this.totalWait += waited
+    this.watch.used(pool)
+    if (!emitter.listening) return undefined
+    const visit = { call: emitter.call(), since: now() }
+    emitter.emit({
+      _tag: "PermitAcquired",
+      ...visit.call,
+      ...this.keyed,
+      active: pool.used,
+      waiting: pool.waiting,
+      waited: fromNanos(waited)
+    })
+    return visit
+  }
+
+  private leave<A, E>(
+    permits: number,
+    visit: Visit | undefined,
+    outcome: Outcome,
+    result: Exit.Exit<A, E>
+  ): Effect.Effect<A, E> {
+    return Effect.flatMap(this.read, (pool) => {
+      // The order of an empty queue asks for no time.
+      const time = pool.waiting > 0 || visit !== undefined ? now() : 0n
+      pool.release(permits, time)
+      this.running--
+      if (outcome === "success") this.succeeded++
+      else if (outcome === "failure") this.failed++
+      else this.ignored++
+      this.watch.counted(outcome)
+      this.watch.used(pool)
+      const { emitter } = this.watch
+      if (visit !== undefined && emitter.listening) {
+        emitter.emit({
+          _tag: "PermitReleased",
+          ...visit.call,
+          ...this.keyed,
+          active: pool.used,
+          waiting: pool.waiting,
+          held: fromNanos(time - visit.since)
+        })
+      }
+      return result
+    })
+  }
+
+  private refuse(pool: Permits, reason: Bulkhead.Reason): Exit.Exit<never, BulkheadFullError> {
+    this.rejected++
+    this.watch.rejected(reason)
+    const { emitter } = this.watch
+    if (emitter.listening) {
+      emitter.emit({
+        _tag: "Rejected",
+        ...emitter.call(),
+        ...this.keyed,
+        reason,
+        active: pool.used,
+        waiting: pool.waiting
+      })
+    }
+    return Exit.fail(this.watch.error(reason, pool.used, pool.waiting))
+  }
+
+  readonly resize = (limit: number): Effect.Effect<void> =>
+    Effect.map(this.read, (pool) => {
+      const from = pool.limit
+      pool.resize(limit, now())
+      this.watch.limited(limit)
+      this.watch.used(pool)
+      this.watch.queued(pool)
+      const { emitter } = this.watch
+      if (emitter.listening) emitter.emit({ _tag: "Resized", ...this.keyed, from, to: limit })
+    })
+
+  get available(): Effect.Effect<number> {
+    return Effect.map(this.read, free)
+  }
+
+  get wouldAdmit(): Effect.Effect<boolean> {
+    return Effect.map(
+      this.read,
+      (pool) => (free(pool) > 0 && pool.waiting === 0) || (this.maxWait > 0n && pool.waiting < pool.maxQueued)
+    )
+  }
+
+  get metrics(): Effect.Effect<Bulkhead.Metrics> {
+    return Effect.map(this.read, (pool) => {
+      const admitted = this.succeeded + this.failed + this.ignored + this.running
+      const offered = admitted + this.rejected
+      return {
+        limit: pool.limit,
+        active: pool.used,
+        peak: pool.peak,
+        available: free(pool),
+        waiting: pool.waiting,
+        queueLimit: pool.maxQueued,
+        utilization: pool.used / pool.limit,
+        offered,
+        admitted,
+        rejected: this.rejected,
+        canceled: this.canceled,
+        succeeded: this.succeeded,
+        failed: this.failed,
+        ignored: this.ignored,
+        running: this.running,
+        rejectionRate: offered === 0 ? 0 : this.rejected / offered,
+        totalWait: fromNanos(this.totalWait),
+        averageWait: admitted === 0 ? Duration.zero : Duration.millis(toMillis(this.totalWait) / admitted)
+      }
+    })
+  }
+
+  /** Whether forgetting this pool loses nothing. */
+  unsafeIdle(): boolean {
+    const pool = Effect.runSync(this.read)
+    return pool.used === 0 && pool.waiting === 0
+  }
+
+  private get keyed(): { readonly key?: string } {
+    return this.key === undefined ? {} : { key: this.key }
+  }
+}
+
+const free = (pool: Permits): number => Math.max(0, pool.limit - pool.used)
+
+type Verdict = true | Bulkhead.Reason
+
+/** A waiter as an effect: it is decided once, whoever is first. */
+class Turn implements Waiter {
+  place: Waiter["place"] = "Waiting"
+  before: Waiter | undefined = undefined
+  behind: Waiter | undefined = undefined
+  private verdict: Verdict | undefined
+  private resume: ((result: Effect.Effect<Verdict>) => void) | undefined
+
+  constructor(readonly permits: number, readonly rank: number) {}
+
+  readonly await = Effect.async<Verdict>((resume) => {
+    if (this.verdict !== undefined) resume(Exit.succeed(this.verdict))
+    else this.resume = resume
+  })
+
+  readonly decide = (verdict: Verdict): void => {
+    if (this.verdict !== undefined) return
+    this.verdict = verdict
+    this.resume?.(Exit.succeed(verdict))
+  }
+
+  /** The wait is over, unless the permits came first. */
+  expire(reason: Bulkhead.Reason, leave: () => void): void {
+    if (this.verdict !== undefined) return
+    leave()
+    this.decide(reason)
+  }
+}
