@@ -6,7 +6,9 @@
 import * as Predicate from "effect/Predicate"
 import type { BulkheadFullError } from "./Bulkhead.js"
 import type { CircuitOpenError } from "./CircuitBreaker.js"
+import type { DeadlineExceededError } from "./Deadline.js"
 import { ErrorTypeId } from "./internal/errors.js"
+import type { TimeoutExceededError } from "./Timeout.js"
 
 /**
  * Any error of this library. Each has `pattern`, `instance` and, where a pattern turned a call down, `reason` and
@@ -15,7 +17,7 @@ import { ErrorTypeId } from "./internal/errors.js"
  * @since 0.1.0
  * @category errors
  */
-export type ResilienceError = BulkheadFullError | CircuitOpenError
+export type ResilienceError = BulkheadFullError | CircuitOpenError | DeadlineExceededError | TimeoutExceededError
 
 /**
  * @since 0.1.0

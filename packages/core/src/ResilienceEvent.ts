@@ -7,6 +7,7 @@ import * as Schema from "effect/Schema"
 import { Bulkhead } from "./Bulkhead.js"
 import { CircuitBreaker } from "./CircuitBreaker.js"
 import { InternalError } from "./InternalError.js"
+import { Timeout } from "./Timeout.js"
 
 /**
  * Every event that reaches the `EventBus`, as a schema for the wire.
@@ -14,7 +15,7 @@ import { InternalError } from "./InternalError.js"
  * @since 0.1.0
  * @category events
  */
-export const ResilienceEvent = Schema.Union(Bulkhead.Event, CircuitBreaker.Event, InternalError)
+export const ResilienceEvent = Schema.Union(Bulkhead.Event, CircuitBreaker.Event, Timeout.Event, InternalError)
 
 /**
  * @since 0.1.0

@@ -3,7 +3,7 @@
  */
 export { Bulkhead, BulkheadFullError, BulkheadLive } from "./Bulkhead.js"
 export { CircuitBreaker, CircuitBreakerLive, CircuitOpenError } from "./CircuitBreaker.js"
-export { Deadline } from "./Deadline.js"
+export { Deadline, DeadlineExceededError } from "./Deadline.js"
 export { EventBus } from "./EventBus.js"
 export { InternalError } from "./InternalError.js"
 export { type Classify, classify, classifyWith, OptionThrewError, type Outcome } from "./Outcome.js"
@@ -12,3 +12,4 @@ export { Priority } from "./Priority.js"
 export { ActionError, Registry, UnknownInstanceError } from "./Registry.js"
 export { ResilienceError } from "./ResilienceError.js"
 export { ResilienceEvent } from "./ResilienceEvent.js"
+export { Timeout, TimeoutExceededError, TimeoutLive } from "./Timeout.js"

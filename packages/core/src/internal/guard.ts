@@ -23,7 +23,8 @@ export interface Handlers {
   readonly onFailure: <E>(cause: Cause.Cause<E>) => Effect.Effect<never, E>
 }
 
-const settled = <A, E, R>(effect: Effect.Effect<A, E, R>, handlers: Handlers): Effect.Effect<A, E, R> => {
+/** Runs an effect under handlers. @internal */
+export const under = <A, E, R>(effect: Effect.Effect<A, E, R>, handlers: Handlers): Effect.Effect<A, E, R> => {
   const endings: {
     readonly onSuccess: (value: A) => Effect.Effect<A>
     readonly onFailure: (cause: Cause.Cause<E>) => Effect.Effect<never, E>
@@ -51,7 +52,7 @@ export const observe = <S, E>(
     const choice = choose(s)
     if (choice === chosen) return built
     chosen = choice
-    return built = typeof choice === "function" ? choice(effect) : settled(effect, choice)
+    return built = typeof choice === "function" ? choice(effect) : under(effect, choice)
   })
 }
 
@@ -73,7 +74,7 @@ export const hold = <E>(admit: (restore: Restore) => Effect.Effect<Handlers, E>)
     return Effect.flatMap(admit(restore), (handlers) => {
       if (handlers === settling) return built
       settling = handlers
-      return built = settled(body, handlers)
+      return built = under(body, handlers)
     })
   }
   // `uninterruptibleMask` would build both chains anew for each run; `interruptible` restores rightly only a caller

@@ -1,8 +1,10 @@
 import { bulkheadFields } from "../Bulkhead.js"
 import { circuitBreakerFields } from "../CircuitBreaker.js"
+import { timeoutFields } from "../Timeout.js"
 
 /** The options of all patterns, for the check of the documentation's tables and of bad values. @internal */
 export const optionTables = {
   Bulkhead: bulkheadFields,
-  CircuitBreaker: circuitBreakerFields
+  CircuitBreaker: circuitBreakerFields,
+  Timeout: timeoutFields
 }

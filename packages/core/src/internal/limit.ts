@@ -1,0 +1,88 @@
+import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberRef from "effect/FiberRef"
+import type { Deadline } from "../Deadline.js"
+import { DeadlineTag } from "./ambient.js"
+import { clockOf, type Nanos } from "./time.js"
+import { schedule } from "./timer.js"
+
+/**
+ * Runs an effect for at most `span`: one forked fiber for the effect, and a bare timer. Both `Timeout` and `Deadline` use
+ * it.
+ *
+ * - The fiber carries `instant` as its ambient deadline: it is forked anyway, so telling what runs inside costs little.
+ * - When the time is over the effect is interrupted and waited for, unless `disconnect` is set. An effect that answers
+ *   all the same, because it could not be interrupted, keeps its answer: only an interruption becomes `onExpired`.
+ * - When the caller is interrupted, so is the effect, and the timer is gone.
+ * - What the effect did to its `FiberRef`s reaches the caller, as with `Effect.timeout`.
+ *
+ * @internal
+ */
+export const limit = <A, E, R, E2>(
+  effect: Effect.Effect<A, E, R>,
+  options: {
+    readonly span: Nanos
+    readonly instant: Deadline.Instant
+    readonly disconnect: boolean
+    readonly onExpired: (elapsed: Nanos) => Exit.Exit<never, E2>
+  }
+): Effect.Effect<A, E | E2, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.withFiberRuntime<A, E | E2, R>((parent) => {
+      const outside = parent.currentContext
+      const clock = clockOf(parent)
+      const start = clock.unsafeCurrentTimeNanos()
+      const body = within(Context.add(outside, DeadlineTag, options.instant), outside, restore(effect))
+      return Effect.flatMap(options.disconnect ? Effect.forkDaemon(body) : Effect.fork(body), (child) => {
+        const finished = (exit: Exit.Exit<A, E>): Effect.Effect<A, E> =>
+          Exit.isInterrupted(exit) ? exit : Effect.zipRight(child.inheritAll, exit)
+        const leave = Effect.suspend(() => {
+          if (!options.disconnect) return Fiber.interrupt(child)
+          child.unsafeInterruptAsFork(parent.id())
+          return Effect.void
+        })
+        const expired = Effect.suspend(() => {
+          const elapsed = clock.unsafeCurrentTimeNanos() - start
+          if (options.disconnect) return Effect.zipRight(leave, options.onExpired(elapsed))
+          return Effect.flatMap(Fiber.interrupt(child), (exit): Effect.Effect<A, E | E2> =>
+            exit._tag === "Failure" && Cause.isInterruptedOnly(exit.cause)
+              ? options.onExpired(elapsed)
+              : finished(exit))
+        })
+        return restore(Effect.async<A, E | E2>((resume) => {
+          let over = false
+          const first = (then: Effect.Effect<A, E | E2>) => {
+            if (over) return
+            over = true
+            cancel()
+            resume(then)
+          }
+          const cancel = schedule(clock, options.span, () => first(Effect.uninterruptible(expired)))
+          child.addObserver((exit) => first(finished(exit)))
+          return Effect.suspend(() => {
+            over = true
+            cancel()
+            return leave
+          })
+        }))
+      })
+    })
+  )
+
+/** Runs an effect in another context. What is cheaper than `Effect.provide` only serves a fiber of one's own. */
+const within = <A, E, R>(
+  inside: Context.Context<never>,
+  outside: Context.Context<never>,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> => {
+  // Put back, or the caller would inherit it.
+  const restored = FiberRef.set(FiberRef.currentContext, outside)
+  return Effect.flatMap(FiberRef.set(FiberRef.currentContext, inside), () =>
+    Effect.matchCauseEffect(effect, {
+      onSuccess: (value) => Effect.zipRight(restored, Exit.succeed(value)),
+      onFailure: (cause) => Effect.zipRight(restored, Exit.failCause(cause))
+    }))
+}
