@@ -7,7 +7,9 @@ import * as Predicate from "effect/Predicate"
 import type { BulkheadFullError } from "./Bulkhead.js"
 import type { CircuitOpenError } from "./CircuitBreaker.js"
 import type { DeadlineExceededError } from "./Deadline.js"
+import type { FallbackFailedError } from "./Fallback.js"
 import { ErrorTypeId } from "./internal/errors.js"
+import type { RetryResultRejectedError } from "./Retry.js"
 import type { TimeoutExceededError } from "./Timeout.js"
 
 /**
@@ -17,7 +19,13 @@ import type { TimeoutExceededError } from "./Timeout.js"
  * @since 0.1.0
  * @category errors
  */
-export type ResilienceError = BulkheadFullError | CircuitOpenError | DeadlineExceededError | TimeoutExceededError
+export type ResilienceError =
+  | BulkheadFullError
+  | CircuitOpenError
+  | DeadlineExceededError
+  | FallbackFailedError
+  | RetryResultRejectedError
+  | TimeoutExceededError
 
 /**
  * @since 0.1.0

@@ -6,7 +6,9 @@
 import * as Schema from "effect/Schema"
 import { Bulkhead } from "./Bulkhead.js"
 import { CircuitBreaker } from "./CircuitBreaker.js"
+import { Fallback } from "./Fallback.js"
 import { InternalError } from "./InternalError.js"
+import { Retry } from "./Retry.js"
 import { Timeout } from "./Timeout.js"
 
 /**
@@ -15,7 +17,7 @@ import { Timeout } from "./Timeout.js"
  * @since 0.1.0
  * @category events
  */
-export const ResilienceEvent = Schema.Union(Bulkhead.Event, CircuitBreaker.Event, Timeout.Event, InternalError)
+export const ResilienceEvent = Schema.Union(Bulkhead.Event, CircuitBreaker.Event, Fallback.Event, Retry.Event, Timeout.Event, InternalError)
 
 /**
  * @since 0.1.0

@@ -1,10 +1,16 @@
 import { bulkheadFields } from "../Bulkhead.js"
 import { circuitBreakerFields } from "../CircuitBreaker.js"
+import { fallbackFields } from "../Fallback.js"
+import { retryFields } from "../Retry.js"
+import { retryBudgetFields } from "../RetryBudget.js"
 import { timeoutFields } from "../Timeout.js"
 
 /** The options of all patterns, for the check of the documentation's tables and of bad values. @internal */
 export const optionTables = {
   Bulkhead: bulkheadFields,
   CircuitBreaker: circuitBreakerFields,
+  Fallback: fallbackFields,
+  Retry: retryFields,
+  RetryBudget: retryBudgetFields,
   Timeout: timeoutFields
 }
