@@ -13,6 +13,7 @@ import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
+import type { NoExcessProperties } from "effect/Types"
 import type { Backoff } from "./internal/backoff.js"
 import { toSchedule } from "./internal/backoff.js"
 import { Bucket } from "./internal/bucket.js"
@@ -631,8 +632,8 @@ export declare namespace Retry {
    * @category models
    */
   export interface By<out R = never> {
-    <A, E1, O extends ByOptions<NoInfer<A>, NoInfer<E1>>>(
-      options: O & ByOptions<NoInfer<A>, NoInfer<E1>>
+    <A, E1, O extends NoExcessProperties<ByOptions<NoInfer<A>, NoInfer<E1>>, O>>(
+      options: O
     ): <R1>(
       effect: Effect.Effect<A, E1, R1>
     ) => Effect.Effect<

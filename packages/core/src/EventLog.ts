@@ -1,0 +1,159 @@
+/**
+ * Events as log records. Without this layer the library is silent, but for warnings about its own helpers.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as LogLevel from "effect/LogLevel"
+import * as Predicate from "effect/Predicate"
+import * as Queue from "effect/Queue"
+import { EventBus } from "./EventBus.js"
+import type { ResilienceEvent } from "./ResilienceEvent.js"
+
+/** The level of an event: what an operator wants to see at night is a warning, what happens per call is debug or less. */
+const defaultLevel = (event: ResilienceEvent): LogLevel.LogLevel => {
+  switch (event._tag) {
+    case "StateChanged":
+      return event.to === "Closed" ? LogLevel.Info : LogLevel.Warning
+    case "InternalError":
+    case "RetryExhausted":
+    case "FallbackExhausted":
+    case "WouldHaveTripped":
+    case "TimedOut":
+      return LogLevel.Warning
+    case "Rejected":
+    case "CallRejected":
+    case "FallbackUsed":
+    case "Resized":
+    case "Reset":
+      return LogLevel.Info
+    case "RetryScheduled":
+    case "RetrySucceeded":
+    case "CallFailed":
+    case "CallIgnored":
+      return LogLevel.Debug
+    case "CallSucceeded":
+    case "CompletedInTime":
+    case "PermitAcquired":
+    case "PermitReleased":
+      return LogLevel.Trace
+  }
+}
+
+/** What failed, where an event tells of a failure. */
+const causeOf = (event: ResilienceEvent): Cause.Cause<unknown> =>
+  Predicate.hasProperty(event, "error") ? Cause.fail(event.error) : Cause.empty
+
+const recordOf = (event: ResilienceEvent, options: EventLog.Options | undefined): EventLog.Record => {
+  const { _tag, error: _error, instance, pattern, timestamp, ...fields } = { error: undefined, ...event }
+  const shown = Object.entries(fields).flatMap(([key, value]) =>
+    value === undefined ? [] : [[key, Duration.isDuration(value) ? Duration.toMillis(value) : value]]
+  )
+  const level = options?.level
+  return {
+    level: level === undefined ? defaultLevel(event) : Predicate.isFunction(level) ? level(event) : level,
+    message: `${pattern} "${instance}": ${_tag}`,
+    timestamp,
+    annotations: {
+      "resilience.pattern": pattern,
+      "resilience.name": instance,
+      "resilience.event": _tag,
+      ...Object.fromEntries(shown),
+      ...options?.annotations
+    },
+    event
+  }
+}
+
+/** Runs `write` for each event of the bus, in order. What is still queued when the layer closes is written first. */
+const follow = <R>(
+  options: EventLog.Options | undefined,
+  write: (record: EventLog.Record, cause: Cause.Cause<unknown>) => Effect.Effect<unknown, unknown, R>
+): Layer.Layer<never, never, EventBus | R> =>
+  Layer.scopedDiscard(Effect.gen(function*() {
+    const queue = yield* EventBus.subscribe
+    const one = (event: ResilienceEvent) =>
+      options?.filter?.(event) === false ? Effect.void : Effect.flatMap(
+        Effect.exit(Effect.suspend(() => write(recordOf(event, options), causeOf(event)))),
+        (exit) =>
+          Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)
+            ? Effect.void
+            : Effect.logWarning("EventLog: the sink failed", exit.cause)
+      )
+    const context = yield* Effect.context<R>()
+    yield* Effect.addFinalizer(() =>
+      // The drain of the subscription runs when we let it.
+      Effect.zipRight(Effect.yieldNow(), queue.takeAll).pipe(
+        Effect.flatMap(Effect.forEach(one, { discard: true })),
+        Effect.provide(context)
+      )
+    )
+    yield* Effect.forkScoped(Effect.forever(Effect.flatMap(Queue.take(queue), one)))
+  }))
+
+/** One record of the log per event, by Effect's `Logger`. */
+const layer = (options?: EventLog.Options): Layer.Layer<never, never, EventBus> =>
+  follow(options, (record, cause) => {
+    const log = Cause.isEmpty(cause)
+      ? Effect.logWithLevel(record.level, record.message)
+      : Effect.logWithLevel(record.level, record.message, cause)
+    return Effect.annotateLogs(log, record.annotations)
+  })
+
+/** One call of `sink` per event, for any other logger. A sink that fails is reported, and goes on with the next event. */
+const layerSink = <E, R>(
+  sink: (record: EventLog.Record, cause: Cause.Cause<unknown>) => Effect.Effect<unknown, E, R>,
+  options?: EventLog.Options
+): Layer.Layer<never, never, EventBus | R> => follow(options, sink)
+
+/**
+ * Turns the events of the `EventBus` into log records.
+ *
+ * @example
+ * import { EventLog, ResilienceLive } from "@effect-resilience/core"
+ * import { Layer } from "effect"
+ *
+ * const Observed = EventLog.layer({ filter: (event) => event.pattern !== "Timeout" }).pipe(
+ *   Layer.provideMerge(ResilienceLive)
+ * )
+ *
+ * @since 0.1.0
+ * @category events
+ */
+export const EventLog = { layer, layerSink, defaultLevel }
+
+/**
+ * @since 0.1.0
+ */
+export declare namespace EventLog {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Options {
+    /** The level of all records, or of each event. Defaults to `EventLog.defaultLevel`: a level per event. */
+    readonly level?: LogLevel.LogLevel | ((event: ResilienceEvent) => LogLevel.LogLevel) | undefined
+    /** Which events become records. Defaults to all. */
+    readonly filter?: ((event: ResilienceEvent) => boolean) | undefined
+    /** What each record carries besides its own annotations. Defaults to nothing. */
+    readonly annotations?: Readonly<globalThis.Record<string, unknown>> | undefined
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Record {
+    readonly level: LogLevel.LogLevel
+    readonly message: string
+    /** Milliseconds since the epoch. */
+    readonly timestamp: number
+    /** The fields of the event, durations in milliseconds. */
+    readonly annotations: Readonly<globalThis.Record<string, unknown>>
+    readonly event: ResilienceEvent
+  }
+}
