@@ -5,5 +5,10 @@ const conditions = ["@effect-resilience/source", "module", "node", "import", "de
 export default defineProject({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
-  test: { name: "redis", include: ["test/**/*.test.ts"], testTimeout: 20_000 }
+  test: {
+    name: "redis",
+    include: ["test/**/*.test.ts"],
+    globalSetup: ["test/utils/globalSetup.ts"],
+    testTimeout: 20_000
+  }
 })

@@ -67,7 +67,11 @@ const Event = Schema.Union(
   Schema.TaggedStruct("PermitAcquired", { ...fields, waited: duration }),
   Schema.TaggedStruct("PermitReleased", { ...fields, held: duration }),
   Schema.TaggedStruct("Rejected", { ...fields, reason: Reason }),
-  Schema.TaggedStruct("Resized", { ...eventFields("Bulkhead"), from: Schema.NonNegativeInt, to: Schema.NonNegativeInt }),
+  Schema.TaggedStruct("Resized", {
+    ...eventFields("Bulkhead"),
+    from: Schema.NonNegativeInt,
+    to: Schema.NonNegativeInt
+  }),
   InternalError
 )
 
@@ -253,7 +257,9 @@ const buildKeyed = (
         keys: pools.length,
         evicted: table.evicted,
         unguarded,
-        busy: pools.filter((pool) => pool.active > 0)
+        busy: pools.filter((pool) =>
+          pool.active > 0
+        )
       })
     )
     yield* register({ pattern: "Bulkhead", instance: name, site, snapshot: metrics, actions: {} })

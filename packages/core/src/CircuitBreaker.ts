@@ -311,8 +311,11 @@ const watchOf = ({ emitter, name }: Instance<CircuitBreaker.Event>, single: bool
       slow(totals.slow / totals.calls)
     },
     error: (reason, retryAfter, cause) => {
-      const state = reason === "HalfOpenFull" ? "HalfOpen" : reason === "RampUp" ? "Closed"
-        : reason === "ForcedOpen" ? "ForcedOpen" : "Open"
+      const state = reason === "HalfOpenFull" ? "HalfOpen" : reason === "RampUp" ?
+        "Closed"
+        : reason === "ForcedOpen"
+        ? "ForcedOpen"
+        : "Open"
       const error = stackless(() => new CircuitOpenError({ instance: name, state, reason, retryAfter }, true))
       return cause === undefined ? error : withCause(error, cause)
     }
@@ -432,7 +435,10 @@ type KeyedOwn = CircuitBreaker.Options & KeyedOptions<CircuitBreaker.Options>
 
 const checkKeyed = (options: KeyedOwn & { readonly name: string }) => {
   const { name, ...given } = options
-  const keyed = option.resolve("CircuitBreaker", name, { ...circuitBreakerFields, ...keyedFields<CircuitBreaker.Options>() }, given)
+  const keyed = option.resolve("CircuitBreaker", name, {
+    ...circuitBreakerFields,
+    ...keyedFields<CircuitBreaker.Options>()
+  }, given)
   const own = option.pick(given, circuitBreakerFields)
   check({ ...own, name })
   return { keyed, own }
@@ -464,12 +470,17 @@ const buildKeyed = (
     const command = (run: (breaker: Breaker) => Effect.Effect<void>) => (input: unknown) =>
       Effect.flatMap(actions.key(input), (key) => atKey(key, run))
     const metrics: Effect.Effect<CircuitBreaker.KeyedMetrics> = Effect.map(
-      Effect.suspend(() => Effect.forEach(table, ([key, breaker]) => Effect.map(breaker.read, (s) => [key, s] as const))),
+      Effect.suspend(() =>
+        Effect.forEach(table, ([key, breaker]) => Effect.map(breaker.read, (s) => [key, s] as const))
+      ),
       (circuits) => ({
         keys: circuits.length,
         evicted: table.evicted,
         unguarded,
-        open: circuits.filter(([, state]) => state._tag !== "Closed").map(([key, state]) => ({ key, state: state._tag }))
+        open: circuits.filter(([, state]) => state._tag !== "Closed").map(([key, state]) => ({
+          key,
+          state: state._tag
+        }))
       })
     )
     yield* register({

@@ -102,9 +102,12 @@ const failureOf = <E>(cause: Cause.Cause<E>): Option.Option<E> =>
 const guards = (name: string, catchDefects: boolean, watch: AnswerWatch): Fallback.Guards => ({
   withFallback:
     <E, A2, E2, R2>(f: (error: NoInfer<E>) => Effect.Effect<A2, E2, R2>) => <A, R>(effect: Effect.Effect<A, E, R>) =>
-      answer(watch, effect, (cause) =>
-        Option.getOrUndefined(Option.map(failureOf(cause), (error) =>
-          one({ kind: "error", error }, () => f(error))))) as Effect.Effect<A | A2, E2, R | R2>,
+      answer(
+        watch,
+        effect,
+        (cause) =>
+          Option.getOrUndefined(Option.map(failureOf(cause), (error) => one({ kind: "error", error }, () => f(error))))
+      ) as Effect.Effect<A | A2, E2, R | R2>,
   withFallbackCause:
     <E, A2, E2, R2>(f: (cause: Cause.Cause<NoInfer<E>>) => Effect.Effect<A2, E2, R2>) =>
     <A, R>(effect: Effect.Effect<A, E, R>) =>
@@ -125,8 +128,12 @@ const guards = (name: string, catchDefects: boolean, watch: AnswerWatch): Fallba
         : undefined
     }) as Effect.Effect<A, never, R>,
   withFallbackResult: (predicate, f) => (effect) =>
-    answer(watch, effect, () => undefined, (value) =>
-      predicate(value) ? one({ kind: "result", error: value }, () => f(value)) : undefined),
+    answer(
+      watch,
+      effect,
+      () => undefined,
+      (value) => predicate(value) ? one({ kind: "result", error: value }, () => f(value)) : undefined
+    ),
   chain: (...steps) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     answer<A, E, R, unknown, unknown, unknown>(watch, effect, (cause) => {
       const trigger = triggerOf(cause, catchDefects)
@@ -347,7 +354,8 @@ export declare namespace Fallback {
    * @since 0.1.0
    * @category models
    */
-  export type StepFails<S> = S extends Effect.Effect<infer _A, infer E, infer _R> ? [E] extends [never] ? "never" : "may"
+  export type StepFails<S> = S extends Effect.Effect<infer _A, infer E, infer _R> ?
+    [E] extends [never] ? "never" : "may"
     : S extends (failures: ReadonlyArray<unknown>) => infer B ? StepFails<B>
     : "never"
 

@@ -7,6 +7,7 @@
 import type * as Config from "effect/Config"
 import type { ConfigError } from "effect/ConfigError"
 import type * as Context from "effect/Context"
+import type { DurationInput } from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { Exit } from "effect/Exit"
 import type * as Layer from "effect/Layer"
@@ -124,7 +125,7 @@ export interface KeyedOptions<Options> {
   /** Keys held at once. Defaults to `10000`. */
   readonly maxKeys?: number | undefined
   /** A key that was not used for so long, and holds nothing, is forgotten. Defaults to `"10 minutes"`. */
-  readonly idleAfter?: import("effect/Duration").DurationInput | undefined
+  readonly idleAfter?: DurationInput | undefined
   /**
    * What happens to a call with a new key when every held key is live: it is rejected, or let through unguarded (and
    * reported). Defaults to `"reject"`.

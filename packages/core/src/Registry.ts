@@ -25,7 +25,9 @@ export class UnknownInstanceError
   })
 {
   override get message() {
-    return `There is no ${this.pattern} "${this.instance}" in the Registry; there are: ${this.known.join(", ") || "none"}`
+    return `There is no ${this.pattern} "${this.instance}" in the Registry; there are: ${
+      this.known.join(", ") || "none"
+    }`
   }
 }
 

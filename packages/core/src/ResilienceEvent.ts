@@ -17,7 +17,14 @@ import { Timeout } from "./Timeout.js"
  * @since 0.1.0
  * @category events
  */
-export const ResilienceEvent = Schema.Union(Bulkhead.Event, CircuitBreaker.Event, Fallback.Event, Retry.Event, Timeout.Event, InternalError)
+export const ResilienceEvent = Schema.Union(
+  Bulkhead.Event,
+  CircuitBreaker.Event,
+  Fallback.Event,
+  Retry.Event,
+  Timeout.Event,
+  InternalError
+)
 
 /**
  * @since 0.1.0

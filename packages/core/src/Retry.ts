@@ -30,7 +30,7 @@ import { makeTag, orDie } from "./internal/tag.js"
 import type { Nanos } from "./internal/time.js"
 import { fromNanos, toNanos, toSeconds } from "./internal/time.js"
 import { InternalError } from "./InternalError.js"
-import type { Classify } from "./Outcome.js"
+import type { Classify, Outcome } from "./Outcome.js"
 import { classify } from "./Outcome.js"
 import type { Guard, Observable, OnLayer, TagClass } from "./Pattern.js"
 import { RetryBudget, retryBudgetFields } from "./RetryBudget.js"
@@ -233,8 +233,7 @@ const guardOf = (config: LoopConfig): Guard => <A, E, R>(effect: Effect.Effect<A
 /** A predicate over the error of a call, as one over its exit. */
 const ofExit = (matcher: ReadonlyArray<string> | ((error: unknown) => boolean) | undefined): Matcher | undefined =>
   Predicate.isFunction(matcher)
-    ? (exit) =>
-      exit._tag === "Failure" && Option.exists(Cause.failureOption(exit.cause), (error) => matcher(error))
+    ? (exit) => exit._tag === "Failure" && Option.exists(Cause.failureOption(exit.cause), (error) => matcher(error))
     : matcher
 
 const byOf = (
@@ -618,7 +617,7 @@ export declare namespace Retry {
     /** As in `Options`. Defaults to the instance's. */
     readonly delayFrom?: ((exit: Exit.Exit<A, E>, attempt: number) => Delay) | undefined
     /** As in `Options`. Defaults to the instance's. */
-    readonly classify?: ((exit: Exit.Exit<A, E>) => import("./Outcome.js").Outcome) | undefined
+    readonly classify?: ((exit: Exit.Exit<A, E>) => Outcome) | undefined
     /** Values that are retried; exhaustion is a `RetryResultRejectedError`. Defaults to none. */
     readonly retryOnResult?: ((value: A) => boolean) | undefined
     /** As in `Options`, but for a tag. Defaults to the instance's. */

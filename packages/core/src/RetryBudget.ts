@@ -114,8 +114,7 @@ const endless = (name: string) =>
   serviceOf(name, new EndlessBucket({ maxTokens: Infinity, tokensPerSuccess: 0, minPerSecond: 0 }))
 
 /** Denies every retry: what a full table of keys answers with. */
-const empty = (name: string) =>
-  serviceOf(name, new Bucket({ maxTokens: 0, tokensPerSuccess: 0, minPerSecond: 0 }))
+const empty = (name: string) => serviceOf(name, new Bucket({ maxTokens: 0, tokensPerSuccess: 0, minPerSecond: 0 }))
 
 const Tag: <Self>() => <const Name extends string>(
   name: Name,

@@ -9,7 +9,17 @@ export { EventLog } from "./EventLog.js"
 export { Fallback, FallbackFailedError, FallbackLive } from "./Fallback.js"
 export { InternalError } from "./InternalError.js"
 export { type Classify, classify, classifyWith, OptionThrewError, type Outcome } from "./Outcome.js"
-export type { ClassifyBy, EventOf, Guard, KeyedOptions, KeyedTagClass, Observable, OnLayer, Subscription, TagClass } from "./Pattern.js"
+export type {
+  ClassifyBy,
+  EventOf,
+  Guard,
+  KeyedOptions,
+  KeyedTagClass,
+  Observable,
+  OnLayer,
+  Subscription,
+  TagClass
+} from "./Pattern.js"
 export { Priority } from "./Priority.js"
 export { ActionError, Registry, UnknownInstanceError } from "./Registry.js"
 export { Resilience, ResilienceLive } from "./Resilience.js"

@@ -65,39 +65,41 @@ export const observe = <S, E>(
  *
  * @internal
  */
-export const hold = <E>(admit: (restore: Restore) => Effect.Effect<Handlers, E>): Guard<E> =>
-<A, E1, R>(effect: Effect.Effect<A, E1, R>) => {
-  const chain = (restore: Restore): Effect.Effect<A, E1 | E, R> => {
-    const body = restore(effect)
-    let settling: Handlers | undefined
-    let built: Effect.Effect<A, E1, R>
-    return Effect.flatMap(admit(restore), (handlers) => {
-      if (handlers === settling) return built
-      settling = handlers
-      return built = under(body, handlers)
-    })
+export const hold =
+  <E>(admit: (restore: Restore) => Effect.Effect<Handlers, E>): Guard<E> =>
+  <A, E1, R>(effect: Effect.Effect<A, E1, R>) => {
+    const chain = (restore: Restore): Effect.Effect<A, E1 | E, R> => {
+      const body = restore(effect)
+      let settling: Handlers | undefined
+      let built: Effect.Effect<A, E1, R>
+      return Effect.flatMap(admit(restore), (handlers) => {
+        if (handlers === settling) return built
+        settling = handlers
+        return built = under(body, handlers)
+      })
+    }
+    // `uninterruptibleMask` would build both chains anew for each run; `interruptible` restores rightly only a caller
+    // that was interruptible, so the caller's flag picks one of two chains.
+    let masked: Effect.Effect<A, E1 | E, R> | undefined
+    let already: Effect.Effect<A, E1 | E, R> | undefined
+    return Effect.withFiberRuntime<A, E1 | E, R>((_, status) =>
+      RuntimeFlags.interruption(status.runtimeFlags)
+        ? masked ??= Effect.uninterruptible(chain(Effect.interruptible))
+        : already ??= chain((effect) => effect)
+    )
   }
-  // `uninterruptibleMask` would build both chains anew for each run; `interruptible` restores rightly only a caller
-  // that was interruptible, so the caller's flag picks one of two chains.
-  let masked: Effect.Effect<A, E1 | E, R> | undefined
-  let already: Effect.Effect<A, E1 | E, R> | undefined
-  return Effect.withFiberRuntime<A, E1 | E, R>((_, status) =>
-    RuntimeFlags.interruption(status.runtimeFlags)
-      ? masked ??= Effect.uninterruptible(chain(Effect.interruptible))
-      : already ??= chain((effect) => effect)
-  )
-}
 
 /**
  * The typed form of a guard that classifies: the exits it sees are those of the effect it is piped to.
  *
  * @internal
  */
-export const classifyBy = <E>(guardBy: (classify: Classify) => Guard<E>): ClassifyBy<E> =>
-<A, E1>(options: { readonly classify: (exit: Exit.Exit<NoInfer<A>, NoInfer<E1>>) => Outcome }) => {
-  const guard = guardBy((exit) => options.classify(exit as Exit.Exit<A, E1>))
-  return <R1>(effect: Effect.Effect<A, E1, R1>) => guard(effect)
-}
+export const classifyBy =
+  <E>(guardBy: (classify: Classify) => Guard<E>): ClassifyBy<E> =>
+  <A, E1>(options: { readonly classify: (exit: Exit.Exit<NoInfer<A>, NoInfer<E1>>) => Outcome }) => {
+    const guard = guardBy((exit) => options.classify(exit as Exit.Exit<A, E1>))
+    return <R1>(effect: Effect.Effect<A, E1, R1>) => guard(effect)
+  }
 
 /** Lets everything through. @internal */
 export const passThrough: Guard = (effect) => effect

@@ -55,13 +55,18 @@ export const limit = <A, E, R, E2>(
         return restore(Effect.async<A, E | E2>((resume) => {
           let over = false
           const first = (then: Effect.Effect<A, E | E2>) => {
-            if (over) return
+            if (over) {
+              return
+            }
             over = true
             cancel()
             resume(then)
           }
-          const cancel = schedule(clock, options.span, () => first(Effect.uninterruptible(expired)))
-          child.addObserver((exit) => first(finished(exit)))
+          const cancel = schedule(clock, options.span, () =>
+            first(Effect.uninterruptible(expired)))
+          child.addObserver((exit) =>
+            first(finished(exit))
+          )
           return Effect.suspend(() => {
             over = true
             cancel()

@@ -38,7 +38,22 @@ export const gauge = (name: string, description: string, labels: Readonly<Record
 
 /** The bucket bounds of OpenTelemetry's HTTP durations, in seconds. @internal */
 export const secondsBoundaries = MetricBoundaries.fromIterable([
-  0.001, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30
+  0.001,
+  0.005,
+  0.01,
+  0.025,
+  0.05,
+  0.075,
+  0.1,
+  0.25,
+  0.5,
+  0.75,
+  1,
+  2.5,
+  5,
+  7.5,
+  10,
+  30
 ])
 
 /** A histogram of seconds. @internal */

@@ -89,8 +89,7 @@ export const parseInteger = (bounds: Range) => (input: number): number =>
     : must(`an integer ${range(bounds)}`)
 
 /** @internal */
-export const integer = (fallback: number, bounds: Range): Field<number, number> =>
-  field(fallback, parseInteger(bounds))
+export const integer = (fallback: number, bounds: Range): Field<number, number> => field(fallback, parseInteger(bounds))
 
 /** @internal */
 export const parseNumber = (bounds: Range) => (input: number): number =>
@@ -192,4 +191,7 @@ export const pick = <F extends object, O extends { readonly [K in keyof F]?: unk
   options: O,
   fields: F
 ): Pick<O, keyof F & keyof O> =>
-  Object.fromEntries(Object.entries(options).filter(([key]) => Object.hasOwn(fields, key))) as Pick<O, keyof F & keyof O>
+  Object.fromEntries(Object.entries(options).filter(([key]) => Object.hasOwn(fields, key))) as Pick<
+    O,
+    keyof F & keyof O
+  >

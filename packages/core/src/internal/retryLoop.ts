@@ -83,7 +83,10 @@ interface Run {
  *
  * @internal
  */
-export const retryLoop = <A, E, R>(config: LoopConfig, effect: Effect.Effect<A, E, R>): Effect.Effect<A, unknown, R> => {
+export const retryLoop = <A, E, R>(
+  config: LoopConfig,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, unknown, R> => {
   const { bucket, watch } = config
   return Effect.withFiberRuntime<A, unknown, R>((fiber) => {
     // Only a limit on the whole call needs the time of its start.
@@ -238,8 +241,7 @@ const ended = (
   exit: Exit.Exit<unknown, unknown>,
   reason: Retry.Exhaustion,
   ending: Ending
-): void =>
-  config.watch.exhausted({ call: run.call, attempts: run.attempt, error: errorOf(exit), reason, ending })
+): void => config.watch.exhausted({ call: run.call, attempts: run.attempt, error: errorOf(exit), reason, ending })
 
 /** How long to wait, or why not to. `named`: the error or the user named it, so it is not shortened. */
 interface Wait {

@@ -75,7 +75,11 @@ export const makeTag =
     const build = (options?: Options) =>
       Layer.scoped(
         Tag,
-        Effect.suspend(() => definition.make({ ...merge(own, options), name }, site)) as Effect.Effect<any, never, Scope>
+        Effect.suspend(() => definition.make({ ...merge(own, options), name }, site)) as Effect.Effect<
+          any,
+          never,
+          Scope
+        >
       )
     // Layers are memoised by reference: `Live` is one, and `layer()` returns it.
     const Live = build()

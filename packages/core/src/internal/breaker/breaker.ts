@@ -18,8 +18,8 @@ import type { Nanos } from "../time.js"
 import { fromNanos, now } from "../time.js"
 import type { OpenTimeline } from "./openTimes.js"
 import type { Admission, Change, Command, Config, Image, Period, Reason, Settlement, State } from "./state.js"
-import type { Totals } from "./window.js"
 import { admit, command, imageOf, overdue, settle, totals, wouldAdmit } from "./state.js"
+import type { Totals } from "./window.js"
 
 /** @internal */
 export interface BreakerConfig extends Config {
@@ -294,9 +294,11 @@ export class Breaker {
 
   /** Times for the next opening, now that these are used up. */
   private readonly drawTimes: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.flatMap(this.read, ({ opens }) =>
-      Effect.flatMap(this.timeline.after(opens), (times) =>
-        Ref.update(this.ref, (state) => ({ ...state, times }))))
+    Effect.flatMap(
+      this.read,
+      ({ opens }) =>
+        Effect.flatMap(this.timeline.after(opens), (times) => Ref.update(this.ref, (state) => ({ ...state, times })))
+    )
   )
 
   /** Rejections of the same millisecond share one error: it is what rejecting costs. */
@@ -321,25 +323,25 @@ export class Breaker {
   /** The scoped form: settled by hand, or by the exit of the scope. */
   get acquire(): Effect.Effect<CircuitBreaker.Permit, CircuitOpenError, Scope> {
     return Effect.map(
-    Effect.acquireRelease(
-      this.enter((flight) => {
-        let open = true
-        const once = (settling: () => Effect.Effect<unknown, unknown>) =>
-          Effect.suspend(() => {
-            if (!open) return Effect.void
-            open = false
-            return Effect.ignore(Effect.uninterruptible(settling()))
-          })
-        return {
-          settle: (outcome: Outcome) =>
-            once(() => this.settled(flight.period, flight, Exit.void, outcome, undefined, Exit.void)),
-          close: (exit: Exit.Exit<unknown, unknown>) => once(() => this.conclude(flight.period, flight, exit))
-        }
-      }),
-      (permit, exit) => permit.close(exit)
-    ),
-    ({ settle }) => ({ settle })
-  )
+      Effect.acquireRelease(
+        this.enter((flight) => {
+          let open = true
+          const once = (settling: () => Effect.Effect<unknown, unknown>) =>
+            Effect.suspend(() => {
+              if (!open) return Effect.void
+              open = false
+              return Effect.ignore(Effect.uninterruptible(settling()))
+            })
+          return {
+            settle: (outcome: Outcome) =>
+              once(() => this.settled(flight.period, flight, Exit.void, outcome, undefined, Exit.void)),
+            close: (exit: Exit.Exit<unknown, unknown>) => once(() => this.conclude(flight.period, flight, exit))
+          }
+        }),
+        (permit, exit) => permit.close(exit)
+      ),
+      ({ settle }) => ({ settle })
+    )
   }
 
   get wouldAdmit(): Effect.Effect<boolean> {
@@ -363,34 +365,34 @@ export class Breaker {
 
   get metrics(): Effect.Effect<CircuitBreaker.Metrics> {
     return Effect.map(this.read, (state) => {
-    const time = now()
-    const window = totals(state, time)
-    const tally = state._tag === "Closed" || state._tag === "MetricsOnly" ? state.tally : undefined
-    const admitted = this.succeeded + this.failed + this.ignored + this.running
-    const rate = (part: number) => window.calls === 0 ? Option.none<number>() : Option.some(part / window.calls)
-    return {
-      state: state._tag,
-      offered: admitted + this.rejected,
-      admitted,
-      rejected: this.rejected,
-      succeeded: this.succeeded,
-      failed: this.failed,
-      ignored: this.ignored,
-      running: this.running,
-      consecutiveFailures: tally?.failuresInRow ?? 0,
-      consecutiveSuccesses: tally?.successesInRow ?? (state._tag === "HalfOpen" ? state.succeeded : 0),
-      window,
-      failureRate: rate(window.failures),
-      slowCallRate: rate(window.slow),
-      opens: state.opens,
-      openFor: state._tag === "Open" || state._tag === "ForcedOpen"
-        ? Option.some(fromNanos(state.until - time))
-        : Option.none(),
-      sinceLastFailure: Option.map(Option.fromNullable(this.lastFailure), (last) => fromNanos(time - last)),
-      sinceStateChange: fromNanos(time - state.since),
-      wouldHaveTripped: this.wouldHaveTripped
-    }
-  })
+      const time = now()
+      const window = totals(state, time)
+      const tally = state._tag === "Closed" || state._tag === "MetricsOnly" ? state.tally : undefined
+      const admitted = this.succeeded + this.failed + this.ignored + this.running
+      const rate = (part: number) => window.calls === 0 ? Option.none<number>() : Option.some(part / window.calls)
+      return {
+        state: state._tag,
+        offered: admitted + this.rejected,
+        admitted,
+        rejected: this.rejected,
+        succeeded: this.succeeded,
+        failed: this.failed,
+        ignored: this.ignored,
+        running: this.running,
+        consecutiveFailures: tally?.failuresInRow ?? 0,
+        consecutiveSuccesses: tally?.successesInRow ?? (state._tag === "HalfOpen" ? state.succeeded : 0),
+        window,
+        failureRate: rate(window.failures),
+        slowCallRate: rate(window.slow),
+        opens: state.opens,
+        openFor: state._tag === "Open" || state._tag === "ForcedOpen"
+          ? Option.some(fromNanos(state.until - time))
+          : Option.none(),
+        sinceLastFailure: Option.map(Option.fromNullable(this.lastFailure), (last) => fromNanos(time - last)),
+        sinceStateChange: fromNanos(time - state.since),
+        wouldHaveTripped: this.wouldHaveTripped
+      }
+    })
   }
 
   get image(): Effect.Effect<Image> {
@@ -412,4 +414,3 @@ interface Refusal {
 }
 
 const opened = (settlement: Settlement | Admission): boolean => settlement.change?.to === "Open"
-

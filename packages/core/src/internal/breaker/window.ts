@@ -111,7 +111,11 @@ export class DurationWindow implements Window {
     if (steps >= bucketCount) {
       this.ring.fill(0)
       this.calls = this.failures = this.slow = 0
-      this.pastCalls = this.pastFailures = this.pastSlow = this.at = 0
+      this.pastCalls =
+        this.pastFailures =
+        this.pastSlow =
+        this.at =
+          0
       this.end = now + this.bucket
       return
     }

@@ -1,0 +1,73 @@
+// Finds what some tests need and a machine may lack. What is not there is said loudly, and is a failure where
+// REQUIRE_REDIS or REQUIRE_BROWSER is set.
+import { spawnSync } from "node:child_process"
+import { existsSync, mkdirSync, readdirSync, symlinkSync } from "node:fs"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+
+const cache = fileURLToPath(new URL("../node_modules/.cache/redis", import.meta.url))
+
+const answers = (command, env = {}) =>
+  spawnSync(command, ["--version"], { stdio: "ignore", env: { ...process.env, ...env } }).status === 0
+
+/** What was unpacked into the cache, if it runs. */
+const unpackedRedis = () => {
+  const binary = join(cache, "usr/bin/redis-server")
+  if (!existsSync(binary)) return undefined
+  const libraries = readdirSync(join(cache, "usr/lib")).map((dir) => join(cache, "usr/lib", dir)).join(":")
+  const env = { REDIS_BINARY: binary, REDIS_LD_LIBRARY_PATH: libraries }
+  return answers(binary, { LD_LIBRARY_PATH: libraries }) ? env : undefined
+}
+
+/** Unpacks Debian's packages into the cache: needs neither root nor an installation. */
+const unpackRedis = () => {
+  if (!answers("apt-get") || !answers("dpkg")) return undefined
+  mkdirSync(cache, { recursive: true })
+  const quiet = { cwd: cache, stdio: "ignore" }
+  const packages = ["redis-tools", "libjemalloc2", "liblzf1", "libatomic1"]
+  if (spawnSync("apt-get", ["download", ...packages], quiet).status !== 0) return undefined
+  for (const file of readdirSync(cache).filter((name) => name.endsWith(".deb"))) {
+    if (spawnSync("dpkg", ["-x", file, "."], quiet).status !== 0) return undefined
+  }
+  // The server is the same program as its checker, by another name.
+  symlinkSync("redis-check-rdb", join(cache, "usr/bin/redis-server"))
+  return unpackedRedis()
+}
+
+const findRedis = () => {
+  if (process.env.REDIS_URL) return {}
+  const onPath = ["redis-server", "valkey-server"].find((name) => answers(name))
+  return onPath === undefined ? unpackedRedis() ?? unpackRedis() : { REDIS_BINARY: onPath }
+}
+
+const findBrowser = () => {
+  const found = [process.env.BROWSER_BINARY, "chromium", "chromium-browser", "google-chrome"]
+    .find((name) => name && answers(name))
+  return found === undefined ? undefined : { BROWSER_BINARY: found }
+}
+
+/** No test opens a page yet; with the first one this becomes true. */
+const browserTests = false
+
+/** The environment of the tests, and what is missing on this machine. */
+export const provision = () => {
+  const missing = []
+  const env = {}
+  const look = (what, found, required) => {
+    if (found !== undefined) return Object.assign(env, found)
+    missing.push(what)
+    if (required) {
+      banner(missing)
+      console.error(`${what} is required here.`)
+      process.exit(1)
+    }
+  }
+  look("a Redis server (install redis-server, or set REDIS_URL)", findRedis(), process.env.REQUIRE_REDIS)
+  if (browserTests) look("a browser (install chromium)", findBrowser(), process.env.REQUIRE_BROWSER)
+  return { env, missing }
+}
+
+/** Says what was not run. */
+export const banner = (missing) => {
+  for (const what of missing) console.error(`\n  !! NOT RUN: the tests that need ${what}\n`)
+}

@@ -1,0 +1,99 @@
+// The launcher: plain Node, nothing global. It installs what is missing by the pinned pnpm and runs a task, so that a
+// fresh clone needs one command. What it says itself goes to standard error.
+import { spawnSync } from "node:child_process"
+import { existsSync, readFileSync, statSync } from "node:fs"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { banner, provision } from "./provision.mjs"
+
+export const root = fileURLToPath(new URL("..", import.meta.url))
+const at = (path) => join(root, path)
+
+/** Runs a program with its output on ours; returns its exit code. */
+export const run = (command, args, options = {}) => {
+  const { status, error, signal } = spawnSync(command, args, { cwd: root, stdio: "inherit", ...options })
+  if (error) console.error(`${command}: ${error.message}`)
+  return status ?? (signal ? 130 : 1)
+}
+
+/** The pinned pnpm, through npx: nothing has to be installed. Its output goes to standard error. */
+export const pnpm = (args, options = {}) => {
+  const { packageManager } = JSON.parse(readFileSync(at("package.json"), "utf8"))
+  return run("npx", ["--yes", packageManager.split("+")[0], ...args], {
+    stdio: ["ignore", 2, 2],
+    shell: process.platform === "win32",
+    ...options
+  })
+}
+
+const ensureDependencies = () => {
+  const marker = at("node_modules/.modules.yaml")
+  if (existsSync(marker) && statSync(at("pnpm-lock.yaml")).mtimeMs <= statSync(marker).mtimeMs) return
+  console.error("Installing dependencies ...")
+  const code = pnpm(["install", "--frozen-lockfile"])
+  if (code !== 0) process.exit(code)
+}
+
+const bin = (name, ...args) => [process.execPath, [at(`node_modules/${name}`), ...args]]
+const source = ["--conditions=@effect-resilience/source", "--import", "tsx"]
+const script = (file, ...args) => [process.execPath, [...source, at(file), ...args]]
+const vitest = (...args) => bin("vitest/vitest.mjs", "run", ...args)
+const tsc = (...args) => bin("typescript/bin/tsc", ...args)
+const build = tsc(
+  "-b",
+  "packages/core/tsconfig.build.json",
+  "packages/http/tsconfig.build.json",
+  "packages/redis/tsconfig.build.json"
+)
+
+/** What a task runs, in order; the first that fails ends it. */
+const tasks = {
+  test: (args) =>
+    args.length > 0 ? [vitest(...args)] : [
+      vitest("--reporter=default", "--reporter=json", `--outputFile.json=${at("node_modules/.cache/vitest.json")}`),
+      bin("tstyche/build/bin.js")
+    ],
+  demo: (args) => [script("examples/src/demo/main.ts", ...args)],
+  build: () => [build],
+  check: () => [
+    tsc("-b", "tsconfig.json"),
+    [process.execPath, [at("scripts/check-source.mjs")]],
+    [process.execPath, [at("scripts/check-effect.mjs")]]
+  ],
+  lint: (args) => [bin("eslint/bin/eslint.js", "--max-warnings=0", ".", ...args)],
+  format: () => [bin("eslint/bin/eslint.js", "--fix", ".")],
+  coverage: (args) => [vitest("--coverage", ...args)],
+  "docs:check": () => [script("scripts/check-docs.mjs")],
+  examples: () => [[process.execPath, [at("scripts/examples.mjs")]]],
+  consumer: () => [build, [process.execPath, [at("scripts/consumer.mjs")]]],
+  "pack:check": () => [build, [process.execPath, [at("scripts/check-packs.mjs")]]],
+  "audit:prod": () => [[process.execPath, [at("scripts/audit.mjs")]]],
+  soak: (args) => [script("bench/src/soak.ts", ...args)],
+  "bench:overhead": (args) => [
+    build,
+    tsc("-p", "bench/tsconfig.json"),
+    [process.execPath, ["--expose-gc", at("bench/build/overhead.js"), ...args]]
+  ]
+}
+
+const main = () => {
+  const [name, ...args] = process.argv.slice(2)
+  const task = tasks[name]
+  if (task === undefined) {
+    console.error(`Unknown task ${name}. There are: ${Object.keys(tasks).join(", ")}`)
+    process.exit(2)
+  }
+  ensureDependencies()
+  const found = name === "test" || name === "coverage" ? provision() : { env: {}, missing: [] }
+  banner(found.missing)
+  for (const [command, rest] of task(args)) {
+    const code = run(command, rest, { env: { ...process.env, ...found.env } })
+    if (code !== 0) {
+      banner(found.missing)
+      process.exit(code)
+    }
+  }
+  banner(found.missing)
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) main()
