@@ -1,0 +1,116 @@
+// Compiles every TypeScript fence of the documentation, compares the tables of options with the code, follows the links,
+// and compares the table of faults with the tests.
+import { spawnSync } from "node:child_process"
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { dirname, join } from "node:path"
+import { optionTables } from "../packages/core/src/internal/optionTables.ts"
+import { root } from "./run.mjs"
+
+const problems = []
+const walk = (folder, ending) =>
+  existsSync(join(root, folder))
+    ? readdirSync(join(root, folder), { recursive: true }).filter((f) => f.endsWith(ending) && !f.includes("node_modules"))
+      .map((f) => join(folder, f))
+    : []
+const pages = [
+  ...["README.md", "CONTRIBUTING.md", "bench/README.md"].filter((file) => existsSync(join(root, file))),
+  ...walk("docs", ".md"),
+  ...["core", "http", "redis"].map((name) => `packages/${name}/README.md`).filter((f) => existsSync(join(root, f)))
+]
+const texts = new Map(pages.map((page) => [page, readFileSync(join(root, page), "utf8")]))
+
+// Fences: each is a module of its own, compiled inside the examples, where the packages resolve.
+const folder = join(root, "examples/.snippets")
+rmSync(folder, { recursive: true, force: true })
+mkdirSync(folder)
+const origins = new Map()
+for (const [page, text] of texts) {
+  for (const match of text.matchAll(/^```ts\n([\s\S]*?)^```/gm)) {
+    const line = text.slice(0, match.index).split("\n").length + 1
+    const name = `${page.replace(/[^a-z0-9]+/gi, "_")}_${line}.ts`
+    origins.set(name, { page, line })
+    writeFileSync(join(folder, name), `${match[1]}\nexport {}\n`)
+  }
+}
+writeFileSync(join(folder, "tsconfig.json"), JSON.stringify({
+  extends: "../../tsconfig.base.json",
+  include: ["*.ts"],
+  compilerOptions: { noEmit: true, composite: false, incremental: false, noUnusedLocals: false, types: ["node"] }
+}))
+const tsc = spawnSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", folder], {
+  cwd: folder,
+  encoding: "utf8"
+})
+for (const line of tsc.stdout.split("\n").filter((line) => line.trim() !== "")) {
+  const match = /^([^(]+\.ts)\((\d+),/.exec(line)
+  const origin = match && origins.get(match[1])
+  problems.push(origin ? `${origin.page}:${origin.line + Number(match[2]) - 1}: ${line.slice(match[0].length)}` : line)
+}
+if (tsc.status !== 0 && problems.length === 0) problems.push("the snippets do not compile")
+rmSync(folder, { recursive: true })
+
+// Tables of options.
+const described = new Set()
+for (const [page, text] of texts) {
+  for (const match of text.matchAll(/<!-- options: (\w+) -->\n+((?:\|.*\n)+)/g)) {
+    const [, pattern, table] = match
+    const fields = optionTables[pattern]
+    if (fields === undefined) {
+      problems.push(`${page}: there are no options of ${pattern}`)
+      continue
+    }
+    described.add(pattern)
+    const rows = table.trim().split("\n").slice(2).map((row) => row.split("|").slice(1, -1).map((cell) => cell.trim()))
+    const seen = new Set()
+    for (const [option, shown] of rows) {
+      const name = option.replaceAll("`", "")
+      seen.add(name)
+      const expected = fields[name]?.shown
+      if (expected === undefined) problems.push(`${page}: ${pattern} has no option ${name}`)
+      else if (shown.replaceAll("`", "") !== expected) {
+        problems.push(`${page}: the default of ${pattern}.${name} is ${expected}, not ${shown}`)
+      }
+    }
+    for (const name of Object.keys(fields)) {
+      if (!seen.has(name)) problems.push(`${page}: the option ${pattern}.${name} is missing`)
+    }
+  }
+}
+for (const pattern of Object.keys(optionTables)) {
+  if (!described.has(pattern)) problems.push(`no page has the options of ${pattern}`)
+}
+
+// Links inside the repository.
+for (const [page, text] of texts) {
+  for (const [, target] of text.matchAll(/\]\((?!https?:|#|mailto:)([^)#\s]+)/g)) {
+    if (!existsSync(join(root, dirname(page), target))) problems.push(`${page}: the link to ${target} leads nowhere`)
+  }
+}
+
+// Faults: each has a test that names it, and each named one is in the table.
+const faultsPage = "docs/faults.md"
+const idPattern = /\b(?:W-[A-Z]\d+|CK\d+|OP\d+|AN\d+)\b/g
+const inTests = new Map()
+for (const file of ["core", "http", "redis"].flatMap((name) => walk(`packages/${name}/test`, ".ts"))) {
+  for (const [, name] of readFileSync(join(root, file), "utf8").matchAll(/it(?:\.\w+)*\(\s*["`]([^"`]+)["`]/g)) {
+    for (const [id] of name.matchAll(idPattern)) inTests.set(id, file)
+  }
+}
+const inTable = new Map()
+for (const row of (texts.get(faultsPage) ?? "").split("\n").filter((row) => row.startsWith("| "))) {
+  const [id, , where] = row.split("|").slice(1, -1).map((cell) => cell.trim())
+  if (/^(W-[A-Z]\d+|CK\d+|OP\d+|AN\d+)$/.test(id)) inTable.set(id, where)
+}
+for (const [id, where] of inTable) {
+  if (where.startsWith("`") && !inTests.has(id)) problems.push(`${faultsPage}: no test names ${id}`)
+}
+for (const [id, file] of inTests) {
+  if (!inTable.has(id)) problems.push(`${file} names ${id}, which ${faultsPage} does not list`)
+}
+
+for (const problem of problems) console.error(problem)
+console.error(
+  `${pages.length} pages, ${origins.size} snippets, ${described.size} tables of options, ${inTable.size} faults, ` +
+    `${problems.length} problems`
+)
+process.exit(problems.length === 0 ? 0 : 1)
