@@ -1,0 +1,403 @@
+import { Bulkhead, BulkheadFullError, Deadline, Priority } from "@effect-resilience/core"
+import { describe, expect, it } from "@effect/vitest"
+import { Deferred, Duration, Effect, Exit, Fiber, Option, Queue, TestClock } from "effect"
+
+const settle = Effect.zipRight(Effect.yieldNow(), Effect.yieldNow())
+
+/** A call that holds its permit until it is told to end. */
+const holding = (bulkhead: Bulkhead.Service, permits = 1) =>
+  Effect.gen(function*() {
+    const gate = yield* Deferred.make<void>()
+    const fiber = yield* Effect.fork(bulkhead.withPermitsBy(permits)(Deferred.await(gate)))
+    yield* settle
+    return { end: Effect.zipRight(Deferred.succeed(gate, void 0), Fiber.await(fiber)), fiber }
+  })
+
+/** A call that notes its name when it runs. */
+const noting = (bulkhead: Bulkhead.Service, log: Array<string>, name: string, permits = 1) =>
+  Effect.gen(function*() {
+    const fiber = yield* Effect.fork(bulkhead.withPermitsBy(permits)(Effect.sync(() => log.push(name))))
+    yield* settle
+    return fiber
+  })
+
+const reasonOf = <A, E>(fiber: Fiber.Fiber<A, E>) =>
+  Effect.map(Effect.flip(Fiber.join(fiber)), (error) => {
+    expect(error).toBeInstanceOf(BulkheadFullError)
+    return (error as unknown as BulkheadFullError).reason
+  })
+
+describe("admission", () => {
+  it.scoped("lets so many in, has so many wait, and turns the rest away", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 2, maxQueued: 1 })
+      const first = yield* holding(bulkhead)
+      const second = yield* holding(bulkhead)
+      const third = yield* holding(bulkhead)
+      const error = yield* Effect.flip(bulkhead.withPermit(Effect.void))
+      expect(error).toMatchObject({ pattern: "Bulkhead", instance: "b", reason: "QueueFull", active: 2, waiting: 1 })
+      expect(yield* bulkhead.metrics).toMatchObject({ active: 2, waiting: 1, available: 0, peak: 2, utilization: 1 })
+      yield* first.end
+      expect(yield* bulkhead.metrics).toMatchObject({ active: 2, waiting: 0 })
+      yield* second.end
+      yield* third.end
+      expect(yield* bulkhead.metrics).toMatchObject({
+        active: 0,
+        offered: 4,
+        admitted: 3,
+        succeeded: 3,
+        rejected: 1,
+        running: 0
+      })
+    }))
+
+  it.scoped("turns a waiting call away when its turn does not come in time", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxWait: "2 seconds" })
+      yield* holding(bulkhead)
+      const waiting = yield* Effect.fork(bulkhead.withPermit(Effect.void))
+      yield* TestClock.adjust("1999 millis")
+      expect(Option.isNone(yield* Fiber.poll(waiting))).toBe(true)
+      yield* TestClock.adjust("1 millis")
+      expect(yield* reasonOf(waiting)).toBe("WaitExceeded")
+      expect((yield* bulkhead.metrics).waiting).toBe(0)
+    }))
+
+  it.scoped("waits no longer than the ambient deadline, and starts nothing after it", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxWait: "1 minute" })
+      const holder = yield* holding(bulkhead)
+      const instant = yield* Deadline.after("1 second")
+      const bare = Effect.provideService(bulkhead.withPermit(Effect.void), Deadline, instant)
+      const waiting = yield* Effect.fork(bare)
+      yield* TestClock.adjust("1 second")
+      expect(yield* reasonOf(waiting)).toBe("DeadlineTooClose")
+      yield* holder.end
+      expect((yield* Effect.flip(bare)).reason).toBe("DeadlineTooClose")
+      expect((yield* bulkhead.metrics).available).toBe(1)
+    }))
+
+  it.scoped("a wait of nothing rejects at once", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxWait: 0 })
+      yield* holding(bulkhead)
+      expect((yield* Effect.flip(bulkhead.withPermit(Effect.void))).reason).toBe("WaitExceeded")
+    }))
+
+  it.scoped("asking whether a call would be let in reserves nothing", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxQueued: 0 })
+      yield* Effect.repeatN(bulkhead.wouldAdmit, 10)
+      expect(yield* bulkhead.available).toBe(1)
+      const holder = yield* holding(bulkhead)
+      expect(yield* bulkhead.wouldAdmit).toBe(false)
+      yield* holder.end
+      expect(yield* bulkhead.wouldAdmit).toBe(true)
+    }))
+
+  it.scoped("holds a permit for the length of a scope", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1 })
+      yield* Effect.scoped(Effect.zipRight(bulkhead.acquire, Effect.tap(bulkhead.available, (n) => expect(n).toBe(0))))
+      yield* Effect.exit(Effect.scoped(Effect.zipRight(bulkhead.acquire, Effect.fail("no"))))
+      expect(yield* bulkhead.metrics).toMatchObject({ active: 0, succeeded: 1, failed: 1 })
+    }))
+
+  it.scoped("gives the permit back however the call ends", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1 })
+      yield* Effect.exit(bulkhead.withPermit(Effect.fail("no")))
+      yield* Effect.exit(bulkhead.withPermit(Effect.die("bug")))
+      const interrupted = yield* holding(bulkhead)
+      yield* Fiber.interrupt(interrupted.fiber)
+      expect(yield* bulkhead.metrics).toMatchObject({ active: 0, failed: 2, ignored: 1, running: 0 })
+    }))
+})
+
+describe("several permits", () => {
+  it.scoped("are taken together, and nobody passes a call that waits for many", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 4 })
+      const log: Array<string> = []
+      const holder = yield* holding(bulkhead, 2)
+      const big = yield* noting(bulkhead, log, "big", 4)
+      const small = yield* Effect.forEach(["a", "b", "c"], (name) => noting(bulkhead, log, name))
+      expect(log).toEqual([])
+      yield* holder.end
+      yield* Fiber.join(big)
+      yield* Fiber.joinAll(small)
+      expect(log).toEqual(["big", "a", "b", "c"])
+      expect(yield* bulkhead.available).toBe(4)
+    }))
+
+  it.scoped("more than there are is refused at once", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 2 })
+      expect((yield* Effect.flip(bulkhead.withPermitsBy(3)(Effect.void))).reason).toBe("TooManyPermits")
+    }))
+
+  it.scoped("nonsense is a defect that says so", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b" })
+      for (const permits of [0, -1, 1.5, NaN]) {
+        expect(() => bulkhead.withPermitsBy(permits)).toThrow(/Bulkhead "b": option permits must be an integer/)
+      }
+      const exit = yield* Effect.exit(bulkhead.resize(0))
+      expect(Exit.isFailure(exit) && String(exit.cause)).toContain("maxConcurrent")
+    }))
+})
+
+describe("order", () => {
+  const served = (order: "fifo" | "lifo" | "adaptive", stand: Duration.DurationInput) =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxWait: "1 minute", order })
+      const log: Array<string> = []
+      const holder = yield* holding(bulkhead)
+      const waiting = yield* Effect.forEach(["a", "b", "c"], (name) => noting(bulkhead, log, name))
+      yield* TestClock.adjust(stand)
+      yield* holder.end
+      yield* Fiber.joinAll(waiting)
+      return log
+    })
+
+  it.scoped("serves the oldest first", () =>
+    Effect.map(served("fifo", "10 seconds"), (log) => expect(log).toEqual(["a", "b", "c"])))
+  it.scoped("serves the newest first", () =>
+    Effect.map(served("lifo", 0), (log) => expect(log).toEqual(["c", "b", "a"])))
+  it.scoped("adaptive: the oldest first while the queue drains", () =>
+    Effect.map(served("adaptive", "99 millis"), (log) => expect(log).toEqual(["a", "b", "c"])))
+  it.scoped("adaptive: the newest first once the queue stands", () =>
+    Effect.map(served("adaptive", "100 millis"), (log) => expect(log).toEqual(["c", "b", "a"])))
+
+  it.scoped("a more important call pushes the newest of the least important out of a full queue", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxQueued: 2, maxWait: "1 minute" })
+      const log: Array<string> = []
+      const holder = yield* holding(bulkhead)
+      const call = (name: string, level: Priority.Level) =>
+        Effect.tap(
+          Effect.fork(bulkhead.withPermit(Effect.sync(() => log.push(name))).pipe(Priority.within(level))),
+          () => settle
+        )
+      const normal = yield* call("normal", "normal")
+      const low = yield* call("low", "low")
+      const equal = yield* call("another low", "low")
+      expect(yield* reasonOf(equal)).toBe("QueueFull")
+      const critical = yield* call("critical", "critical")
+      expect(yield* reasonOf(low)).toBe("QueueFull")
+      yield* holder.end
+      yield* Fiber.joinAll([normal, critical])
+      expect(log).toEqual(["normal", "critical"])
+    }))
+})
+
+describe("resize", () => {
+  it.scoped("growing lets waiting calls in", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1 })
+      const holders = yield* Effect.forEach([1, 2, 3], () => holding(bulkhead))
+      yield* bulkhead.resize(3)
+      yield* settle
+      expect(yield* bulkhead.metrics).toMatchObject({ active: 3, waiting: 0, limit: 3 })
+      for (const holder of holders) yield* holder.end
+    }))
+
+  it.scoped("shrinking waits for nobody", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 3 })
+      const holders = yield* Effect.forEach([1, 2, 3], () => holding(bulkhead))
+      yield* bulkhead.resize(1)
+      expect(yield* bulkhead.metrics).toMatchObject({ active: 3, limit: 1, available: 0 })
+      const waiting = yield* Effect.fork(bulkhead.withPermit(Effect.void))
+      yield* holders[0]!.end
+      yield* holders[1]!.end
+      expect((yield* bulkhead.metrics).waiting).toBe(1)
+      yield* holders[2]!.end
+      yield* Fiber.join(waiting)
+    }))
+
+  it.scoped("a waiting call that can never be served any more is told so", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 3 })
+      yield* holding(bulkhead)
+      const waiting = yield* Effect.fork(bulkhead.withPermitsBy(3)(Effect.void))
+      yield* settle
+      yield* bulkhead.resize(2)
+      expect(yield* reasonOf(waiting)).toBe("TooManyPermits")
+    }))
+})
+
+describe("a keyed bulkhead", () => {
+  class Tenants extends Bulkhead.Keyed<Tenants>()("tenants", {
+    maxConcurrent: 1,
+    maxQueued: 0,
+    maxKeys: 2,
+    idleAfter: "1 minute"
+  }) {}
+
+  it.effect("has a pool per key, never forgets a busy one, and forgets an idle one", () =>
+    Effect.gen(function*() {
+      const at = (key: string) => Tenants.withPermitBy({ key })
+      const busy = yield* Effect.fork(at("a")(Effect.never))
+      yield* settle
+      expect((yield* Effect.flip(at("a")(Effect.void))).reason).toBe("QueueFull")
+      yield* at("b")(Effect.void)
+      yield* at("c")(Effect.void)
+      expect(yield* Tenants.metrics).toMatchObject({ keys: 2, evicted: 1, busy: [{ key: "a", active: 1 }] })
+      const busyToo = yield* Effect.fork(at("c")(Effect.never))
+      yield* settle
+      expect((yield* Effect.flip(at("d")(Effect.void))).reason).toBe("TooManyKeys")
+      yield* Fiber.interrupt(busyToo)
+      yield* TestClock.adjust("2 minutes")
+      expect((yield* Tenants.metrics).keys).toBe(1)
+      yield* Fiber.interrupt(busy)
+      yield* TestClock.adjust("2 minutes")
+      expect((yield* Tenants.metrics).keys).toBe(0)
+    }).pipe(Effect.provide(Tenants.Live)))
+})
+
+describe("faults of others", () => {
+  it.scoped("W-B1: an outer timeout does not kill a slot", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 3 })
+      for (let i = 0; i < 3; i++) {
+        const call = yield* Effect.fork(Effect.timeout(bulkhead.withPermit(Effect.never), "1 second"))
+        yield* TestClock.adjust("1 second")
+        yield* Fiber.await(call)
+      }
+      expect(yield* bulkhead.available).toBe(3)
+    }))
+
+  it.scoped("W-B2: a listener that dies or hangs keeps no slot", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1 })
+      yield* bulkhead.on("PermitAcquired", () => Effect.die("listener"))
+      yield* bulkhead.on("PermitAcquired", () => Effect.never)
+      yield* Effect.repeatN(bulkhead.withPermit(Effect.void), 9)
+      expect(yield* bulkhead.metrics).toMatchObject({ active: 0, succeeded: 10 })
+    }))
+
+  it.scoped("W-B3: the scoped form rejects like the guard", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxQueued: 0 })
+      const queue = yield* bulkhead.subscribe
+      yield* holding(bulkhead)
+      const error = yield* Effect.flip(Effect.scoped(bulkhead.acquire))
+      expect(error).toMatchObject({ instance: "b", reason: "QueueFull" })
+      yield* Queue.take(queue)
+      expect(yield* Queue.take(queue)).toMatchObject({ _tag: "Rejected", reason: "QueueFull" })
+    }))
+
+  it.scoped("W-B4: every call is counted once", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxQueued: 1, maxWait: "1 second" })
+      const holder = yield* holding(bulkhead)
+      const waiting = yield* Effect.fork(Effect.exit(bulkhead.withPermit(Effect.void)))
+      yield* settle
+      yield* Effect.exit(Effect.scoped(bulkhead.acquire))
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(waiting)
+      yield* holder.end
+      const m = yield* bulkhead.metrics
+      expect(m).toMatchObject({ offered: 3, admitted: 1, rejected: 2, canceled: 0 })
+      expect(m.admitted).toBe(m.succeeded + m.failed + m.ignored + m.running)
+      expect(m.rejectionRate).toBeCloseTo(2 / 3)
+    }))
+
+  it.scoped("W-B5: a full queue and a wait that took too long are told apart", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxQueued: 1, maxWait: "1 second" })
+      yield* holding(bulkhead)
+      const waiting = yield* Effect.fork(bulkhead.withPermit(Effect.void))
+      yield* settle
+      expect((yield* Effect.flip(bulkhead.withPermit(Effect.void))).reason).toBe("QueueFull")
+      yield* TestClock.adjust("1 second")
+      expect(yield* reasonOf(waiting)).toBe("WaitExceeded")
+    }))
+
+  it.scoped("W-B6: a failed call tells that its permit is back", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b" })
+      const queue = yield* bulkhead.subscribe
+      yield* Effect.exit(bulkhead.withPermit(Effect.fail("no")))
+      const acquired = yield* Queue.take(queue)
+      const released = yield* Queue.take(queue)
+      expect([acquired._tag, released._tag]).toEqual(["PermitAcquired", "PermitReleased"])
+      expect(acquired).toHaveProperty("callId", (released as { readonly callId?: number }).callId)
+      expect((yield* bulkhead.metrics).failed).toBe(1)
+    }))
+
+  it.scoped("W-B7: utilization is a ratio and the average wait is over admitted calls", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 2, maxQueued: 1, maxWait: "1 minute" })
+      const holders = yield* Effect.forEach([1, 2], () => holding(bulkhead))
+      expect((yield* bulkhead.metrics).utilization).toBe(1)
+      const waiting = yield* Effect.fork(bulkhead.withPermit(Effect.void))
+      yield* settle
+      yield* Effect.exit(bulkhead.withPermit(Effect.void))
+      yield* TestClock.adjust("3 seconds")
+      for (const holder of holders) yield* holder.end
+      yield* Fiber.join(waiting)
+      const { averageWait, totalWait } = yield* bulkhead.metrics
+      expect([Duration.toSeconds(totalWait), Duration.toSeconds(averageWait)]).toEqual([3, 1])
+    }))
+
+  it("W-B8: one instance serves several runtimes", async () => {
+    const bulkhead = await Effect.runPromise(Effect.scoped(Bulkhead.make({ name: "b", maxConcurrent: 1 })))
+    const call = bulkhead.withPermit(Effect.promise(() => Promise.resolve(1)))
+    expect(await Promise.all([Effect.runPromise(call), Effect.runPromise(call), Effect.runPromise(call)])).toEqual([
+      1,
+      1,
+      1
+    ])
+  })
+
+  it.scoped("CK2: a call in the queue is not pushed out by a newcomer", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxQueued: 1 })
+      const log: Array<string> = []
+      const holder = yield* holding(bulkhead)
+      const waiting = yield* noting(bulkhead, log, "waiting")
+      yield* Effect.fork(holder.end)
+      const newcomer = yield* noting(bulkhead, log, "newcomer")
+      yield* Fiber.join(waiting)
+      yield* Fiber.await(newcomer)
+      expect(log[0]).toBe("waiting")
+    }))
+
+  it.scoped("CK7: an interrupted waiter leaves its place in the queue at once", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxQueued: 1 })
+      yield* holding(bulkhead)
+      const waiting = yield* Effect.fork(bulkhead.withPermit(Effect.void))
+      yield* settle
+      yield* Fiber.interrupt(waiting)
+      expect(yield* bulkhead.metrics).toMatchObject({ waiting: 0, canceled: 1, rejected: 0 })
+    }))
+
+  it.scoped("OP4: a call that times out keeps its permit until it has really ended", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxQueued: 0 })
+      const body = Effect.uninterruptible(Effect.sleep("3 seconds"))
+      const call = yield* Effect.fork(Effect.timeout(bulkhead.withPermit(body), "1 second"))
+      yield* TestClock.adjust("2 seconds")
+      expect((yield* Effect.flip(bulkhead.withPermit(Effect.void))).reason).toBe("QueueFull")
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.await(call)
+      expect(yield* bulkhead.available).toBe(1)
+    }))
+
+  it.scoped("style 4.5: a fiber that takes again and again does not keep a waiter out", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1 })
+      let rounds = 0
+      const hog = yield* Effect.fork(Effect.forever(
+        Effect.zipRight(Effect.sync(() => rounds++), bulkhead.withPermit(Effect.yieldNow()))
+      ))
+      yield* settle
+      const before = rounds
+      yield* bulkhead.withPermit(Effect.void)
+      expect(rounds - before).toBeLessThan(5)
+      yield* Fiber.interrupt(hog)
+    }))
+})

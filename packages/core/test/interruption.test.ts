@@ -1,0 +1,231 @@
+import { Bulkhead, CircuitBreaker, Retry, RetryBudget, Timeout } from "@effect-resilience/core"
+import { describe, expect, it } from "@effect/vitest"
+import { Deferred, Duration, Effect, Ref, Schedule } from "effect"
+import type { Subject } from "./utils/sweep.js"
+import { sweep } from "./utils/sweep.js"
+
+const whole = (name: string, make: Effect.Effect<Subject>, options?: Parameters<typeof sweep>[1]) =>
+  it.live(name, () =>
+    Effect.gen(function*() {
+      const { leaks, runs } = yield* sweep(make, options)
+      expect(runs).toBeGreaterThan(100)
+      expect(leaks).toEqual([])
+    }), 60_000)
+
+const caught = (name: string, make: Effect.Effect<Subject>, contended = [false, true]) =>
+  it.live(`control: the sweep catches ${name}`, () =>
+    Effect.gen(function*() {
+      const { leaks } = yield* sweep(make, { contended })
+      expect(leaks.length).toBeGreaterThan(0)
+    }), 60_000)
+
+const bulkhead = (options: Bulkhead.Options, guard: (b: Bulkhead.Service) => Subject["with"]) =>
+  Effect.map(Effect.scoped(Bulkhead.make({ name: "b", maxWait: "1 minute", ...options })), (b): Subject => ({
+    with: guard(b),
+    whole: Effect.map(
+      b.metrics,
+      ({ active, admitted, failed, ignored, running, succeeded, waiting }) =>
+        active === 0 && waiting === 0 && running === 0 && admitted === succeeded + failed + ignored
+    )
+  }))
+
+describe("bulkhead", () => {
+  whole("gives every permit back", bulkhead({ maxConcurrent: 1 }, (b) => b.withPermit))
+  whole("gives several permits back", bulkhead({ maxConcurrent: 2 }, (b) => b.withPermitsBy(2)))
+  whole(
+    "gives the permit of a scope back",
+    bulkhead({ maxConcurrent: 1 }, (b) => (effect) => Effect.scoped(Effect.zipRight(b.acquire, effect)))
+  )
+  whole(
+    "gives the permit back while somebody listens",
+    Effect.tap(
+      bulkhead(
+        { maxConcurrent: 1 },
+        (b) => (effect) => Effect.scoped(Effect.zipRight(b.subscribe, b.withPermit(effect)))
+      ),
+      () => Effect.void
+    )
+  )
+  whole("gives the permit back of a call that ends by itself", bulkhead({ maxConcurrent: 1 }, (b) => b.withPermit), {
+    body: Effect.yieldNow()
+  })
+  whole(
+    "gives the permit of the newest waiter back",
+    bulkhead({ maxConcurrent: 1, order: "lifo" }, (b) => b.withPermit)
+  )
+
+  caught(
+    "a guard that installs its release too late",
+    Effect.sync(() => {
+      let active = 0
+      return {
+        with: (effect) =>
+          Effect.uninterruptibleMask((restore) =>
+            Effect.flatMap(
+              restore(Effect.asVoid(Effect.sync(() => active++))),
+              () => Effect.ensuring(restore(effect), Effect.sync(() => active--))
+            )
+          ),
+        whole: Effect.sync(() => active === 0)
+      } satisfies Subject
+    })
+  )
+
+  caught(
+    "a queue whose interrupted waiter forgets the permit it was handed",
+    Effect.sync(() => {
+      let taken = 0
+      const line = new Set<Deferred.Deferred<void>>()
+      const release = Effect.suspend(() => {
+        for (const next of line) {
+          line.delete(next)
+          return Effect.asVoid(Deferred.succeed(next, void 0))
+        }
+        taken--
+        return Effect.void
+      })
+      return {
+        with: (effect) =>
+          Effect.uninterruptibleMask((restore) =>
+            Effect.flatMap(
+              Effect.suspend(() => {
+                if (taken === 0) {
+                  taken++
+                  return Effect.void
+                }
+                return Effect.flatMap(Deferred.make<void>(), (waiter) => {
+                  line.add(waiter)
+                  return Effect.onInterrupt(
+                    restore(Deferred.await(waiter)),
+                    () => Effect.sync(() => line.delete(waiter))
+                  )
+                })
+              }),
+              () => Effect.ensuring(restore(effect), release)
+            )
+          ),
+        whole: Effect.sync(() => taken === 0 && line.size === 0)
+      } satisfies Subject
+    })
+  )
+})
+
+/** A half-open breaker: whatever the interruption hits, all probe slots must be there afterwards. */
+const probing = (guard: (b: CircuitBreaker.Service) => Subject["with"], options: CircuitBreaker.Options = {}) =>
+  Effect.map(
+    Effect.scoped(CircuitBreaker.make({
+      name: "b",
+      halfOpenMaxCalls: 1,
+      successThreshold: 1,
+      initial: { state: "HalfOpen" },
+      ...options
+    })),
+    (b): Subject => ({
+      with: guard(b),
+      whole: Effect.map(
+        Effect.zip(b.metrics, b.wouldAdmit),
+        ([{ admitted, failed, ignored, running, succeeded }, free]) =>
+          running === 0 && free && admitted === succeeded + failed + ignored
+      )
+    })
+  )
+
+describe("circuit breaker", () => {
+  whole("gives every probe back", probing((b) => b.withBreaker))
+  whole(
+    "gives the probe of a scope back",
+    probing((b) => (effect) => Effect.scoped(Effect.zipRight(b.acquire, effect)))
+  )
+  whole(
+    "gives a typed probe back",
+    probing((b) => (effect) => effect.pipe(b.withBreakerBy({ classify: () => "success" })))
+  )
+  whole(
+    "loses no call where slow ones count",
+    probing((b) => b.withBreaker, { initial: { state: "Closed" }, slowCallDuration: "1 minute" })
+  )
+  whole(
+    "takes the first probe of an open circuit and gives it back",
+    probing((b) => b.withBreaker, { initial: { state: "Open", left: Duration.zero } })
+  )
+
+  caught(
+    "a probe that is taken one step before the mask",
+    Effect.sync(() => {
+      let out = 0
+      return {
+        with: (effect) =>
+          Effect.flatMap(
+            Effect.sync(() => out++),
+            () => Effect.uninterruptibleMask((restore) => Effect.ensuring(restore(effect), Effect.sync(() => out--)))
+          ),
+        whole: Effect.sync(() => out === 0)
+      } satisfies Subject
+    })
+  )
+})
+
+describe("retry budget", () => {
+  /** Interrupted at every operation of a retry that waits: a token is spent or back, never lost. */
+  whole(
+    "a token whose retry did not start is given back",
+    Effect.gen(function*() {
+      const budget = yield* Effect.scoped(RetryBudget.make({ name: "b", maxTokens: 5, tokensPerSuccess: 0 }))
+      const attempts = yield* Ref.make(0)
+      const retry = yield* Effect.scoped(Retry.make({
+        name: "b",
+        budget,
+        maxAttempts: Infinity,
+        schedule: Schedule.spaced("1 minute")
+      }))
+      return {
+        with: () => retry.withRetry(Effect.zipRight(Ref.update(attempts, (n) => n + 1), Effect.fail("no"))),
+        whole: Effect.gen(function*() {
+          const { tokens } = yield* budget.metrics
+          const { running } = yield* retry.metrics
+          // No minute passes here: no retry starts, so every token must be there.
+          return tokens === 5 && running === 0 && (yield* Ref.get(attempts)) <= 1
+        })
+      } as unknown as Subject
+    }),
+    { contended: [false] }
+  )
+
+  caught(
+    "a token that is taken before the mask of the sleep",
+    Effect.sync(() => {
+      let tokens = 5
+      return {
+        with: () =>
+          Effect.flatMap(
+            Effect.sync(() => tokens--),
+            () => Effect.onInterrupt(Effect.sleep("1 minute"), () => Effect.sync(() => tokens++))
+          ),
+        whole: Effect.sync(() => tokens === 5)
+      } as unknown as Subject
+    }),
+    [false]
+  )
+})
+
+describe("timeout", () => {
+  whole(
+    "nothing runs on, and no timer is left",
+    Effect.gen(function*() {
+      const timeout = yield* Effect.scoped(Timeout.make({ name: "t", duration: "1 minute" }))
+      let running = 0
+      const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length
+      const before = timers()
+      return {
+        with: ((effect) =>
+          timeout.withTimeout(Effect.acquireUseRelease(
+            Effect.sync(() => running++),
+            () => effect,
+            () => Effect.sync(() => running--)
+          ))) as Subject["with"],
+        whole: Effect.map(timeout.metrics, (metrics) => running === 0 && metrics.running === 0 && timers() <= before)
+      }
+    }),
+    { contended: [false] }
+  )
+})
