@@ -1,0 +1,315 @@
+import { classify, Deadline, DeadlineExceededError, Timeout, TimeoutExceededError } from "@effect-resilience/core"
+import { describe, expect, it } from "@effect/vitest"
+import { Cause, Deferred, Duration, Effect, Exit, Fiber, FiberRef, Option, Queue, TestClock } from "effect"
+
+/** The same suite under the live clock, in milliseconds, and under `TestClock`, which is adjusted. */
+const clocks = [
+  { name: "live clock", test: it.scopedLive, pass: (duration: Duration.DurationInput) => Effect.sleep(duration) },
+  { name: "TestClock", test: it.scoped, pass: (duration: Duration.DurationInput) => TestClock.adjust(duration) }
+]
+
+for (const { name, pass, test } of clocks) {
+  describe(`timeout under the ${name}`, () => {
+    test("a call that ends in time keeps its value", () =>
+      Effect.gen(function*() {
+        const timeout = yield* Timeout.make({ name: "t", duration: "2 seconds" })
+        expect(yield* timeout.withTimeout(Effect.succeed(1))).toBe(1)
+        expect(yield* Effect.flip(timeout.withTimeout(Effect.fail("mine")))).toBe("mine")
+        expect(yield* timeout.metrics).toMatchObject({ succeeded: 1, failed: 1, timedOut: 0, running: 0 })
+      }))
+
+    test("a call that does not is interrupted, and its finalizers are waited for", () =>
+      Effect.gen(function*() {
+        const timeout = yield* Timeout.make({ name: "t", duration: "30 millis" })
+        let closed = false
+        const body = Effect.onInterrupt(Effect.never, () =>
+          Effect.zipRight(
+            Effect.yieldNow(),
+            Effect.sync(() => {
+              closed = true
+            })
+          ))
+        const call = yield* Effect.fork(Effect.flip(timeout.withTimeout(body)))
+        yield* Effect.yieldNow()
+        yield* pass("40 millis")
+        const error = yield* Fiber.join(call)
+        expect(error).toBeInstanceOf(TimeoutExceededError)
+        expect(error).toMatchObject({ pattern: "Timeout", instance: "t", reason: "LimitExceeded" })
+        expect(closed).toBe(true)
+        expect(yield* timeout.metrics).toMatchObject({ timedOut: 1, failed: 1, running: 0 })
+      }))
+
+    test("disconnect: answers on time around work that cannot be interrupted", () =>
+      Effect.gen(function*() {
+        const timeout = yield* Timeout.make({ name: "t", duration: "20 millis", disconnect: true })
+        const done = yield* Deferred.make<string>()
+        const body = Effect.uninterruptible(Effect.zipRight(Effect.sleep("60 millis"), Deferred.succeed(done, "late")))
+        const call = yield* Effect.fork(Effect.flip(timeout.withTimeout(body)))
+        yield* Effect.yieldNow()
+        yield* pass("30 millis")
+        const error = yield* Fiber.join(call)
+        expect(error).toBeInstanceOf(TimeoutExceededError)
+        expect(Option.isNone(yield* Deferred.poll(done))).toBe(true)
+        yield* pass("60 millis")
+        expect(yield* Deferred.await(done)).toBe("late")
+      }))
+
+    test("interrupting the caller interrupts the call and leaves no timer", () =>
+      Effect.gen(function*() {
+        const before = process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length
+        let interrupted = 0
+        const body = Effect.onInterrupt(Effect.never, () => Effect.sync(() => interrupted++))
+        const call = yield* Effect.fork(body.pipe(Timeout.within("1 hour")))
+        for (let i = 0; i < 5; i++) yield* Effect.yieldNow()
+        yield* Fiber.interrupt(call)
+        expect(interrupted).toBe(1)
+        expect(process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length).toBeLessThanOrEqual(before)
+      }))
+
+    test("what runs inside sees the tightened deadline, the caller does not", () =>
+      Effect.gen(function*() {
+        const inside = yield* Deadline.remaining.pipe(Timeout.within("2 seconds"))
+        expect(Duration.toMillis(Option.getOrThrow(inside))).toBeGreaterThan(1500)
+        expect(Duration.toMillis(Option.getOrThrow(inside))).toBeLessThanOrEqual(2000)
+        expect(yield* Deadline.remaining).toEqual(Option.none())
+      }))
+
+    test("FiberRefs set inside reach the caller", () =>
+      Effect.gen(function*() {
+        const ref = yield* FiberRef.make(0)
+        yield* FiberRef.set(ref, 1).pipe(Timeout.within("1 second"))
+        expect(yield* FiberRef.get(ref)).toBe(1)
+        yield* Effect.exit(Effect.zipRight(FiberRef.set(ref, 2), Effect.fail("no")).pipe(Timeout.within("1 second")))
+        expect(yield* FiberRef.get(ref)).toBe(2)
+      }))
+
+    test("where the ambient deadline comes first, only the deadline fails", () =>
+      Effect.gen(function*() {
+        const timeout = yield* Timeout.make({ name: "t", duration: "1 minute" })
+        const call = yield* Effect.fork(
+          Effect.flip(timeout.withTimeout(Effect.never).pipe(Deadline.within("20 millis")))
+        )
+        yield* Effect.yieldNow()
+        yield* pass("30 millis")
+        expect(yield* Fiber.join(call)).toBeInstanceOf(DeadlineExceededError)
+        expect(yield* timeout.metrics).toMatchObject({ timedOut: 0, ignored: 1, running: 0 })
+      }))
+
+    test("where the timeout comes first, only the timeout fails", () =>
+      Effect.gen(function*() {
+        const call = yield* Effect.fork(
+          Effect.flip(Effect.never.pipe(Timeout.within("20 millis"), Deadline.within("1 minute")))
+        )
+        yield* Effect.yieldNow()
+        yield* pass("30 millis")
+        expect(yield* Fiber.join(call)).toBeInstanceOf(TimeoutExceededError)
+      }))
+
+    test("one deadline around two calls in a row", () =>
+      Effect.gen(function*() {
+        let second = false
+        const two = Effect.zipRight(
+          Effect.sleep("20 millis"),
+          Effect.zipRight(
+            Effect.sleep("1 minute"),
+            Effect.sync(() => {
+              second = true
+            })
+          )
+        )
+        const call = yield* Effect.fork(Effect.flip(two.pipe(Deadline.within("50 millis"))))
+        yield* Effect.yieldNow()
+        yield* pass("20 millis")
+        yield* pass("40 millis")
+        expect(yield* Fiber.join(call)).toMatchObject({ reason: "Exceeded", origin: "own" })
+        expect(second).toBe(false)
+      }))
+
+    test("one value shared by two fibers", () =>
+      Effect.gen(function*() {
+        const instant = yield* Deadline.after("30 millis")
+        const fibers = yield* Effect.forEach([1, 2], () =>
+          Effect.fork(Effect.flip(Effect.never.pipe(Deadline.at(instant)))))
+        yield* Effect.yieldNow()
+        yield* pass("40 millis")
+        for (const fiber of fibers) {
+          expect(yield* Fiber.join(fiber)).toBeInstanceOf(DeadlineExceededError)
+        }
+        let ran = false
+        const late = yield* Effect.flip(
+          Effect.sync(() => {
+            ran = true
+          }).pipe(Deadline.at(instant))
+        )
+        expect([late.reason, ran]).toEqual(["Expired", false])
+      }))
+
+    test("a deadline only gets tighter", () =>
+      Effect.gen(function*() {
+        const left = yield* Deadline.remaining.pipe(Deadline.within("1 hour"), Deadline.within("2 seconds"))
+        expect(Duration.toMillis(Option.getOrThrow(left))).toBeLessThanOrEqual(2000)
+      }))
+  })
+}
+
+describe("timeout", () => {
+  it.scoped("a limit of zero or less is none; a limit of its own replaces the instance's", () =>
+    Effect.gen(function*() {
+      const timeout = yield* Timeout.make({ name: "t", duration: "1 second" })
+      const call = yield* Effect.fork(Effect.all([
+        Effect.exit(timeout.withTimeoutBy(0)(Effect.as(Effect.sleep("5 seconds"), "no limit"))),
+        Effect.exit(timeout.withTimeoutBy(-1)(Effect.as(Effect.sleep("5 seconds"), "no limit"))),
+        Effect.exit(timeout.withTimeoutBy("3 seconds")(Effect.never))
+      ], { concurrency: "unbounded" }))
+      yield* TestClock.adjust("5 seconds")
+      const [zero, negative, own] = yield* Fiber.join(call)
+      expect([zero, negative]).toEqual([Exit.succeed("no limit"), Exit.succeed("no limit")])
+      expect(Exit.isFailure(own) && Cause.squash(own.cause)).toMatchObject({ limit: Duration.seconds(3) })
+      expect(() => timeout.withTimeoutBy(NaN)).toThrow(/Timeout "t": option duration/)
+    }))
+
+  it.scoped("a timer that cannot be set as such waits its full time", () =>
+    Effect.gen(function*() {
+      const call = yield* Effect.fork(Effect.flip(Effect.never.pipe(Timeout.within("60 days"))))
+      yield* TestClock.adjust("59 days")
+      expect(Option.isNone(yield* Fiber.poll(call))).toBe(true)
+      yield* TestClock.adjust("1 day")
+      expect(yield* Fiber.join(call)).toBeInstanceOf(TimeoutExceededError)
+    }))
+
+  it.scopedLive("limits beyond what a JavaScript timer can hold do not fire at once", () =>
+    Effect.gen(function*() {
+      const call = yield* Effect.fork(Effect.never.pipe(Timeout.within("60 days")))
+      yield* Effect.sleep("20 millis")
+      expect(Option.isNone(yield* Fiber.poll(call))).toBe(true)
+      yield* Fiber.interrupt(call)
+    }))
+
+  it.scoped("tells who ended a call", () =>
+    Effect.gen(function*() {
+      const timeout = yield* Timeout.make({ name: "t", duration: "1 second" })
+      const queue = yield* timeout.subscribe
+      yield* timeout.withTimeout(Effect.succeed(1))
+      const own = yield* Effect.fork(Effect.exit(timeout.withTimeout(Effect.never)))
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(own)
+      const outer = yield* Effect.fork(
+        Effect.exit(timeout.withTimeout(Effect.never).pipe(Deadline.within("500 millis")))
+      )
+      yield* TestClock.adjust("500 millis")
+      yield* Fiber.join(outer)
+      expect([yield* Queue.take(queue), yield* Queue.take(queue), yield* Queue.take(queue)]).toMatchObject([
+        { _tag: "CompletedInTime", limit: Duration.seconds(1) },
+        { _tag: "TimedOut", by: "ownLimit", elapsed: Duration.seconds(1) },
+        { _tag: "TimedOut", by: "deadline", elapsed: Duration.millis(500) }
+      ])
+    }))
+})
+
+describe("deadline", () => {
+  it.effect("one that has passed starts nothing", () =>
+    Effect.gen(function*() {
+      let ran = false
+      const error = yield* Effect.flip(
+        Effect.sync(() => {
+          ran = true
+        }).pipe(Deadline.within(0))
+      )
+      expect([error.reason, ran]).toEqual(["Expired", false])
+    }))
+
+  it.effect("a date is read when the effect starts", () =>
+    Effect.gen(function*() {
+      yield* TestClock.adjust("10 seconds")
+      const left = yield* Deadline.remaining.pipe(Deadline.at(new Date(12_000)))
+      expect(left).toEqual(Option.some(Duration.seconds(2)))
+      expect((yield* Effect.flip(Effect.void.pipe(Deadline.at(new Date(9_000))))).reason).toBe("Expired")
+    }))
+
+  it.effect("whose limit it was decides what it means", () =>
+    Effect.gen(function*() {
+      const meaning = (origin: "own" | "caller") =>
+        Effect.gen(function*() {
+          const call = yield* Effect.fork(Effect.exit(Effect.never.pipe(Deadline.within("1 second", { origin }))))
+          yield* TestClock.adjust("1 second")
+          return classify(yield* Fiber.join(call))
+        })
+      expect(yield* meaning("own")).toBe("failure")
+      expect(yield* meaning("caller")).toBe("ignored")
+      expect(classify(yield* Effect.exit(Effect.void.pipe(Deadline.within(0))))).toBe("ignored")
+    }))
+
+  it.effect("the caller's deadline keeps its origin where ours is later", () =>
+    Effect.gen(function*() {
+      const inner = Deadline.current.pipe(Deadline.within("1 hour"), Deadline.within("1 second", { origin: "caller" }))
+      expect(Option.map(yield* inner, ({ origin }) => origin)).toEqual(Option.some("caller"))
+    }))
+
+  it("nonsense is refused", () => {
+    expect(() => Deadline.within(NaN)).toThrow(/Deadline/)
+    expect(() => Deadline.within(-5)).toThrow(/Deadline/)
+  })
+})
+
+describe("faults of others", () => {
+  it.scoped("W-T1: a timeout of the call itself is not mistaken for ours", () =>
+    Effect.gen(function*() {
+      const outer = yield* Timeout.make({ name: "outer", duration: "30 seconds" })
+      const inner = yield* Timeout.make({ name: "inner", duration: "1 second" })
+      const call = yield* Effect.fork(Effect.flip(Effect.never.pipe(inner.withTimeout, outer.withTimeout)))
+      yield* TestClock.adjust("1 second")
+      expect(yield* Fiber.join(call)).toMatchObject({ instance: "inner" })
+      expect(yield* outer.metrics).toMatchObject({ timedOut: 0, failed: 1 })
+      const own = new Cause.TimeoutException("theirs")
+      expect(yield* Effect.flip(Effect.fail(own).pipe(outer.withTimeout))).toBe(own)
+    }))
+
+  it.scoped("W-T2: work that timed out does not run on", () =>
+    Effect.gen(function*() {
+      let ticks = 0
+      const body = Effect.forever(Effect.zipRight(Effect.sync(() => ticks++), Effect.sleep("100 millis")))
+      const call = yield* Effect.fork(Effect.exit(body.pipe(Timeout.within("1 second"))))
+      yield* TestClock.adjust("1 second")
+      yield* Fiber.join(call)
+      const before = ticks
+      yield* TestClock.adjust("10 seconds")
+      expect(ticks).toBe(before)
+    }))
+
+  it.scoped("W-T3: a call that fails is counted", () =>
+    Effect.gen(function*() {
+      const timeout = yield* Timeout.make({ name: "t" })
+      yield* Effect.exit(timeout.withTimeout(Effect.fail("no")))
+      yield* Effect.exit(timeout.withTimeout(Effect.die("bug")))
+      yield* Effect.exit(timeout.withTimeout(Effect.interrupt))
+      expect(yield* timeout.metrics).toMatchObject({ admitted: 3, failed: 2, ignored: 1, running: 0 })
+    }))
+
+  it.effect("W-T4: nested calls see the deadline, and it is the nearest one", () =>
+    Effect.gen(function*() {
+      const nested = Deadline.remaining.pipe(Timeout.within("10 seconds"), Deadline.within("3 seconds"))
+      expect(yield* nested).toEqual(Option.some(Duration.seconds(3)))
+    }))
+
+  it.effect("W-T5: a value of nothing is not mistaken for a timeout", () =>
+    Effect.gen(function*() {
+      expect(yield* Effect.succeed(null).pipe(Timeout.within("1 second"))).toBe(null)
+      expect(yield* Effect.void.pipe(Timeout.within("1 second"))).toBe(undefined)
+    }))
+
+  it.effect("W-T6: the form for one call works as it is documented", () =>
+    Effect.gen(function*() {
+      expect(yield* Effect.succeed("answer").pipe(Timeout.within("5 seconds"))).toBe("answer")
+    }))
+
+  it.scoped("OP5: the timeout of one call leaves other calls alone", () =>
+    Effect.gen(function*() {
+      const timeout = yield* Timeout.make({ name: "t", duration: "1 second" })
+      const slow = yield* Effect.fork(Effect.exit(timeout.withTimeout(Effect.never)))
+      yield* TestClock.adjust("900 millis")
+      const healthy = yield* Effect.fork(timeout.withTimeout(Effect.as(Effect.sleep("500 millis"), "fine")))
+      yield* TestClock.adjust("500 millis")
+      expect(Exit.isFailure(yield* Fiber.join(slow))).toBe(true)
+      expect(yield* Fiber.join(healthy)).toBe("fine")
+    }))
+})
