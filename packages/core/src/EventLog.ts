@@ -7,6 +7,7 @@ import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as LogLevel from "effect/LogLevel"
 import * as Predicate from "effect/Predicate"
@@ -44,12 +45,19 @@ const defaultLevel = (event: ResilienceEvent): LogLevel.LogLevel => {
   }
 }
 
-/** What failed, where an event tells of a failure. */
-const causeOf = (event: ResilienceEvent): Cause.Cause<unknown> =>
-  Predicate.hasProperty(event, "error") ? Cause.fail(event.error) : Cause.empty
+/** What failed, where an event tells of a failure; of several failures, in their order. */
+const causeOf = (event: ResilienceEvent): Cause.Cause<unknown> => {
+  if (Predicate.hasProperty(event, "error")) return Cause.fail(event.error)
+  if (!Predicate.hasProperty(event, "errors")) return Cause.empty
+  return event.errors.map((error): Cause.Cause<unknown> => Cause.fail(error)).reduce(Cause.sequential, Cause.empty)
+}
 
 const recordOf = (event: ResilienceEvent, options: EventLog.Options | undefined): EventLog.Record => {
-  const { _tag, error: _error, instance, pattern, timestamp, ...fields } = { error: undefined, ...event }
+  const { _tag, error: _error, errors: _errors, instance, pattern, timestamp, ...fields } = {
+    error: undefined,
+    errors: undefined,
+    ...event
+  }
   const shown = Object.entries(fields).flatMap(([key, value]) =>
     value === undefined ? [] : [[key, Duration.isDuration(value) ? Duration.toMillis(value) : value]]
   )
@@ -69,30 +77,52 @@ const recordOf = (event: ResilienceEvent, options: EventLog.Options | undefined)
   }
 }
 
-/** Runs `write` for each event of the bus, in order. What is still queued when the layer closes is written first. */
+/** How long closing waits for a slow sink. */
+const patience = Duration.seconds(5)
+
+/**
+ * Runs `write` for each event of the bus, in order. What is still queued when the layer closes is written first, by a
+ * sink that takes no longer than `patience` for it.
+ */
 const follow = <R>(
   options: EventLog.Options | undefined,
   write: (record: EventLog.Record, cause: Cause.Cause<unknown>) => Effect.Effect<unknown, unknown, R>
 ): Layer.Layer<never, never, EventBus | R> =>
   Layer.scopedDiscard(Effect.gen(function*() {
-    const queue = yield* EventBus.subscribe
+    const bus = yield* EventBus
+    const { drained, queue } = yield* bus.hub.open
     const one = (event: ResilienceEvent) =>
-      options?.filter?.(event) === false ? Effect.void : Effect.flatMap(
-        Effect.exit(Effect.suspend(() => write(recordOf(event, options), causeOf(event)))),
-        (exit) =>
+      Effect.suspend(() => {
+        if (options?.filter?.(event) === false) return Effect.void
+        const record = recordOf(event, options)
+        return record.level === LogLevel.None ? Effect.void : write(record, causeOf(event))
+      }).pipe(
+        Effect.exit,
+        Effect.flatMap((exit) =>
           Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)
             ? Effect.void
             : Effect.logWarning("EventLog: the sink failed", exit.cause)
+        )
       )
+    // Only the writing can be interrupted: what was taken from the queue is written, and the end of the queue ends this.
+    const writer = yield* Effect.uninterruptibleMask((restore) =>
+      Effect.forkDaemon(Effect.forever(Effect.flatMap(Queue.take(queue), (event) => restore(one(event)))))
+    )
+    const flush = Effect.gen(function*() {
+      yield* drained
+      const rest = yield* queue.takeAll
+      yield* queue.shutdown
+      yield* Fiber.await(writer)
+      yield* Effect.forEach(rest, one, { discard: true })
+    })
     const context = yield* Effect.context<R>()
     yield* Effect.addFinalizer(() =>
-      // The drain of the subscription runs when we let it.
-      Effect.zipRight(Effect.yieldNow(), queue.takeAll).pipe(
-        Effect.flatMap(Effect.forEach(one, { discard: true })),
+      Effect.interruptible(flush).pipe(
+        Effect.timeoutOption(patience),
+        Effect.zipRight(Fiber.interrupt(writer)),
         Effect.provide(context)
       )
     )
-    yield* Effect.forkScoped(Effect.forever(Effect.flatMap(Queue.take(queue), one)))
   }))
 
 /** One record of the log per event, by Effect's `Logger`. */
@@ -104,7 +134,10 @@ const layer = (options?: EventLog.Options): Layer.Layer<never, never, EventBus> 
     return Effect.annotateLogs(log, record.annotations)
   })
 
-/** One call of `sink` per event, for any other logger. A sink that fails is reported, and goes on with the next event. */
+/**
+ * One call of `sink` per event, for any other logger. A sink that fails is reported, and goes on with the next event.
+ * When the layer closes, the sink gets what is still queued, for five seconds at most.
+ */
 const layerSink = <E, R>(
   sink: (record: EventLog.Record, cause: Cause.Cause<unknown>) => Effect.Effect<unknown, E, R>,
   options?: EventLog.Options
@@ -135,7 +168,7 @@ export declare namespace EventLog {
    * @category models
    */
   export interface Options {
-    /** The level of all records, or of each event. Defaults to `EventLog.defaultLevel`: a level per event. */
+    /** The level of all records, or of each event; `LogLevel.None` drops it. Defaults to `EventLog.defaultLevel`: a level per event. */
     readonly level?: LogLevel.LogLevel | ((event: ResilienceEvent) => LogLevel.LogLevel) | undefined
     /** Which events become records. Defaults to all. */
     readonly filter?: ((event: ResilienceEvent) => boolean) | undefined

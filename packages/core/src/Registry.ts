@@ -86,6 +86,7 @@ const make: Effect.Effect<Registry.Service> = Effect.sync(() => {
           Effect.map(entry.snapshot, (metrics): Registry.InstanceSnapshot => ({
             pattern: entry.pattern,
             instance: entry.instance,
+            site: entry.site,
             actions: Object.keys(entry.actions),
             metrics
           }))),
@@ -99,14 +100,18 @@ const make: Effect.Effect<Registry.Service> = Effect.sync(() => {
         })
       )
     ),
-    act: (pattern, instance, action, input) =>
-      Effect.flatMap(get(pattern, instance), (entry) => {
+    act: (pattern, instance, action, input) => {
+      const on = (entry: Registry.Entry) => {
         const found = Object.hasOwn(entry.actions, action) ? entry.actions[action] : undefined
         const problem = (text: string) => new ActionError({ pattern, instance, action, problem: text })
         return found === undefined
           ? problem(`there is none of this name; there are: ${Object.keys(entry.actions).join(", ") || "none"}`)
           : Effect.mapError(found(input), (error) => problem(error.message))
-      })
+      }
+      return Effect.flatMap(get(pattern, instance), () =>
+        // Who stops "payments" means all of it, where a name is there twice by mistake.
+        Effect.forEach(find(pattern, instance), on, { discard: true }))
+    }
   }
 })
 
@@ -179,6 +184,8 @@ export declare namespace Registry {
   export interface InstanceSnapshot {
     readonly pattern: string
     readonly instance: string
+    /** Where the instance, or its tag, was written. */
+    readonly site: string
     readonly actions: ReadonlyArray<string>
     readonly metrics: object
   }

@@ -18,7 +18,7 @@ import type { Backoff } from "./internal/backoff.js"
 import { toSchedule } from "./internal/backoff.js"
 import { Bucket } from "./internal/bucket.js"
 import { errorFields, ErrorTypeId, reject } from "./internal/errors.js"
-import { duration, error, eventFields } from "./internal/event.js"
+import { countOrInfinity, duration, error, eventFields } from "./internal/event.js"
 import { passThrough } from "./internal/guard.js"
 import { silent } from "./internal/hub.js"
 import { callSite, openInstance, register } from "./internal/instance.js"
@@ -66,7 +66,7 @@ const Event = Schema.Union(
     /** The attempt that failed. */
     attempt: Schema.Int,
     /** `Infinity` becomes `null` on the wire. */
-    maxAttempts: Schema.Number,
+    maxAttempts: countOrInfinity,
     delay: duration,
     error
   }),

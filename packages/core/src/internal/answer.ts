@@ -1,6 +1,7 @@
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { errorOf } from "./errors.js"
 import type { Call } from "./event.js"
 
 /** What made a fallback necessary. @internal */
@@ -30,8 +31,8 @@ export interface AnswerWatch {
 /** A typed failure, or a defect where that is asked for. Interruption never triggers a fallback. @internal */
 export const triggerOf = (cause: Cause.Cause<unknown>, catchDefects: boolean): Trigger | undefined => {
   if (Cause.isInterrupted(cause)) return undefined
-  if (Cause.isFailure(cause)) return { kind: "error", error: Cause.squash(cause) }
-  return catchDefects && Cause.isDie(cause) ? { kind: "defect", error: Cause.squash(cause) } : undefined
+  if (Cause.isFailure(cause)) return { kind: "error", error: errorOf(cause) }
+  return catchDefects && Cause.isDie(cause) ? { kind: "defect", error: errorOf(cause) } : undefined
 }
 
 /**
@@ -81,7 +82,7 @@ const recover = <A, E, R>(
         },
         onFailure: (cause) => {
           if (!Cause.isInterrupted(cause)) {
-            failures.push(Cause.squash(cause))
+            failures.push(errorOf(cause))
             if (index + 1 < steps.length) return run(index + 1)
             watch.exhausted(call, failures)
           }

@@ -1,3 +1,4 @@
+import * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
 
@@ -57,3 +58,6 @@ export const withCause = <E extends Error>(error: E, cause: unknown): E => {
   Object.defineProperty(error, "cause", { value: cause, enumerable: false, configurable: true, writable: true })
   return error
 }
+
+/** What a cause is about, as the user made it: Effect wraps errors to remember their span. @internal */
+export const errorOf = (cause: Cause.Cause<unknown>): unknown => Cause.originalError(Cause.squash(cause))

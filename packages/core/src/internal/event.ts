@@ -1,3 +1,4 @@
+import * as Duration from "effect/Duration"
 import * as Schema from "effect/Schema"
 
 /** The fields that every event has, and those that it has where there is a call and a span. @internal */
@@ -7,15 +8,30 @@ export const eventFields = <const Pattern extends string>(pattern: Pattern) => (
   /** The key, for events of a keyed instance. */
   key: Schema.optional(Schema.String),
   /** Milliseconds since the epoch, of the `Clock`. */
-  timestamp: Schema.Number,
+  timestamp: Schema.Finite,
   /** Numbers the calls of an instance for as long as somebody listens. */
-  callId: Schema.optional(Schema.Number),
+  callId: Schema.optional(Schema.NonNegativeInt),
   traceId: Schema.optional(Schema.String),
   spanId: Schema.optional(Schema.String)
 })
 
-/** A span of time in an event: milliseconds on the wire. @internal */
-export const duration = Schema.DurationFromMillis
+/** A span of time in an event: milliseconds on the wire, `null` for one without end. @internal */
+export const duration = Schema.transform(Schema.NullOr(Schema.NonNegative), Schema.DurationFromSelf, {
+  strict: true,
+  decode: (millis) => millis === null ? Duration.infinity : Duration.millis(millis),
+  encode: (span) => Duration.isFinite(span) ? Duration.toMillis(span) : null
+})
+
+/** A count in an event: `null` on the wire where there is no limit. @internal */
+export const countOrInfinity = Schema.transform(
+  Schema.NullOr(Schema.NonNegativeInt),
+  Schema.Union(Schema.NonNegativeInt, Schema.Literal(Infinity)),
+  {
+    strict: true,
+    decode: (count) => count ?? Infinity,
+    encode: (count) => Number.isFinite(count) ? count : null
+  }
+)
 
 /** What failed: kept as it is in the process, name and message on the wire. @internal */
 export const error = Schema.Defect

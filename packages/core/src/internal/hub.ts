@@ -1,4 +1,5 @@
 import * as Cause from "effect/Cause"
+import type * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -42,8 +43,20 @@ export class Hub<E> {
     if (!this.pubsub.unsafeOffer(event)) this.dropped++
   }
 
-  readonly subscribe: Effect.Effect<Subscription<E>, never, Scope> = Effect.gen(this, function*() {
+  readonly subscribe: Effect.Effect<Subscription<E>, never, Scope> = Effect.map(
+    Effect.suspend(() => this.open),
+    ({ queue }) => queue
+  )
+
+  /** A subscription, and a way to wait until what was published before has reached its queue. */
+  readonly open: Effect.Effect<
+    { readonly queue: Subscription<E> & Queue.Queue<E>; readonly drained: Effect.Effect<void> },
+    never,
+    Scope
+  > = Effect.gen(this, function*() {
     const source = yield* PubSub.subscribe(this.pubsub)
+    const accepted = () => this.published - this.dropped
+    let moved = accepted()
     yield* Effect.acquireRelease(
       Effect.sync(() => {
         this.listeners++
@@ -55,15 +68,23 @@ export class Hub<E> {
     )
     const queue = yield* Effect.acquireRelease(Queue.sliding<E>(subscriptionCapacity), Queue.shutdown)
     let dropped = 0
-    const put = (event: E) =>
+    const move = (events: Chunk.Chunk<E>) =>
       Effect.suspend(() => {
-        if (Option.getOrElse(queue.unsafeSize(), () => 0) >= subscriptionCapacity) dropped++
-        return Queue.offer(queue, event)
+        const waiting = Math.max(0, Option.getOrElse(queue.unsafeSize(), () => 0))
+        dropped += Math.max(0, waiting + events.length - subscriptionCapacity)
+        moved += events.length
+        return queue.offerAll(events)
       })
-    yield* Effect.forkScoped(Effect.forever(
-      Effect.flatMap(source.takeBetween(1, hubCapacity), (events) => Effect.forEach(events, put, { discard: true }))
-    ))
-    return Object.assign(queue, { dropped: Effect.sync(() => dropped) })
+    yield* Effect.forkScoped(Effect.forever(Effect.flatMap(source.takeBetween(1, hubCapacity), move)))
+    const until = (target: number, turns: number): Effect.Effect<void> =>
+      Effect.suspend(() =>
+        moved >= target || turns === 0 ? Effect.void : Effect.flatMap(Effect.yieldNow(), () => until(target, turns - 1))
+      )
+    return {
+      queue: Object.assign(queue, { dropped: Effect.sync(() => dropped) }),
+      // The drain is woken when events come, so a few turns do; none come where the drain ended with its hub.
+      drained: Effect.suspend(() => until(accepted(), hubCapacity))
+    }
   })
 }
 
@@ -106,23 +127,26 @@ export class Emitter<E extends AnyEvent> {
     return { callId: ++this.calls, traceId: span?.traceId, spanId: span?.spanId }
   }
 
-  /** A helper of ours failed: an event where somebody listens, and always a warning. */
-  internalError(source: InternalError["source"], error: unknown): Effect.Effect<void> {
+  /**
+   * A helper of ours failed: an event where somebody listens, and always a warning. `quiet` spares the event: a
+   * subscriber that fails on such an event would otherwise hear of itself without end.
+   */
+  internalError(source: InternalError["source"], error: unknown, quiet = false): Effect.Effect<void> {
     return Effect.suspend(() => {
-      if (this.listening) this.emit({ _tag: "InternalError", source, error })
+      if (!quiet && this.listening) this.emit({ _tag: "InternalError", source, error })
       return Effect.logWarning(`${this.pattern} "${this.instance}": ${source.toLowerCase()} failed`, error)
     }).pipe(Effect.annotateLogs({ package: "@effect-resilience/core", pattern: this.pattern, instance: this.instance }))
   }
 }
 
 /**
- * The ways to watch a hub. `report` tells of a handler that failed.
+ * The ways to watch a hub. `report` tells of a handler that failed, and on which event.
  *
  * @internal
  */
 export const observable = <E extends AnyEvent>(
   hub: Hub<E>,
-  report: (error: unknown) => Effect.Effect<void>
+  report: (error: unknown, event: E) => Effect.Effect<void>
 ): Observable<E> => ({
   events: Stream.unwrapScoped(Effect.map(hub.subscribe, (queue) => Stream.fromQueue(queue))),
   subscribe: hub.subscribe,
@@ -135,7 +159,7 @@ export const observable = <E extends AnyEvent>(
             (exit) =>
               Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)
                 ? Effect.void
-                : report(Cause.squash(exit.cause))
+                : report(Cause.squash(exit.cause), event)
           ))
       ))))
 })

@@ -49,7 +49,10 @@ export const openInstance = <E extends AnyEvent>(
       pattern,
       name,
       emitter,
-      observable: observable<E | InternalError>(hub, (error) => emitter.internalError("Subscriber", error))
+      observable: observable<E | InternalError>(
+        hub,
+        (error, event) => emitter.internalError("Subscriber", error, event._tag === "InternalError")
+      )
     }
   })
 

@@ -4,10 +4,13 @@ import type * as Scope from "effect/Scope"
 import type { KeyedOptions } from "../Pattern.js"
 import * as option from "./options.js"
 import type { Nanos } from "./time.js"
-import { fromNanos, now, toNanos } from "./time.js"
+import { forever, fromNanos, now, toNanos } from "./time.js"
 
-/** How many of the oldest keys are looked at for one that may go, when the table is full. */
+/** How many keys are looked at for one that may go, once a whole round found none. */
 const lookAt = 64
+
+/** The longest time between two sweeps: a timer that is longer than 24 days never rings. */
+const longestPause = toNanos("1 day")
 
 /**
  * A bounded table of one state per key, the least recently used first. An entry that `evictable` protects (an open
@@ -20,6 +23,10 @@ const lookAt = 64
 export class KeyedTable<A> {
   private readonly entries = new Map<string, { readonly value: A; used: Nanos }>()
   private sweeping = false
+  /** Where the search for a key that may go stands. It moves on, so protected keys are not looked at again and again. */
+  private cursor = this.entries.entries()
+  /** Whether a whole round found none that may go. */
+  private fruitless = false
   /** Entries forgotten, for the snapshot. */
   evicted = 0
 
@@ -46,14 +53,16 @@ export class KeyedTable<A> {
         known.used = time
         this.entries.delete(key)
         this.entries.set(key, known)
-        return Effect.succeed(known.value)
+        return this.swept(known.value)
       }
-      if (this.entries.size >= this.options.maxKeys && !this.evictOne(time)) return Effect.succeed(undefined)
+      if (!this.hasRoom(time)) return Effect.succeed(undefined)
       return Effect.flatMap(this.options.make(key), (value) => {
-        // Another fiber may have made it meanwhile: one state per key.
-        const entry = this.entries.get(key) ?? { value, used: time }
-        this.entries.set(key, entry)
-        return this.sweeping ? Effect.succeed(entry.value) : Effect.as(this.startSweep, entry.value)
+        // Other fibers may have made it, or taken the room, meanwhile: one state per key, and never too many.
+        const made = this.entries.get(key)
+        if (made !== undefined) return this.swept(made.value)
+        if (!this.hasRoom(time)) return Effect.succeed(undefined)
+        this.entries.set(key, { value, used: time })
+        return this.swept(value)
       })
     })
 
@@ -66,16 +75,27 @@ export class KeyedTable<A> {
     for (const [key, { value }] of this.entries) yield [key, value]
   }
 
+  private hasRoom(time: Nanos): boolean {
+    return this.entries.size < this.options.maxKeys || this.evictOne(time)
+  }
+
+  /** Goes round the table once at most, or over a part of it while the last round found nothing. */
   private evictOne(time: Nanos): boolean {
-    let seen = 0
-    for (const [key, { value }] of this.entries) {
-      if (this.options.evictable(value, time)) {
-        this.entries.delete(key)
-        this.evicted++
-        return true
+    const looks = this.fruitless ? Math.min(lookAt, this.entries.size) : this.entries.size
+    for (let look = 0; look <= looks; look++) {
+      const next = this.cursor.next()
+      if (next.done) {
+        this.cursor = this.entries.entries()
+        continue
       }
-      if (++seen >= lookAt) return false
+      const [key, { value }] = next.value
+      if (!this.options.evictable(value, time)) continue
+      this.entries.delete(key)
+      this.evicted++
+      this.fruitless = false
+      return true
     }
+    this.fruitless = true
     return false
   }
 
@@ -89,10 +109,17 @@ export class KeyedTable<A> {
     }
   }
 
+  private swept(value: A): Effect.Effect<A> {
+    return this.sweeping || this.options.idleAfter >= forever
+      ? Effect.succeed(value)
+      : Effect.as(this.startSweep, value)
+  }
+
   private readonly startSweep = Effect.uninterruptible(Effect.suspend(() => {
     this.sweeping = true
-    const half = fromNanos(this.options.idleAfter / 2n)
-    const loop: Effect.Effect<void> = Effect.flatMap(Effect.sleep(half), () => {
+    const half = this.options.idleAfter / 2n
+    const pause = fromNanos(half < longestPause ? half : longestPause)
+    const loop: Effect.Effect<void> = Effect.flatMap(Effect.sleep(pause), () => {
       this.sweep()
       if (this.entries.size > 0) return loop
       this.sweeping = false

@@ -57,10 +57,13 @@ export const toNanos = (duration: Duration.DurationInput): Nanos => {
 
 /** A span of time as a `Duration`, never negative. @internal */
 export const fromNanos = (nanos: Nanos): Duration.Duration =>
-  nanos >= forever ? Duration.infinity
-    : nanos <= 0n ? Duration.zero
+  nanos >= forever ?
+    Duration.infinity
+    : nanos <= 0n ?
+    Duration.zero
     // Whole milliseconds compare equal to those that a person writes.
-    : nanos % 1_000_000n === 0n ? Duration.millis(Number(nanos / 1_000_000n))
+    : nanos % 1_000_000n === 0n ?
+    Duration.millis(Number(nanos / 1_000_000n))
     : Duration.nanos(nanos)
 
 /** A span of time in milliseconds, with fractions, never negative. @internal */

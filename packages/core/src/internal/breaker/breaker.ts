@@ -10,6 +10,7 @@ import type { CircuitBreaker, CircuitOpenError } from "../../CircuitBreaker.js"
 import type { Classify, Outcome } from "../../Outcome.js"
 import { classify as defaultClassify, OptionThrewError } from "../../Outcome.js"
 import type { Guard } from "../../Pattern.js"
+import { errorOf } from "../errors.js"
 import type { Call } from "../event.js"
 import type { Handlers } from "../guard.js"
 import { finish, hold, observe, read } from "../guard.js"
@@ -223,7 +224,7 @@ export class Breaker {
       ({ settlement, time, window }) => {
         this.count(outcome, time)
         if (outcome === "failure") this.watch.window(window)
-        if (settlement.tripped !== undefined && exit._tag === "Failure") this.breaking = Cause.squash(exit.cause)
+        if (settlement.tripped !== undefined && exit._tag === "Failure") this.breaking = errorOf(exit.cause)
         if (flight !== undefined) this.land(flight, outcome, exit, settlement, time)
         this.report(settlement)
         return opened(settlement) ? Effect.zipRight(this.drawTimes, result) : result
@@ -271,7 +272,7 @@ export class Breaker {
     if (outcome === "success") emitter.emit({ _tag: "CallSucceeded", ...call })
     else if (outcome === "ignored") emitter.emit({ _tag: "CallIgnored", ...call })
     else {
-      const error = exit._tag === "Failure" ? Cause.squash(exit.cause) : exit.value
+      const error = exit._tag === "Failure" ? errorOf(exit.cause) : exit.value
       emitter.emit({ _tag: "CallFailed", ...call, error, tripped: settlement.tripped !== undefined })
     }
   }
