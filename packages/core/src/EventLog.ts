@@ -104,25 +104,23 @@ const follow = <R>(
             : Effect.logWarning("EventLog: the sink failed", exit.cause)
         )
       )
-    // Only the writing can be interrupted: what was taken from the queue is written, and the end of the queue ends this.
-    const writer = yield* Effect.uninterruptibleMask((restore) =>
-      Effect.forkDaemon(Effect.forever(Effect.flatMap(Queue.take(queue), (event) => restore(one(event)))))
-    )
-    const flush = Effect.gen(function*() {
-      yield* drained
-      const rest = yield* queue.takeAll
-      yield* queue.shutdown
-      yield* Fiber.await(writer)
-      yield* Effect.forEach(rest, one, { discard: true })
-    })
     const context = yield* Effect.context<R>()
-    yield* Effect.addFinalizer(() =>
-      Effect.interruptible(flush).pipe(
+    // Only the writing can be interrupted: what was taken from the queue is written, and the end of the queue ends this.
+    const writing = Effect.forever(Effect.flatMap(Queue.take(queue), (event) => Effect.interruptible(one(event))))
+    const flush = (writer: Fiber.Fiber<never>) =>
+      Effect.gen(function*() {
+        yield* drained
+        const rest = yield* queue.takeAll
+        yield* queue.shutdown
+        yield* Fiber.await(writer)
+        yield* Effect.forEach(rest, one, { discard: true })
+      })
+    yield* Effect.acquireRelease(Effect.forkDaemon(Effect.uninterruptible(writing)), (writer) =>
+      Effect.interruptible(flush(writer)).pipe(
         Effect.timeoutOption(patience),
         Effect.zipRight(Fiber.interrupt(writer)),
         Effect.provide(context)
-      )
-    )
+      ))
   }))
 
 /** One record of the log per event, by Effect's `Logger`. */

@@ -6,6 +6,7 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
 import type { Scope } from "effect/Scope"
 import type { BulkheadFullError } from "./Bulkhead.js"
 import { Bulkhead } from "./Bulkhead.js"
@@ -15,6 +16,8 @@ import type { DeadlineExceededError } from "./Deadline.js"
 import { Deadline } from "./Deadline.js"
 import { EventBus } from "./EventBus.js"
 import { passThrough } from "./internal/guard.js"
+import * as option from "./internal/options.js"
+import { orDie } from "./internal/tag.js"
 import type { Guard } from "./Pattern.js"
 import { Registry } from "./Registry.js"
 import { Retry } from "./Retry.js"
@@ -29,6 +32,32 @@ import { Timeout } from "./Timeout.js"
  * @category layers
  */
 export const ResilienceLive: Layer.Layer<EventBus | Registry> = Layer.mergeAll(EventBus.Live, Registry.Live)
+
+const timeoutDefault = "10 seconds"
+
+/** A part of the chain: options of its pattern, which checks them, or nothing. */
+const part = option.field<object | false, object | false>({}, (input) => {
+  if (input === false || Predicate.isRecord(input)) return input
+  throw new option.Requirement("options or false")
+}, "those of the pattern")
+
+const limitOrNone = (fallback: Duration.DurationInput) =>
+  option.field<Duration.DurationInput | false, Duration.DurationInput | false>(
+    fallback,
+    (input) => input === false ? false : option.parseDuration({ above: 0, infinite: true })(input)
+  )
+
+/** The options, their defaults and what they accept. @internal */
+export const resilienceFields = {
+  deadline: limitOrNone("30 seconds"),
+  retry: part,
+  circuitBreaker: part,
+  bulkhead: part,
+  timeout: limitOrNone(timeoutDefault)
+} satisfies option.Fields<Omit<Resilience.Options, "name">>
+
+const check = (options: Resilience.Options) =>
+  option.resolve("Resilience", options.name, resilienceFields, { ...options })
 
 /**
  * The usual chain around a call, outermost first: total deadline, retry with budget, circuit breaker, bulkhead, attempt
@@ -58,18 +87,23 @@ export const Resilience = {
    */
   standard: <const O extends Resilience.Options>(
     options: O
-  ): Effect.Effect<Resilience.Standard<O>, never, Scope> =>
-    Effect.gen(function*() {
-      const { name } = options
-      const deadline = options.deadline === undefined ? "30 seconds" : options.deadline
-      const retry = options.retry === false ? undefined : yield* Retry.make({ ...options.retry, name })
-      const breaker = options.circuitBreaker === false
+  ): Effect.Effect<Resilience.Standard<O>, never, Scope> => {
+    const { name } = options
+    // Built here, not inside the effect: what an instance remembers as its place is the line that calls this.
+    const make = {
+      retry: options.retry === false ? undefined : Retry.make({ ...options.retry, name }),
+      breaker: options.circuitBreaker === false ? undefined : CircuitBreaker.make({ ...options.circuitBreaker, name }),
+      bulkhead: options.bulkhead === false ? undefined : Bulkhead.make({ ...options.bulkhead, name }),
+      timeout: options.timeout === false
         ? undefined
-        : yield* CircuitBreaker.make({ ...options.circuitBreaker, name })
-      const bulkhead = options.bulkhead === false ? undefined : yield* Bulkhead.make({ ...options.bulkhead, name })
-      const timeout = options.timeout === false
-        ? undefined
-        : yield* Timeout.make({ duration: options.timeout ?? "10 seconds", name })
+        : Timeout.make({ duration: options.timeout ?? timeoutDefault, name })
+    }
+    return Effect.gen(function*() {
+      const { deadline } = yield* orDie(() => check(options))
+      const retry = make.retry && (yield* make.retry)
+      const breaker = make.breaker && (yield* make.breaker)
+      const bulkhead = make.bulkhead && (yield* make.bulkhead)
+      const timeout = make.timeout && (yield* make.timeout)
       const withTimeout: Guard<TimeoutExceededError> = timeout?.withTimeout ?? passThrough
       const withPermit: Guard<BulkheadFullError> = bulkhead?.withPermit ?? passThrough
       const withBreaker: Guard<CircuitOpenError> = breaker?.withBreaker ?? passThrough
@@ -79,6 +113,7 @@ export const Resilience = {
         effect.pipe(withTimeout, withPermit, withBreaker, withRetry, withDeadline)
       return { name, protect, retry, circuitBreaker: breaker, bulkhead, timeout } as unknown as Resilience.Standard<O>
     })
+  }
 }
 
 /**
