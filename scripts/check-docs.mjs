@@ -9,7 +9,9 @@ import { root } from "./run.mjs"
 const problems = []
 const walk = (folder, ending) =>
   existsSync(join(root, folder))
-    ? readdirSync(join(root, folder), { recursive: true }).filter((f) => f.endsWith(ending) && !f.includes("node_modules"))
+    ? readdirSync(join(root, folder), { recursive: true }).filter((f) =>
+      f.endsWith(ending) && !f.includes("node_modules")
+    )
       .map((f) => join(folder, f))
     : []
 const pages = [
@@ -32,11 +34,14 @@ for (const [page, text] of texts) {
     writeFileSync(join(folder, name), `${match[1]}\nexport {}\n`)
   }
 }
-writeFileSync(join(folder, "tsconfig.json"), JSON.stringify({
-  extends: "../../tsconfig.base.json",
-  include: ["*.ts"],
-  compilerOptions: { noEmit: true, composite: false, incremental: false, noUnusedLocals: false, types: ["node"] }
-}))
+writeFileSync(
+  join(folder, "tsconfig.json"),
+  JSON.stringify({
+    extends: "../../tsconfig.base.json",
+    include: ["*.ts"],
+    compilerOptions: { noEmit: true, composite: false, incremental: false, noUnusedLocals: false, types: ["node"] }
+  })
+)
 const tsc = spawnSync(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", folder], {
   cwd: folder,
   encoding: "utf8"

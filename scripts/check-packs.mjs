@@ -1,8 +1,8 @@
 // publint and arethetypeswrong on the packed packages.
+import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { publint } from "publint"
 import { formatMessage } from "publint/utils"
-import { readFileSync } from "node:fs"
 import { pack } from "./packs.mjs"
 import { root, run } from "./run.mjs"
 

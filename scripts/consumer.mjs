@@ -17,36 +17,40 @@ const http = JSON.parse(readFileSync(join(root, "packages/http/package.json"), "
 
 const project = mkdtempSync(join(tmpdir(), "effect-resilience-consumer-"))
 const tarballs = pack(join(root, "node_modules/.cache/packs"))
-writeFileSync(join(project, "package.json"), JSON.stringify({
-  name: "consumer",
-  private: true,
-  type: "module",
-  dependencies: {
-    effect: devDependencies.effect,
-    ioredis: redis.ioredis,
-    "@effect/platform": http["@effect/platform"],
-    "@types/node": devDependencies["@types/node"],
-    typescript: devDependencies.typescript,
-    ...Object.fromEntries(tarballs.map(({ name, tarball }) => [`@effect-resilience/${name}`, `file:${tarball}`]))
-  }
-}))
+writeFileSync(
+  join(project, "package.json"),
+  JSON.stringify({
+    name: "consumer",
+    private: true,
+    type: "module",
+    dependencies: {
+      effect: devDependencies.effect,
+      ioredis: redis.ioredis,
+      "@effect/platform": http["@effect/platform"],
+      "@types/node": devDependencies["@types/node"],
+      typescript: devDependencies.typescript,
+      ...Object.fromEntries(tarballs.map(({ name, tarball }) => [`@effect-resilience/${name}`, `file:${tarball}`]))
+    }
+  })
+)
 const quiet = { cwd: project, stdio: ["ignore", 2, 2] }
 if (run("npm", ["install", "--no-audit", "--no-fund", "--loglevel=error"], quiet) !== 0) fail("the installation")
 
-const options = (include, extra) => JSON.stringify({
-  compilerOptions: {
-    strict: true,
-    exactOptionalPropertyTypes: true,
-    module: "NodeNext",
-    target: "ES2022",
-    lib: ["ES2022", "DOM"],
-    types: ["node"],
-    skipLibCheck: false,
-    declaration: true,
-    ...extra
-  },
-  include
-})
+const options = (include, extra) =>
+  JSON.stringify({
+    compilerOptions: {
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      module: "NodeNext",
+      target: "ES2022",
+      lib: ["ES2022", "DOM"],
+      types: ["node"],
+      skipLibCheck: false,
+      declaration: true,
+      ...extra
+    },
+    include
+  })
 const compile = (file, what) => {
   if (run(process.execPath, ["node_modules/typescript/bin/tsc", "-p", file], quiet) !== 0) fail(what)
 }

@@ -51,7 +51,7 @@ const tasks = {
   test: (args) =>
     args.length > 0 ? [vitest(...args)] : [
       vitest("--reporter=default", "--reporter=json", `--outputFile.json=${at("node_modules/.cache/vitest.json")}`),
-      bin("tstyche/build/bin.js")
+      bin("tstyche/build/bin.js", "--config", at("tstyche.json"))
     ],
   demo: (args) => [script("examples/src/demo/main.ts", ...args)],
   build: () => [build],

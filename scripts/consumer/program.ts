@@ -6,17 +6,28 @@ export class Payments extends CircuitBreaker.Tag<Payments>()("payments", { conse
 export class Reports extends Bulkhead.Tag<Reports>()("reports", { maxConcurrent: 2 }) {}
 export class Hosts extends CircuitBreaker.Keyed<Hosts>()("hosts") {}
 
-export const charge = Effect.fn("charge")(function*(id: string) {
-  return yield* Effect.succeed(`paid ${id}`)
-}, Timeout.withTimeout, Reports.withPermit, Payments.withBreaker, Retry.withRetry)
+export const charge = Effect.fn("charge")(
+  function*(id: string) {
+    return yield* Effect.succeed(`paid ${id}`)
+  },
+  Timeout.withTimeout,
+  Reports.withPermit,
+  Payments.withBreaker,
+  Retry.withRetry
+)
 
 export const byHost = Effect.succeed(1).pipe(Hosts.withBreakerBy({ key: "a" }), Fallback.to(0))
-export const typed = Effect.fail("no" as const).pipe(Retry.using({ retryOn: (error) => error === "no", initialDelay: 1 }))
+export const typed = Effect.fail("no" as const).pipe(
+  Retry.using({ retryOn: (error) => error === "no", initialDelay: 1 })
+)
 
 export const Live = Layer.mergeAll(Payments.Live, Reports.Live, Hosts.Live, Timeout.Live, Retry.Live)
 
 const program = Effect.gen(function*() {
-  const viaDefault = yield* Effect.succeed("default").pipe(CircuitBreaker.withBreaker, Effect.provide(CircuitBreakerLive))
+  const viaDefault = yield* Effect.succeed("default").pipe(
+    CircuitBreaker.withBreaker,
+    Effect.provide(CircuitBreakerLive)
+  )
   const paid = yield* charge("42")
   const last = yield* Effect.flip(typed)
   return [viaDefault, paid, yield* byHost, last, Breaker.CircuitBreaker === CircuitBreaker].join(", ")

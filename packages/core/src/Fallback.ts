@@ -395,7 +395,7 @@ export declare namespace Fallback {
       R2
     >(
       tag: K,
-      f: (error: Extract<NoInfer<E>, { readonly _tag: K }>) => Effect.Effect<A2, E2, R2>
+      f: (error: NoInfer<Extract<E, { readonly _tag: K }>>) => Effect.Effect<A2, E2, R2>
     ) => <A, R>(
       effect: Effect.Effect<A, E, R>
     ) => Effect.Effect<A | A2, Exclude<E, { readonly _tag: K }> | E2, R | R2 | Env>

@@ -1,0 +1,159 @@
+import { Bulkhead, CircuitBreaker, Fallback, Retry, RetryBudget, Timeout } from "@effect-resilience/core"
+import { describe, expect, it } from "@effect/vitest"
+import { Cause, Config, ConfigError, Duration, Effect, Exit, Layer, Schedule, type Scope } from "effect"
+import { merge } from "../src/internal/options.js"
+import { optionTables } from "../src/internal/optionTables.js"
+
+/** Bad values of each option. An option without cases fails the test below. */
+const integers = [0, -1, 1.5, NaN, -Infinity, "3", {}, null]
+const durations = [-1, NaN, "soon", "-5 seconds", {}, true, null]
+const functions = [1, "f", {}, null]
+const bad: {
+  readonly [P in keyof typeof optionTables]: { readonly [K in keyof (typeof optionTables)[P]]: ReadonlyArray<unknown> }
+} = {
+  Bulkhead: {
+    maxConcurrent: [...integers, Infinity],
+    maxQueued: [-1, 1.5, NaN, Infinity, "3", null],
+    maxWait: durations,
+    order: ["random", 1, null]
+  },
+  CircuitBreaker: {
+    consecutiveFailures: [...integers, Infinity, true],
+    failureRate: [0, -0.1, 1.1, NaN, Infinity, "0.5", null],
+    minimumCalls: [...integers, Infinity],
+    window: [
+      { count: 0 },
+      { count: 1.5 },
+      { count: NaN },
+      { duration: 0 },
+      { duration: NaN },
+      { duration: Infinity },
+      {},
+      5,
+      null
+    ],
+    slowCallDuration: [...durations, 0, Infinity],
+    slowCallRate: [0, -0.1, 1.1, NaN, "0.5", null],
+    openDuration: [...durations, 0],
+    halfOpenMaxCalls: [...integers, Infinity],
+    successThreshold: [...integers, Infinity, 4],
+    halfOpenTimeout: [...durations, 0],
+    rampUp: [...durations, 0, Infinity],
+    openOn: functions,
+    classify: functions,
+    initial: [{ state: "Ajar" }, { state: "Open", left: "5 seconds" }, { state: "Closed", opens: -1 }, 1, null]
+  },
+  Fallback: { catchDefects: [1, "yes", null] },
+  Retry: {
+    maxAttempts: integers,
+    strategy: ["random", 1, null],
+    initialDelay: [...durations, "1 minute"],
+    factor: [0.5, 0, NaN, Infinity, "2", null],
+    maxDelay: [...durations, "1 millis"],
+    jitter: [-0.1, 1.1, NaN, "some", null],
+    schedule: [1, "x", {}, null],
+    maxDuration: [...durations, 0, Infinity],
+    retryOn: [1, "Tag", [1], null],
+    abortOn: [1, "Tag", [1], null],
+    strategies: [1, "x", { Busy: { maxAttempts: 0 } }, { Busy: { initialDelay: NaN } }, { Busy: { typo: 1 } }, null],
+    delayFrom: functions,
+    classify: functions,
+    budget: [true, 1, "x", { maxTokens: NaN }, { typo: 1 }, null]
+  },
+  RetryBudget: {
+    tokensPerSuccess: [-1, NaN, Infinity, "1", null],
+    maxTokens: [-1, NaN, Infinity, "1", null],
+    minPerSecond: [-1, NaN, Infinity, "1", null]
+  },
+  Timeout: {
+    duration: [...durations, 0],
+    disconnect: [1, "yes", null]
+  }
+}
+
+type Make = (options: never) => Effect.Effect<unknown, never, Scope.Scope>
+type LayerConfig = (config: never) => Layer.Layer<never, ConfigError.ConfigError>
+const makers: {
+  readonly [P in keyof typeof optionTables]: { readonly make: Make; readonly layerConfig: LayerConfig }
+} = {
+  Bulkhead: Bulkhead as never,
+  CircuitBreaker: CircuitBreaker as never,
+  Fallback: Fallback as never,
+  Retry: Retry as never,
+  RetryBudget: RetryBudget as never,
+  Timeout: Timeout as never
+}
+
+for (const [pattern, fields] of Object.entries(optionTables)) {
+  const { layerConfig, make } = makers[pattern as keyof typeof makers]
+  const cases = bad[pattern as keyof typeof bad] as Readonly<Record<string, ReadonlyArray<unknown>>>
+
+  describe(pattern, () => {
+    it.scoped("is made with its defaults", () => make({ name: "x" } as never))
+
+    it("has bad values for each of its options, and no others", () => {
+      expect(Object.keys(cases).sort()).toEqual(Object.keys(fields).sort())
+    })
+
+    for (const [field, values] of Object.entries(cases)) {
+      it.effect(`refuses bad values of ${field}`, () =>
+        Effect.gen(function*() {
+          for (const value of values) {
+            const exit = yield* Effect.exit(Effect.scoped(make({ name: "x", [field]: value } as never)))
+            const message = Exit.isFailure(exit) ? Cause.pretty(exit.cause) : `was taken: ${String(value)}`
+            expect(message).toMatch(new RegExp(`${pattern} "x[^"]*": option \\w+ must be `))
+            expect(Exit.isFailure(exit) && Cause.isDie(exit.cause)).toBe(true)
+
+            const layer = layerConfig({ [field]: Config.succeed(value) } as never)
+            const failed = yield* Effect.exit(Effect.scoped(Layer.build(layer)))
+            const error = Exit.isFailure(failed) ? Cause.squash(failed.cause) : undefined
+            expect(ConfigError.isConfigError(error), `${field} = ${String(value)}`).toBe(true)
+            expect(String((error as { readonly message?: string }).message)).toContain(`${pattern} "default`)
+          }
+        }))
+    }
+
+    it.effect("refuses an option that it does not have, and a name that is none", () =>
+      Effect.gen(function*() {
+        const message = (options: object) =>
+          Effect.map(Effect.exit(Effect.scoped(make(options as never))), (exit) =>
+            Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "taken")
+        expect(yield* message({ name: "x", tresholds: 1 })).toContain(`option tresholds must be one of`)
+        expect(yield* message({ name: "  " })).toContain("option name must be a non-empty string")
+      }))
+  })
+}
+
+describe("options", () => {
+  it("W-X5: no, no nonsense number passes anywhere", () => {
+    for (const cases of Object.values(bad)) {
+      for (const [field, values] of Object.entries(cases)) expect(values.length, field).toBeGreaterThan(0)
+    }
+  })
+
+  it("are laid over each other, and undefined does not win", () => {
+    expect(merge<{ a?: number | undefined; b?: number }>({ a: 1, b: 2 }, { a: undefined, b: 3 })).toEqual({
+      a: 1,
+      b: 3
+    })
+  })
+
+  it.effect("come from Config, values and Configs mixed", () =>
+    Effect.gen(function*() {
+      class Api extends CircuitBreaker.Tag<Api>()("api", { halfOpenMaxCalls: 4 }) {}
+      const layer = Api.layerConfig({
+        consecutiveFailures: Config.succeed(1),
+        openDuration: Config.succeed(Duration.seconds(7) as Duration.DurationInput)
+      })
+      yield* Effect.gen(function*() {
+        yield* Effect.exit(Api.withBreaker(Effect.fail("no")))
+        expect((yield* Api.metrics).openFor).toMatchObject({ value: Duration.seconds(7) })
+      }).pipe(Effect.provide(layer))
+    }))
+
+  it.scoped("of a schedule that never waits are refused", () =>
+    Effect.gen(function*() {
+      const exit = yield* Effect.exit(CircuitBreaker.make({ name: "x", openDuration: Schedule.forever }))
+      expect(Exit.isFailure(exit) && Cause.pretty(exit.cause)).toContain("whose first delay is above 0")
+    }))
+})
