@@ -1,19 +1,16 @@
 import * as Metric from "effect/Metric"
 import * as MetricBoundaries from "effect/MetricBoundaries"
+import * as MetricKey from "effect/MetricKey"
+import * as MetricLabel from "effect/MetricLabel"
 
 /*
- * Names and attributes follow the OpenTelemetry conventions. Keys are built once per instance: an update of a tagged
- * metric costs 15 ns, tagging it per call 4.5 µs. A caller's key is never an attribute.
+ * Names and attributes follow the OpenTelemetry conventions. A metric is made of a key that has its labels already: an
+ * update then costs some nanoseconds, through `Metric.tagged` it costs microseconds, every time. A caller's key is never
+ * an attribute.
  */
 
-const tagged = <Type, In, Out>(
-  metric: Metric.Metric<Type, In, Out>,
-  attributes: Readonly<Record<string, string>>
-): Metric.Metric<Type, In, Out> => {
-  let out = metric
-  for (const [key, value] of Object.entries(attributes)) out = Metric.tagged(out, key, value)
-  return out
-}
+const labelsOf = (attributes: Readonly<Record<string, string>>) =>
+  Object.entries(attributes).map(([key, value]) => MetricLabel.make(key, value))
 
 /** A pattern and an instance as attributes. @internal */
 export const attributes = (pattern: string, instance: string, more: Readonly<Record<string, string>> = {}) => ({
@@ -26,13 +23,15 @@ const none: ReadonlyArray<never> = []
 
 /** Counts up. @internal */
 export const counter = (name: string, description: string, labels: Readonly<Record<string, string>>) => {
-  const metric = tagged(Metric.counter(name, { description, incremental: true }), labels)
+  const key = MetricKey.counter(name, { description, incremental: true })
+  const metric = Metric.fromMetricKey(MetricKey.taggedWithLabels(key, labelsOf(labels)))
   return (by = 1): void => metric.unsafeUpdate(by, none)
 }
 
 /** Set on change. @internal */
 export const gauge = (name: string, description: string, labels: Readonly<Record<string, string>>) => {
-  const metric = tagged(Metric.gauge(name, { description }), labels)
+  const key = MetricKey.gauge(name, { description })
+  const metric = Metric.fromMetricKey(MetricKey.taggedWithLabels(key, labelsOf(labels)))
   return (value: number): void => metric.unsafeUpdate(value, none)
 }
 
@@ -58,7 +57,8 @@ export const secondsBoundaries = MetricBoundaries.fromIterable([
 
 /** A histogram of seconds. @internal */
 export const seconds = (name: string, description: string, labels: Readonly<Record<string, string>>) => {
-  const metric = tagged(Metric.histogram(name, secondsBoundaries, description), { ...labels, unit: "s" })
+  const key = MetricKey.histogram(name, secondsBoundaries, description)
+  const metric = Metric.fromMetricKey(MetricKey.taggedWithLabels(key, labelsOf({ ...labels, unit: "s" })))
   return (value: number): void => metric.unsafeUpdate(value, none)
 }
 
