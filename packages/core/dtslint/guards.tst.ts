@@ -154,7 +154,7 @@ describe("functions of a call know its types", () => {
         return value > 3
       }
     }))
-    expect(refused).type.toBe<Effect.Effect<number, Errors | RetryResultRejectedError, Db>>()
+    expect(refused).type.toBe<Effect.Effect<number, Errors | RetryResultRejectedError<number>, Db>>()
   })
 })
 

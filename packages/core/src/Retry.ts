@@ -3,37 +3,38 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import type * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
-import * as Ref from "effect/Ref"
 import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
-import type { NoExcessProperties } from "effect/Types"
 import type { Backoff } from "./internal/backoff.js"
 import { toSchedule } from "./internal/backoff.js"
-import { Bucket } from "./internal/bucket.js"
-import { errorFields, ErrorTypeId, reject } from "./internal/errors.js"
+import type { BucketConfig } from "./internal/bucket.js"
+import { Budget } from "./internal/budget.js"
+import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { countOrInfinity, duration, error, eventFields } from "./internal/event.js"
 import { passThrough } from "./internal/guard.js"
 import { silent } from "./internal/hub.js"
 import { callSite, openInstance, register } from "./internal/instance.js"
-import * as metric from "./internal/metrics.js"
 import * as option from "./internal/options.js"
+import { retryBy } from "./internal/retryBy.js"
 import type { LoopConfig, LoopWatch, Plan } from "./internal/retryLoop.js"
-import { Attempt, retryLoop } from "./internal/retryLoop.js"
+import { Attempt, retryLoop, unwatched } from "./internal/retryLoop.js"
+import type { Matcher } from "./internal/retryMatch.js"
+import { matches, ofError } from "./internal/retryMatch.js"
+import { retryWatch } from "./internal/retryWatch.js"
 import { makeTag, orDie } from "./internal/tag.js"
-import type { Nanos } from "./internal/time.js"
-import { fromNanos, toNanos, toSeconds } from "./internal/time.js"
+import { forever, toNanos } from "./internal/time.js"
 import { InternalError } from "./InternalError.js"
 import type { Classify, Outcome } from "./Outcome.js"
 import { classify } from "./Outcome.js"
 import type { Guard, Observable, OnLayer, TagClass } from "./Pattern.js"
-import { RetryBudget, retryBudgetFields } from "./RetryBudget.js"
+import { RetryBudget, retryBudgetFields, watchedBudget } from "./RetryBudget.js"
 
 /**
  * The last value was one that `retryOnResult` refuses.
@@ -41,12 +42,24 @@ import { RetryBudget, retryBudgetFields } from "./RetryBudget.js"
  * @since 0.1.0
  * @category errors
  */
-export class RetryResultRejectedError
+export class RetryResultRejectedError<out A = unknown>
   extends Schema.TaggedError<RetryResultRejectedError>("@effect-resilience/RetryResultRejectedError")(
     "RetryResultRejectedError",
-    { ...errorFields("Retry"), reason: Schema.Literal("ResultRejected"), attempts: Schema.Int, value: Schema.Unknown }
+    {
+      ...errorFields("Retry"),
+      reason: Schema.Literal("ResultRejected"),
+      retryAfter,
+      /** Attempts that were made, the first included. */
+      attempts: Schema.Int
+    }
   )
 {
+  /**
+   * The last value. It stays in the process: on the wire the error has none.
+   *
+   * @since 0.1.0
+   */
+  declare readonly value: A
   /**
    * @since 0.1.0
    */
@@ -58,6 +71,15 @@ export class RetryResultRejectedError
   }
 }
 
+const refusal = <A>(instance: string, value: A, attempts: number): RetryResultRejectedError<A> =>
+  Object.defineProperty(
+    stackless(() =>
+      new RetryResultRejectedError<A>({ instance, reason: "ResultRejected", retryAfter: Option.none(), attempts }, true)
+    ),
+    "value",
+    { value, enumerable: false }
+  )
+
 const Exhaustion = Schema.Literal("Attempts", "Duration", "Deadline", "Budget", "Aborted")
 const fields = eventFields("Retry")
 const Event = Schema.Union(
@@ -65,7 +87,7 @@ const Event = Schema.Union(
     ...fields,
     /** The attempt that failed. */
     attempt: Schema.Int,
-    /** `Infinity` becomes `null` on the wire. */
+    /** Of the strategy that this error has. */
     maxAttempts: countOrInfinity,
     delay: duration,
     error
@@ -74,8 +96,6 @@ const Event = Schema.Union(
   Schema.TaggedStruct("RetryExhausted", { ...fields, attempts: Schema.Int, error, reason: Exhaustion }),
   InternalError
 )
-
-type Matcher = ReadonlyArray<string> | ((exit: Exit.Exit<unknown, unknown>) => boolean)
 
 const matcher = option.optional(option.field<Matcher, Matcher>([], (input) => {
   if (Predicate.isFunction(input) || (Array.isArray(input) && input.every(Predicate.isString))) return input
@@ -119,11 +139,11 @@ export const retryFields = {
   }),
   delayFrom: option.optional(option.fn<NonNullable<Retry.Options["delayFrom"]>>(() => "default", "—")),
   classify: option.fn<Classify>(classify, "classify"),
-  budget: option.field<Retry.Options<unknown>["budget"] & {}, Retry.Options<unknown>["budget"] & {}>(
+  budget: option.field<Retry.BudgetOption<unknown>, Retry.BudgetOption<unknown>>(
     {},
     (input) => {
       if (input === false || Effect.isEffect(input) || Predicate.isRecord(input)) return input
-      throw new option.Requirement("false, options of a budget, or a RetryBudget")
+      throw new option.Requirement("false, options of a budget, a RetryBudget or the tag of one")
     },
     "one of its own"
   )
@@ -132,18 +152,19 @@ export const retryFields = {
 type Resolved = ReturnType<typeof check>
 
 const check = <B>(options: Retry.Options<B> & { readonly name: string }) => {
-  const resolved = option.resolve("Retry", options.name, retryFields, options)
-  ordered(options.name, resolved)
+  const { name } = options
+  const resolved = option.resolve("Retry", name, retryFields, options)
+  if (resolved.schedule === undefined) ordered(name, resolved)
   const strategies = Object.entries(resolved.strategies).map(([tag, own]) => {
-    const instance = `${options.name}/${tag}`
-    const merged = option.merge(option.pick(options, backoffFields), option.merge(own, undefined))
+    const instance = `${name}/${tag}`
+    const merged = option.merge<Retry.BackoffOptions>(option.pick(options, backoffFields), own)
     const strategy = option.resolve("Retry", instance, backoffFields, merged)
     ordered(instance, strategy)
     return [tag, strategy] as const
   })
   const { budget } = resolved
   if (budget !== false && !Effect.isEffect(budget) && !RetryBudget.isService(budget)) {
-    option.resolve("Retry", `${options.name}/budget`, retryBudgetFields, budget)
+    option.resolve("Retry", `${name}/budget`, retryBudgetFields, budget)
   }
   return { ...resolved, strategies }
 }
@@ -166,120 +187,98 @@ const backoffOf = (options: option.Resolved<typeof backoffFields>): Backoff => (
   jitter: options.jitter
 })
 
-const matches = (matcher: Matcher | undefined): ((exit: Exit.Exit<unknown, unknown>) => boolean) | undefined => {
-  if (matcher === undefined || Predicate.isFunction(matcher)) return matcher
-  return (exit) => {
-    const failure = exit._tag === "Failure" ? Cause.failureOption(exit.cause) : Option.none()
-    if (failure._tag === "None") return false
-    const { value } = failure
-    return (Predicate.hasProperty(value, "_tag") && matcher.includes(String(value._tag))) ||
-      // Errors of Node name themselves by a code, as ECONNRESET.
-      codesOf(value).some((code) => matcher.includes(code))
-  }
-}
-
-/** The codes of an error and of what caused it. */
-const codesOf = (error: unknown): ReadonlyArray<string> => {
-  const codes: Array<string> = []
-  let one = error
-  for (let depth = 0; depth < 5 && Predicate.isObject(one); depth++) {
-    if (Predicate.hasProperty(one, "code") && Predicate.isString(one.code)) codes.push(one.code)
-    one = Predicate.hasProperty(one, "cause") ? one.cause : undefined
-  }
-  return codes
-}
-
-const bucketOf = (budget: Resolved["budget"]): Bucket | undefined => {
-  if (budget === false || Effect.isEffect(budget)) return undefined
-  if (RetryBudget.isService(budget)) return budget.bucket
-  return new Bucket(option.resolve("Retry", "budget", retryBudgetFields, budget))
-}
+const planOf = (options: option.Resolved<typeof backoffFields>): Plan => ({
+  maxAttempts: options.maxAttempts,
+  schedule: toSchedule(backoffOf(options), Infinity),
+  cap: toNanos(options.maxDelay)
+})
 
 const loopConfig = (
   instance: string,
   resolved: Resolved,
-  bucket: Bucket | undefined,
+  budget: RetryBudget.Service | undefined,
   watch: LoopWatch
-): LoopConfig => {
-  const plan: Plan = {
-    maxAttempts: resolved.maxAttempts,
-    schedule: resolved.schedule ?? toSchedule(backoffOf(resolved))
-  }
-  return {
-    instance,
-    plan,
-    plans: new Map(resolved.strategies.map(([tag, own]) => [
-      tag,
-      { maxAttempts: own.maxAttempts, schedule: toSchedule(backoffOf(own)) }
-    ])),
-    maxDelay: toNanos(resolved.maxDelay),
-    maxDuration: resolved.maxDuration && toNanos(resolved.maxDuration),
-    classify: resolved.classify,
-    retryOn: matches(resolved.retryOn),
-    abortOn: matches(resolved.abortOn),
-    retryOnResult: undefined,
-    delayFrom: resolved.delayFrom,
-    rejectResult: (value, attempts) =>
-      reject(() => new RetryResultRejectedError({ instance, reason: "ResultRejected", attempts, value }, true)),
-    bucket,
-    watch
-  }
+): LoopConfig<never> => ({
+  instance,
+  plan: resolved.schedule === undefined
+    ? planOf(resolved)
+    : { maxAttempts: resolved.maxAttempts, schedule: resolved.schedule, cap: forever },
+  plans: new Map(resolved.strategies.map(([tag, strategy]) => [tag, planOf(strategy)])),
+  maxDelay: toNanos(resolved.maxDelay),
+  maxDuration: resolved.maxDuration && toNanos(resolved.maxDuration),
+  classify: resolved.classify,
+  retryOn: matches(resolved.retryOn),
+  abortOn: matches(resolved.abortOn),
+  refuses: undefined,
+  delayFrom: resolved.delayFrom,
+  refusal: (value, attempts) => refusal(instance, value, attempts),
+  budget,
+  watch
+})
+
+/** The budget that an option names, unless it is one that the context has. */
+const ownBudget = (
+  name: string,
+  budget: Retry.BudgetOption<unknown>,
+  make: (name: string, config: BucketConfig) => RetryBudget.Service
+): RetryBudget.Service | undefined => {
+  if (budget === false || Effect.isEffect(budget)) return undefined
+  return RetryBudget.isService(budget)
+    ? budget
+    : make(name, option.resolve("Retry", `${name}/budget`, retryBudgetFields, budget))
 }
 
-const guardOf = (config: LoopConfig): Guard => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  // Without `retryOnResult` the loop ends with an exit of the effect itself.
-  retryLoop(config, effect) as Effect.Effect<A, E, R>
+const plainBudget = (name: string, config: BucketConfig) => new Budget(name, config)
 
-/** A predicate over the error of a call, as one over its exit. */
-const ofExit = (matcher: ReadonlyArray<string> | ((error: unknown) => boolean) | undefined): Matcher | undefined =>
-  Predicate.isFunction(matcher)
-    ? (exit) => exit._tag === "Failure" && Option.exists(Cause.failureOption(exit.cause), (error) => matcher(error))
-    : matcher
+/** Options that say how the delay grows. Given for one call, they replace the schedule of the instance. */
+const growth = ["strategy", "initialDelay", "factor", "jitter"] as const
 
+/** A retry with options of one call laid over those of an instance. */
 const byOf = (
   instance: string,
-  own: Retry.Options<unknown>,
-  bucket: Bucket | undefined,
+  own: Retry.Options,
+  ownBudgetOf: RetryBudget.Service | undefined,
   watch: LoopWatch
 ): Retry.By =>
-(options) => {
-  const { abortOn, budget, retryOn, retryOnResult, ...typed } = options as Retry.ByOptions<unknown, unknown>
-  const merged = option.merge<Retry.Options<unknown>>(own, {
-    ...typed,
-    retryOn: ofExit(retryOn),
-    abortOn: ofExit(abortOn)
+  retryBy(({ abortOn, retryOn, retryOnResult, ...given }) => {
+    const merged = option.merge<Retry.Options<unknown>>(own, {
+      ...given,
+      retryOn: ofError(retryOn),
+      abortOn: ofError(abortOn)
+    })
+    const regrown = given.schedule === undefined && growth.some((key) => given[key] !== undefined)
+    const resolved = check({ ...merged, ...(regrown ? { schedule: undefined } : {}), name: instance })
+    if (retryOnResult !== undefined && !Predicate.isFunction(retryOnResult)) {
+      throw new option.InvalidOptionError("Retry", instance, "retryOnResult", retryOnResult, "a function")
+    }
+    const { budget } = given
+    const config = {
+      ...loopConfig(
+        instance,
+        resolved,
+        budget === undefined
+          ? ownBudgetOf
+          : ownBudget(instance, budget, plainBudget),
+        watch
+      ),
+      refuses: retryOnResult && {
+        test: retryOnResult,
+        error: (value: unknown, attempts: number) => refusal(instance, value, attempts)
+      }
+    }
+    return <A, E, R>(effect: Effect.Effect<A, E, R>) => {
+      if (!Effect.isEffect(budget)) return retryLoop(config, effect)
+      let met: RetryBudget.Service | undefined
+      let built: Effect.Effect<A, E | RetryResultRejectedError, R>
+      return Effect.flatMap(budget, (service) => {
+        if (service !== met) {
+          met = service
+          built = retryLoop({ ...config, budget: service }, effect)
+        }
+        return built
+      })
+    }
   })
-  const resolved = check({ ...merged, ...(budget === undefined ? {} : { budget }), name: instance })
-  const config: LoopConfig = {
-    ...loopConfig(instance, resolved, budget === undefined ? bucket : bucketOf(resolved.budget), watch),
-    retryOnResult
-  }
-  return <A, E, R>(effect: Effect.Effect<A, E, R>) => retryLoop(config, effect) as Effect.Effect<A, never, R>
-}
-
-/** Counts and tells nothing: for `Retry.using`. */
-const unwatched: LoopWatch = {
-  listening: () => false,
-  call: () => ({ callId: 0, traceId: undefined, spanId: undefined }),
-  first: () => {},
-  scheduled: () => {},
-  retrying: () => {},
-  succeeded: () => {},
-  exhausted: () => {}
-}
-
-/** The counters of an instance. Owned by the `Ref` that holds it. */
-class Tally {
-  first = 0
-  retried = 0
-  failedFirst = 0
-  exhausted = 0
-  ignored = 0
-  running = 0
-  retries = 0
-  totalDelay: Nanos = 0n
-  readonly reasons = { Attempts: 0, Duration: 0, Deadline: 0, Budget: 0, Aborted: 0 }
-}
 
 const build = <B>(
   options: Retry.Options<B> & { readonly name: string },
@@ -287,99 +286,26 @@ const build = <B>(
 ): Effect.Effect<Retry.Service, never, Scope | B> =>
   Effect.gen(function*() {
     const resolved = yield* orDie(() => check(options))
-    const { name } = options
+    const { budget: budgetOption, name, ...own } = options
     const { emitter, observable } = yield* openInstance<Retry.Event>("Retry", name)
-    const shared = Effect.isEffect(options.budget) ? (yield* options.budget).bucket : undefined
-    const bucket = shared ?? bucketOf(resolved.budget)
-    const ref = yield* Ref.make(new Tally())
-    const tally = yield* Ref.get(ref)
-
-    const count = metric.calls("Retry", name)
-    const kind = (kind: string) =>
-      metric.counter("resilience.retry.calls", "Calls by how they ended", metric.attributes("Retry", name, { kind }))
-    const kinds = {
-      first: kind("success_first"),
-      retried: kind("success_retried"),
-      failedFirst: kind("failed_no_retry"),
-      exhausted: kind("failed_exhausted")
-    }
-    const attempts = metric.counter("resilience.retry.attempts", "Retries", metric.attributes("Retry", name))
-    const delays = (source: string) =>
-      metric.seconds("resilience.retry.delay", "Time before a retry", metric.attributes("Retry", name, { source }))
-    const backoffDelay = delays("backoff")
-    const namedDelay = delays("retry_after")
-    const rejection = metric.rejections<string>("Retry", name)
-
-    const watch: LoopWatch = {
-      listening: () => emitter.listening,
-      call: () => emitter.call(),
-      first: () => {
-        tally.first++
-        count.success()
-        kinds.first()
-      },
-      retrying: (by) => {
-        tally.running += by
-      },
-      scheduled: ({ attempt, call, delay, error, maxAttempts, named }) => {
-        tally.retries++
-        tally.totalDelay += delay
-        attempts()
-        if (named) namedDelay(toSeconds(delay))
-        else backoffDelay(toSeconds(delay))
-        if (call !== undefined && emitter.listening) {
-          emitter.emit({ _tag: "RetryScheduled", ...call, attempt, maxAttempts, delay: fromNanos(delay), error })
-        }
-      },
-      succeeded: (call, attempts) => {
-        tally.retried++
-        count.success()
-        kinds.retried()
-        if (call !== undefined && emitter.listening) emitter.emit({ _tag: "RetrySucceeded", ...call, attempts })
-      },
-      exhausted: ({ attempts, call, ending, error, reason }) => {
-        if (ending === "ignored") {
-          tally.ignored++
-          count.ignored()
-        } else {
-          const which = attempts === 1 && reason === "Aborted" ? "failedFirst" : "exhausted"
-          tally[which]++
-          count.failure()
-          kinds[which]()
-        }
-        tally.reasons[reason]++
-        if (reason === "Budget") rejection("BudgetExhausted")
-        if (call !== undefined && emitter.listening) {
-          emitter.emit({ _tag: "RetryExhausted", ...call, attempts, error, reason })
-        }
-      }
-    }
-
-    const metrics: Effect.Effect<Retry.Metrics> = Effect.map(Ref.get(ref), (t) => {
-      const ended = t.first + t.retried + t.failedFirst + t.exhausted + t.ignored
-      return {
-        offered: ended + t.running,
-        admitted: ended + t.running,
-        rejected: 0,
-        succeeded: t.first + t.retried,
-        failed: t.failedFirst + t.exhausted,
-        ignored: t.ignored,
-        running: t.running,
-        succeededFirst: t.first,
-        succeededRetried: t.retried,
-        failedWithoutRetry: t.failedFirst,
-        failedExhausted: t.exhausted,
-        retries: t.retries,
-        totalDelay: fromNanos(t.totalDelay),
-        exhausted: { ...t.reasons },
-        budgetTokens: Option.map(Option.fromNullable(bucket), (bucket) => bucket.tokens)
-      }
+    const context = yield* Effect.context<B>()
+    const budget = Effect.isEffect(budgetOption)
+      ? yield* budgetOption
+      : ownBudget(name, resolved.budget, watchedBudget)
+    const schedule = options.schedule && Schedule.provideContext(options.schedule, context)
+    const { metrics, watch } = retryWatch(name, emitter, budget)
+    yield* register({
+      pattern: "Retry",
+      instance: name,
+      site,
+      snapshot: metrics,
+      actions: budget === undefined ? {} : { resetBudget: () => budget.reset }
     })
-    yield* register({ pattern: "Retry", instance: name, site, snapshot: metrics, actions: {} })
+    const config = loopConfig(name, { ...resolved, schedule }, budget, watch)
     return {
       name,
-      withRetry: guardOf(loopConfig(name, resolved, bucket, watch)),
-      withRetryBy: byOf(name, options, bucket, watch),
+      withRetry: (effect) => retryLoop(config, effect),
+      withRetryBy: byOf(name, { ...own, schedule }, budget, watch),
       metrics,
       ...observable
     }
@@ -388,7 +314,7 @@ const build = <B>(
 const noop = (name: string): Retry.Service => ({
   name,
   withRetry: passThrough,
-  withRetryBy: () => (effect) => effect,
+  withRetryBy: retryBy(() => passThrough),
   metrics: Effect.succeed({
     offered: 0,
     admitted: 0,
@@ -404,7 +330,7 @@ const noop = (name: string): Retry.Service => ({
     retries: 0,
     totalDelay: Duration.zero,
     exhausted: { Attempts: 0, Duration: 0, Deadline: 0, Budget: 0, Aborted: 0 },
-    budgetTokens: Option.none()
+    budgetAvailable: Option.none()
   }),
   ...silent
 })
@@ -413,7 +339,7 @@ const Tag: <Self>() => <const Name extends string, B = never>(
   name: Name,
   options?: Retry.Options<B>
 ) =>
-  & TagClass<Self, `@effect-resilience/Retry/${Name}`, Retry.Service, Retry.Options, B>
+  & Retry.Class<Self, `@effect-resilience/Retry/${Name}`, B>
   & Retry.Operations<Self>
   & OnLayer<Retry.Event, Self> = makeTag<Retry.Operations, Retry.Options<unknown>>({
     pattern: "Retry",
@@ -443,7 +369,7 @@ const presets = {
     initialDelay: "250 millis",
     maxDelay: "15 seconds",
     retryOn: [
-      "RequestError",
+      "RequestError.Transport",
       "TimeoutExceededError",
       "TimeoutException",
       "SocketError",
@@ -486,16 +412,23 @@ export class Retry extends Tag<Retry>()("default") {
   static readonly make = <B = never>(
     options: Retry.Options<B> & { readonly name: string }
   ): Effect.Effect<Retry.Service, never, Scope | B> => build(options, callSite())
-  /** For one-off use: no layer, no events, no metrics. Its budget lives as long as the guard that this returns. */
-  static readonly using: Retry.By = (options) => {
-    const own = options as Retry.ByOptions<unknown, unknown>
-    return byOf("using", {}, own.budget === undefined ? bucketOf({}) : undefined, unwatched)(options)
-  }
-  /** The delays of these options as a schedule, endless, each delay given out as a `Duration`. */
+  /**
+   * For one-off use: no layer, no events, no metrics. The budget of its own lives as long as the guard that this returns,
+   * so name the guard once where it is used often, or give it a `budget` to share.
+   */
+  static readonly using: Retry.By = retryBy((options) =>
+    byOf("using", {}, options.budget === undefined ? ownBudget("using", {}, plainBudget) : undefined, unwatched)(
+      options
+    )
+  )
+  /**
+   * The delays of these options as a schedule that ends before the attempt after `maxAttempts`: for `Effect.retry`,
+   * `Stream.retry`, or to be combined with others into the `schedule` of a retry.
+   */
   static readonly schedule = (options: Retry.BackoffOptions = {}): Schedule.Schedule<Duration.Duration> => {
     const resolved = option.resolve("Retry", "schedule", backoffFields, options)
     ordered("schedule", resolved)
-    return Schedule.map(toSchedule(backoffOf(resolved)), Duration.millis)
+    return Schedule.map(toSchedule(backoffOf(resolved), resolved.maxAttempts), Duration.millis)
   }
   /** The number of the attempt that runs: 1 for the first and outside any retry. An inner retry's first sees the outer's. */
   static readonly attempt: Effect.Effect<number> = Attempt
@@ -563,38 +496,53 @@ export declare namespace Retry {
   }
 
   /**
+   * What pays for retries: nothing (`false`), a budget of its own with these options, a budget, or the tag of one.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type BudgetOption<B = never> =
+    | false
+    | RetryBudget.Options
+    | RetryBudget.Service
+    | Effect.Effect<RetryBudget.Service, never, B>
+
+  /**
+   * `B` is what the schedule and the budget need: the layer of an instance then needs it too.
+   *
    * @since 0.1.0
    * @category models
    */
   export interface Options<out B = never> extends BackoffOptions {
-    /** The delays, instead of `strategy` and what belongs to it. It is given the error. Defaults to none. */
-    readonly schedule?: Schedule.Schedule<unknown> | undefined
-    /** No retry starts later than this after the call began. Defaults to none. */
+    /**
+     * The delays, instead of `strategy` and what belongs to it. It may end the retries before `maxAttempts` does, and is
+     * given the error. Defaults to none.
+     */
+    readonly schedule?: Schedule.Schedule<unknown, unknown, B> | undefined
+    /** No retry begins later than this after the call began. Defaults to none. */
     readonly maxDuration?: Duration.DurationInput | undefined
     /**
-     * What is retried: `_tag`s of errors, codes of Node's errors, or a function of the exit. Rejections of this library's
-     * patterns are retried only where they are named here. Defaults to every failure of the typed channel that `classify`
-     * calls a failure.
+     * Which failures are retried: `_tag`s (`"Busy"`), `_tag`s with a reason (`"RequestError.Transport"`) and codes of
+     * Node's errors (`"ECONNRESET"`), or a function of the exit. Rejections of this library's patterns are retried only
+     * where they are named here. Defaults to every error of the typed channel that `classify` calls a failure.
      */
-    readonly retryOn?: ReadonlyArray<string> | ((exit: Exit.Exit<unknown, unknown>) => boolean) | undefined
-    /** What is never retried, even where `retryOn` would. Defaults to none. */
-    readonly abortOn?: ReadonlyArray<string> | ((exit: Exit.Exit<unknown, unknown>) => boolean) | undefined
-    /** Other strategies for errors with these `_tag`s. Defaults to none. */
+    readonly retryOn?: ReadonlyArray<string> | ((exit: Exit.Failure<unknown, unknown>) => boolean) | undefined
+    /** Which failures are never retried, even where `retryOn` names them. Defaults to none. */
+    readonly abortOn?: ReadonlyArray<string> | ((exit: Exit.Failure<unknown, unknown>) => boolean) | undefined
+    /** Other strategies for errors with these `_tag`s; what they leave out is as above. Defaults to `{}`. */
     readonly strategies?: Readonly<Record<string, BackoffOptions>> | undefined
     /**
-     * The delay after this exit. Without it the `retryAfter` of the error is honoured, and one beyond `maxDelay` or the
-     * deadline stops. Defaults to none.
+     * The delay after this exit and so many attempts. One above `maxDelay` ends the retries. Without it, or with
+     * `"default"`, the `retryAfter` of the error is honoured. Defaults to none.
      */
     readonly delayFrom?: ((exit: Exit.Exit<unknown, unknown>, attempt: number) => Delay) | undefined
-    /** What an exit means. Defaults to `classify`. */
+    /**
+     * What an exit means. A value that is a failure is retried, and given back as it is when the attempts are used up.
+     * Defaults to `classify`.
+     */
     readonly classify?: Classify | undefined
-    /** What pays for retries: options of a budget, a budget, or a tag of one. `false` turns it off. Defaults to one of its own. */
-    readonly budget?:
-      | false
-      | RetryBudget.Options
-      | RetryBudget.Service
-      | Effect.Effect<RetryBudget.Service, never, B>
-      | undefined
+    /** What pays for retries. Defaults to one of its own, with the options of `RetryBudget`. */
+    readonly budget?: BudgetOption<B> | undefined
   }
 
   /**
@@ -603,43 +551,85 @@ export declare namespace Retry {
    * @since 0.1.0
    * @category models
    */
-  export interface ByOptions<A, E> extends BackoffOptions {
-    /** As in `Options`. Defaults to the instance's. */
-    readonly schedule?: Schedule.Schedule<unknown, E> | undefined
+  export interface ByOptions<in A, in E> extends BackoffOptions {
+    /** As in `Options`. With `retryOnResult` it is also given the values. Defaults to the instance's. */
+    readonly schedule?: Schedule.Schedule<unknown, E, unknown> | undefined
     /** As in `Options`. Defaults to the instance's. */
     readonly maxDuration?: Duration.DurationInput | undefined
-    /** As in `Options`. Defaults to the instance's. */
+    /** As in `Options`, or a function of the error. Defaults to the instance's. */
     readonly retryOn?: ReadonlyArray<string> | ((error: E) => boolean) | undefined
-    /** As in `Options`. Defaults to the instance's. */
+    /** As in `Options`, or a function of the error. Defaults to the instance's. */
     readonly abortOn?: ReadonlyArray<string> | ((error: E) => boolean) | undefined
+    /** Values that are retried; exhaustion is a `RetryResultRejectedError`. Defaults to none. */
+    readonly retryOnResult?: ((value: A) => boolean) | undefined
     /** As in `Options`. Defaults to the instance's. */
     readonly strategies?: Readonly<Record<string, BackoffOptions>> | undefined
     /** As in `Options`. Defaults to the instance's. */
     readonly delayFrom?: ((exit: Exit.Exit<A, E>, attempt: number) => Delay) | undefined
     /** As in `Options`. Defaults to the instance's. */
     readonly classify?: ((exit: Exit.Exit<A, E>) => Outcome) | undefined
-    /** Values that are retried; exhaustion is a `RetryResultRejectedError`. Defaults to none. */
-    readonly retryOnResult?: ((value: A) => boolean) | undefined
-    /** As in `Options`, but for a tag. Defaults to the instance's. */
-    readonly budget?: false | RetryBudget.Options | RetryBudget.Service | undefined
+    /** As in `Options`; options of a budget make one that lives as long as the guard. Defaults to the instance's. */
+    readonly budget?: BudgetOption<unknown> | undefined
   }
 
   /**
-   * The guard that takes options for one call.
+   * A retry that takes options for one call. Piped to an effect, the functions among them know its types; kept as a value,
+   * they say what they take, and the guard keeps the types of each effect it stands around.
    *
    * @since 0.1.0
    * @category models
    */
   export interface By<out R = never> {
-    <A, E1, O extends NoExcessProperties<ByOptions<NoInfer<A>, NoInfer<E1>>, O>>(
-      options: O
-    ): <R1>(
-      effect: Effect.Effect<A, E1, R1>
-    ) => Effect.Effect<
-      A,
-      E1 | (O extends { readonly retryOnResult: (value: never) => boolean } ? RetryResultRejectedError : never),
-      R1 | R
-    >
+    <A, E, O>(
+      options: O & ByOptions<A, E> & Checked<A, E, O>
+    ): <A1 extends A, E1 extends E, R1>(
+      effect: Effect.Effect<A1, E1, R1> & Effect.Effect<A, E, R1>
+    ) => Effect.Effect<A1, E1 | Refused<A1, O>, R1 | R | Needs<O>>
+  }
+
+  /**
+   * What options must be beside `ByOptions`: no other names, and a schedule that takes values where values are retried.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type Checked<A, E, O> =
+    & { readonly [K in Exclude<keyof O, keyof ByOptions<never, never>>]: never }
+    & (O extends { readonly retryOnResult: (value: never) => boolean }
+      ? { readonly schedule?: Schedule.Schedule<unknown, NoInfer<A | E>, unknown> | undefined }
+      : unknown)
+
+  /**
+   * What options add to the errors of a call.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type Refused<A, O> = O extends { readonly retryOnResult?: unknown }
+    ? "retryOnResult" extends keyof O
+      ? [Exclude<O["retryOnResult"], undefined>] extends [never] ? never : RetryResultRejectedError<A>
+    : never
+    : never
+
+  /**
+   * What the budget and the schedule among options need.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type Needs<O> =
+    | (O extends { readonly budget: Effect.Effect<unknown, unknown, infer B> } ? B : never)
+    | (O extends { readonly schedule: Schedule.Schedule<unknown, never, infer B> } ? B : never)
+
+  /**
+   * A tag class of a retry: a layer with options may need what those options name.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Class<Self, Key extends string, out B> extends TagClass<Self, Key, Service, Options, B> {
+    /** `Live` with these options laid over the tag's own. Without options it is `Live`. Name the result once and reuse it. */
+    readonly layer: <B1 = never>(options?: Options<B1>) => Layer.Layer<Self, never, B | B1>
   }
 
   /**
@@ -663,8 +653,8 @@ export declare namespace Retry {
   }
 
   /**
-   * Calls, not attempts: `admitted = succeeded + failed + ignored + running`. A first attempt that is interrupted from
-   * outside is not seen.
+   * Calls, not attempts: `offered = admitted`, `admitted = succeeded + failed + ignored + running`. A call that is
+   * interrupted in a retry is among the ignored; one that is interrupted in its first attempt is not seen.
    *
    * @since 0.1.0
    * @category metrics
@@ -680,15 +670,17 @@ export declare namespace Retry {
     readonly running: number
     readonly succeededFirst: number
     readonly succeededRetried: number
+    /** Failed in the first attempt, and were not retried. */
     readonly failedWithoutRetry: number
+    /** Failed in a retry. */
     readonly failedExhausted: number
     /** Retries, not counting first attempts. */
     readonly retries: number
     readonly totalDelay: Duration.Duration
     /** Calls that were given up, by reason. */
     readonly exhausted: { readonly [K in Exhaustion]: number }
-    /** Tokens left in the budget, where there is one. */
-    readonly budgetTokens: Option.Option<number>
+    /** Retries that the budget would let through now, where there is one. */
+    readonly budgetAvailable: Option.Option<number>
   }
 }
 

@@ -4,18 +4,20 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
+import type * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
-import * as Ref from "effect/Ref"
 import type { Scope } from "effect/Scope"
-import { Bucket } from "./internal/bucket.js"
-import { callSite, register } from "./internal/instance.js"
+import * as actions from "./internal/actions.js"
+import type { BucketConfig } from "./internal/bucket.js"
+import { Budget } from "./internal/budget.js"
+import { callSite, openInstance, register } from "./internal/instance.js"
 import type { KeyedTable } from "./internal/keyed.js"
 import { keyedFields, openKeyed } from "./internal/keyed.js"
 import * as metric from "./internal/metrics.js"
 import * as option from "./internal/options.js"
 import { makeTag, orDie } from "./internal/tag.js"
-import { now } from "./internal/time.js"
+import type { Nanos } from "./internal/time.js"
+import { now, toNanos } from "./internal/time.js"
 import type { KeyedOptions, KeyedTagClass, TagClass } from "./Pattern.js"
 
 /** The options, their defaults and what they accept. @internal */
@@ -29,92 +31,55 @@ type Named = RetryBudget.Options & { readonly name: string }
 
 const check = (options: Named) => option.resolve("RetryBudget", options.name, retryBudgetFields, options)
 
-/** A budget around a bucket. @internal */
-export const serviceOf = (name: string, bucket: Bucket): RetryBudget.Service => {
-  // The bucket is what the Ref holds; it is the Ref's.
-  const read = Ref.get(Ref.unsafeMake(bucket))
-  return {
+/**
+ * A budget that keeps the gauge of its tokens.
+ *
+ * @internal
+ */
+export const watchedBudget = (name: string, config: BucketConfig): Budget => {
+  const gauge = metric.gauge(
+    "resilience.retry.budget.available",
+    "Tokens left, as a share of the most there can be",
+    metric.attributes("RetryBudget", name)
+  )
+  return new Budget(
     name,
-    bucket,
-    deposit: Effect.map(read, (bucket) => bucket.deposit()),
-    withdraw: Effect.map(read, (bucket) => {
-      const source = bucket.withdraw(now())
-      if (source === undefined) return Option.none()
-      let spent = false
-      return Option.some({
-        refund: Effect.sync(() => {
-          if (spent) return
-          spent = true
-          bucket.refund(source)
-        })
-      })
-    }),
-    reset: Effect.map(read, (bucket) => bucket.reset()),
-    metrics: Effect.map(read, ({ config, denied, granted, refunded, tokens }) => ({
-      tokens,
-      maxTokens: config.maxTokens,
-      offered: granted + denied,
-      granted,
-      denied,
-      refunded
-    }))
-  }
-}
-
-/** A bucket that keeps the gauge of its tokens. */
-class WatchedBucket extends Bucket {
-  private readonly gauge: (value: number) => void
-
-  constructor(name: string, config: ReturnType<typeof check>) {
-    super(config)
-    this.gauge = metric.gauge(
-      "resilience.retry.budget.available",
-      "Tokens left, as a share of the most there can be",
-      metric.attributes("RetryBudget", name)
-    )
-    this.show()
-  }
-  private show() {
-    this.gauge(this.config.maxTokens === 0 ? 0 : this.tokens / this.config.maxTokens)
-  }
-  override deposit() {
-    if (this.tokens >= this.config.maxTokens) return
-    super.deposit()
-    this.show()
-  }
-  override withdraw(time: bigint) {
-    const source = super.withdraw(time)
-    this.show()
-    return source
-  }
+    config,
+    ({ tokens }) => gauge(config.maxTokens === 0 ? 0 : tokens / config.maxTokens)
+  )
 }
 
 const build = (options: Named, site: string): Effect.Effect<RetryBudget.Service, never, Scope> =>
   Effect.gen(function*() {
     const config = yield* orDie(() => check(options))
-    const service = serviceOf(options.name, new WatchedBucket(options.name, config))
+    const budget = watchedBudget(options.name, config)
     yield* register({
       pattern: "RetryBudget",
       instance: options.name,
       site,
-      snapshot: service.metrics,
-      actions: { reset: () => service.reset }
+      snapshot: budget.metrics,
+      actions: { reset: () => budget.reset }
     })
-    return service
+    return budget
   })
 
-/** Never denies. */
-class EndlessBucket extends Bucket {
-  override withdraw(): "tokens" {
-    this.granted++
-    return "tokens"
-  }
-}
-const endless = (name: string) =>
-  serviceOf(name, new EndlessBucket({ maxTokens: Infinity, tokensPerSuccess: 0, minPerSecond: 0 }))
-
-/** Denies every retry: what a full table of keys answers with. */
-const empty = (name: string) => serviceOf(name, new Bucket({ maxTokens: 0, tokensPerSuccess: 0, minPerSecond: 0 }))
+/** Never denies, and counts nothing. */
+const endless = (name: string): RetryBudget.Service => ({
+  name,
+  deposit: Effect.void,
+  withdraw: Effect.succeedSome({ refund: Effect.void }),
+  reset: Effect.void,
+  available: Effect.succeed(Infinity),
+  metrics: Effect.succeed({
+    tokens: Infinity,
+    maxTokens: Infinity,
+    available: Infinity,
+    offered: 0,
+    granted: 0,
+    denied: 0,
+    refunded: 0
+  })
+})
 
 const Tag: <Self>() => <const Name extends string>(
   name: Name,
@@ -126,7 +91,7 @@ const Tag: <Self>() => <const Name extends string>(
     make: build,
     check,
     noop: endless,
-    accessors: { deposit: "effect", withdraw: "effect", reset: "effect", metrics: "effect" }
+    accessors: { deposit: "effect", withdraw: "effect", reset: "effect", available: "effect", metrics: "effect" }
   }, callSite)
 
 type KeyedOwn = RetryBudget.Options & KeyedOptions<RetryBudget.Options>
@@ -136,6 +101,12 @@ const checkKeyed = ({ name, ...given }: KeyedOwn & { readonly name: string }) =>
   return { keyed: option.resolve("RetryBudget", name, fields, given), own: option.pick(given, retryBudgetFields) }
 }
 
+/** The budget of a key. */
+interface Held {
+  readonly budget: Budget
+  used: Nanos
+}
+
 const buildKeyed = (
   options: KeyedOwn & { readonly name: string },
   site: string
@@ -143,22 +114,60 @@ const buildKeyed = (
   Effect.gen(function*() {
     const { keyed, own } = yield* orDie(() => checkKeyed(options))
     const { name } = options
-    const table: KeyedTable<RetryBudget.Service> = yield* openKeyed({
+    const { emitter } = yield* openInstance<never>("RetryBudget", name)
+    const idleAfter = toNanos(keyed.idleAfter)
+    const table: KeyedTable<Held> = yield* openKeyed({
       ...keyed,
       make: (key) =>
         Effect.sync(() => {
           const full = `${name}/${key}`
-          return serviceOf(full, new Bucket(check({ ...option.merge(own, keyed.optionsFor?.(key)), name: full })))
+          const config = check({ ...option.merge(own, keyed.optionsFor?.(key)), name: full })
+          return { budget: new Budget(full, config), used: now() }
         }),
-      // A budget that is not full again is used-up quota, and is not forgotten.
-      evictable: ({ bucket }) => bucket.tokens >= bucket.config.maxTokens
+      // A used-up budget is not forgotten to make room for a new key: its host would get a burst of retries.
+      evictable: ({ budget, used }, time) => budget.full || time - used >= idleAfter
     })
-    const metrics = Effect.sync((): RetryBudget.KeyedMetrics => ({ keys: table.size, evicted: table.evicted }))
-    yield* register({ pattern: "RetryBudget", instance: name, site, snapshot: metrics, actions: {} })
+    const denying = new Budget(name, { maxTokens: 0, tokensPerSuccess: 0, minPerSecond: 0 })
+    const admitting = endless(name)
+    let unguarded = 0
+    let denied = 0
+    const metrics: Effect.Effect<RetryBudget.KeyedMetrics> = Effect.map(
+      Effect.suspend(() =>
+        Effect.forEach(
+          [...table].filter(([, { budget }]) => !budget.full),
+          ([key, { budget }]) => Effect.map(budget.available, (available) => ({ key, available }))
+        )
+      ),
+      (low) => ({ keys: table.size, evicted: table.evicted, unguarded, denied, low })
+    )
+    yield* register({
+      pattern: "RetryBudget",
+      instance: name,
+      site,
+      snapshot: metrics,
+      actions: {
+        reset: (input) =>
+          Effect.flatMap(actions.key(input), (key) =>
+            table.peek(key)?.budget.reset ??
+              Effect.fail(new Error(`there is no budget for the key ${JSON.stringify(key)}`)))
+      }
+    })
     return {
       name,
       budgetFor: (key) =>
-        Effect.map(table.get(key), (budget) => budget ?? (keyed.onFull === "admit" ? endless(name) : empty(name))),
+        Effect.flatMap(table.get(key), (held) => {
+          if (held !== undefined) {
+            held.used = now()
+            return Effect.succeed(held.budget)
+          }
+          if (keyed.onFull === "reject") {
+            denied++
+            return Effect.succeed(denying)
+          }
+          unguarded++
+          const full = new Error(`all ${keyed.maxKeys} keys are live; a call with a new one went without a budget`)
+          return Effect.as(emitter.internalError("Keys", full), admitting)
+        }),
       metrics
     }
   })
@@ -174,8 +183,8 @@ const Keyed: <Self>() => <const Name extends string>(
     check: checkKeyed,
     noop: (name): RetryBudget.KeyedService => ({
       name,
-      budgetFor: () => Effect.sync(() => endless(name)),
-      metrics: Effect.succeed({ keys: 0, evicted: 0 })
+      budgetFor: () => Effect.succeed(endless(name)),
+      metrics: Effect.succeed({ keys: 0, evicted: 0, unguarded: 0, denied: 0, low: [] })
     }),
     accessors: { budgetFor: "method", metrics: "effect" }
   }, callSite)
@@ -185,6 +194,8 @@ const Keyed: <Self>() => <const Name extends string>(
  *
  * @example
  * import { Retry, RetryBudget } from "@effect-resilience/core"
+ *
+ * // retries of both are paid for by the successes of both
  *
  * class Outgoing extends RetryBudget.Tag<Outgoing>()("outgoing", { maxTokens: 100 }) {}
  * class Search extends Retry.Tag<Search>()("search", { budget: Outgoing }) {}
@@ -203,7 +214,8 @@ export class RetryBudget extends Tag<RetryBudget>()("default") {
     build(options, callSite())
   /** Whether the value is a budget. */
   static readonly isService = (value: unknown): value is RetryBudget.Service =>
-    Predicate.hasProperty(value, "bucket") && value.bucket instanceof Bucket
+    Predicate.hasProperty(value, "withdraw") && Effect.isEffect(value.withdraw) &&
+    Predicate.hasProperty(value, "deposit") && Effect.isEffect(value.deposit)
 }
 
 /**
@@ -215,11 +227,11 @@ export declare namespace RetryBudget {
    * @category models
    */
   export interface Options {
-    /** What a successful call adds: `0.1` lets one retry follow ten successes. Defaults to `0.1`. */
+    /** Tokens that a successful call adds; a retry costs one, so `0.1` pays for one per ten successes. Defaults to `0.1`. */
     readonly tokensPerSuccess?: number | undefined
-    /** The most tokens there can be, and those to start with: how many retries may come in one burst. Defaults to `50`. */
+    /** The most tokens there can be, and those to start with: so many retries may come in one burst. Defaults to `50`. */
     readonly maxTokens?: number | undefined
-    /** Retries per second that are always allowed, for clients with little traffic. Defaults to `0`. */
+    /** Retries per second that are allowed whatever the tokens, for clients with little traffic. Defaults to `0`. */
     readonly minPerSecond?: number | undefined
   }
 
@@ -239,12 +251,17 @@ export declare namespace RetryBudget {
    * @category models
    */
   export interface Operations<Env = never> {
-    /** A call succeeded. */
+    /** A call succeeded: earns `tokensPerSuccess`. */
     readonly deposit: Effect.Effect<void, never, Env>
-    /** Takes a token for a retry, if there is one. */
+    /**
+     * Takes a token for a retry or a hedge, if there is one, before the wait and not after it. Run it where it cannot be
+     * interrupted, and give the reservation back when what it paid for does not start.
+     */
     readonly withdraw: Effect.Effect<Option.Option<Reservation>, never, Env>
-    /** Fills the budget. */
+    /** Fills the budget up, as an operator does after an incident. */
     readonly reset: Effect.Effect<void, never, Env>
+    /** Retries that would be let through now, the floor's share included. */
+    readonly available: Effect.Effect<number, never, Env>
     readonly metrics: Effect.Effect<Metrics, never, Env>
   }
 
@@ -254,8 +271,6 @@ export declare namespace RetryBudget {
    */
   export interface Service extends Operations {
     readonly name: string
-    /** @internal */
-    readonly bucket: Bucket
   }
 
   /**
@@ -265,11 +280,16 @@ export declare namespace RetryBudget {
    * @category metrics
    */
   export interface Metrics {
+    /** What is left of what was earned. */
     readonly tokens: number
     readonly maxTokens: number
+    /** `tokens` and what the floor of `minPerSecond` has to give now. */
+    readonly available: number
+    /** Retries that asked. */
     readonly offered: number
     readonly granted: number
     readonly denied: number
+    /** Granted to a retry that was interrupted before it began, and given back. */
     readonly refunded: number
   }
 
@@ -278,7 +298,7 @@ export declare namespace RetryBudget {
    * @category models
    */
   export interface KeyedOperations<Env = never> {
-    /** The budget of a key, to be given to `withRetryBy({ budget })`. */
+    /** The budget of a key: `Retry.withRetryBy({ budget: Hosts.budgetFor(host) })`. */
     readonly budgetFor: (key: string) => Effect.Effect<Service, never, Env>
     readonly metrics: Effect.Effect<KeyedMetrics, never, Env>
   }
@@ -297,7 +317,14 @@ export declare namespace RetryBudget {
    */
   export interface KeyedMetrics {
     readonly keys: number
+    /** Keys forgotten because they were idle or made room while their budget was full. */
     readonly evicted: number
+    /** Asked for with a new key while every key was live, and answered with a budget that never denies. */
+    readonly unguarded: number
+    /** Asked for with a new key while every key was live, and answered with a budget that always denies. */
+    readonly denied: number
+    /** The keys whose budget is not full. */
+    readonly low: ReadonlyArray<{ readonly key: string; readonly available: number }>
   }
 }
 

@@ -19,17 +19,21 @@ export interface Backoff {
   readonly jitter: Jitter
 }
 
+/** Where arithmetic ends that nothing else caps: 285,000 years. */
+const ceiling = Number.MAX_SAFE_INTEGER
+
 /** The delay before jitter after so many retries (0 first), capped: arithmetic that overflows saturates. @internal */
 export const baseDelay = ({ factor, initialDelay, maxDelay, strategy }: Backoff, retries: number): number => {
   if (initialDelay === 0) return 0
+  const cap = Math.min(maxDelay, ceiling)
   switch (strategy) {
     case "constant":
     case "decorrelated":
-      return Math.min(maxDelay, initialDelay)
+      return Math.min(cap, initialDelay)
     case "linear":
-      return Math.min(maxDelay, (retries + 1) * initialDelay)
+      return Math.min(cap, (retries + 1) * initialDelay)
     case "exponential":
-      return Math.min(maxDelay, initialDelay * factor ** retries)
+      return Math.min(cap, initialDelay * factor ** retries)
   }
 }
 
@@ -46,9 +50,9 @@ export const baseDelay = ({ factor, initialDelay, maxDelay, strategy }: Backoff,
  */
 export const delayAfter = (backoff: Backoff, retries: number, previous: number, draw: number): number => {
   const base = baseDelay(backoff, retries)
-  const { jitter, maxDelay, strategy } = backoff
-  if (strategy === "decorrelated") return between(base, Math.min(maxDelay, 3 * Math.max(previous, base)), draw)
-  switch (jitter) {
+  const cap = Math.min(backoff.maxDelay, ceiling)
+  if (backoff.strategy === "decorrelated") return between(base, Math.min(cap, 3 * Math.max(previous, base)), draw)
+  switch (backoff.jitter) {
     case "none":
       return base
     case "full":
@@ -56,18 +60,28 @@ export const delayAfter = (backoff: Backoff, retries: number, previous: number, 
     case "equal":
       return between(base / 2, base, draw)
     default:
-      return between(base * (1 - jitter), Math.min(maxDelay, base * (1 + jitter)), draw)
+      return between(base * (1 - backoff.jitter), Math.min(cap, base * (1 + backoff.jitter)), draw)
   }
 }
 
 const between = (low: number, high: number, draw: number): number => low + (high - low) * draw
 
-/** The delays of a backoff as an endless schedule, which gives each delay in milliseconds. @internal */
-export const toSchedule = (backoff: Backoff): Schedule.Schedule<number> =>
-  Schedule.makeWithState(
+const steady = Effect.succeed(0)
+
+/**
+ * The delays of a backoff as a schedule, which gives each delay in milliseconds and ends before the attempt after
+ * `maxAttempts`.
+ *
+ * @internal
+ */
+export const toSchedule = (backoff: Backoff, maxAttempts: number): Schedule.Schedule<number> => {
+  const draws = backoff.strategy === "decorrelated" || backoff.jitter !== "none" ? Random.next : steady
+  return Schedule.makeWithState(
     { retries: 0, previous: 0 },
-    (now, _input, { previous, retries }) =>
-      Effect.map(Random.next, (draw) => {
+    (now, _input, state) => {
+      const { previous, retries } = state
+      if (retries + 1 >= maxAttempts) return Effect.succeed([state, previous, Decision.done] as const)
+      return Effect.map(draws, (draw) => {
         const delay = delayAfter(backoff, retries, previous, draw)
         return [
           { retries: retries + 1, previous: delay },
@@ -75,4 +89,6 @@ export const toSchedule = (backoff: Backoff): Schedule.Schedule<number> =>
           Decision.continueWith(Interval.after(now + delay))
         ] as const
       })
+    }
   )
+}

@@ -4,18 +4,20 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Option from "effect/Option"
-import * as Predicate from "effect/Predicate"
 import type * as Schedule from "effect/Schedule"
 import * as Intervals from "effect/ScheduleIntervals"
 import type { Classify } from "../Outcome.js"
-import { OptionThrewError } from "../Outcome.js"
-import type { Retry } from "../Retry.js"
+import { classify as defaultClassify, OptionThrewError } from "../Outcome.js"
+import type { Retry, RetryResultRejectedError } from "../Retry.js"
+import type { RetryBudget } from "../RetryBudget.js"
 import { deadlineOf } from "./ambient.js"
-import type { Bucket } from "./bucket.js"
+import { Budget } from "./budget.js"
 import type { Call } from "./event.js"
+import * as option from "./options.js"
+import { retryAfterOf, tagOf } from "./retryMatch.js"
 import type { Nanos } from "./time.js"
-import { clockOf, currentClock, forever, fromNanos, now, toNanos } from "./time.js"
+import { clockOf, currentClock, forever, now, toNanos } from "./time.js"
+import { schedule } from "./timer.js"
 
 /** The number of the attempt that runs, the first included. @internal */
 export class Attempt extends Context.Reference<Attempt>()("@effect-resilience/Retry/Attempt", {
@@ -26,29 +28,37 @@ export class Attempt extends Context.Reference<Attempt>()("@effect-resilience/Re
 export interface Plan {
   readonly maxAttempts: number
   readonly schedule: Schedule.Schedule<unknown, unknown>
+  /** No delay of the schedule is longer. */
+  readonly cap: Nanos
 }
 
-type Judge = (exit: Exit.Exit<unknown, unknown>) => boolean
+/** Values that are failures, and the error that they become. @internal */
+export interface Refuses<X> {
+  readonly test: (value: any) => boolean
+  readonly error: (value: unknown, attempts: number) => X
+}
 
-/** @internal */
-export interface LoopConfig {
+/** `X` is what the loop adds to the errors of a call: nothing, or a value that `retryOnResult` refused. @internal */
+export interface LoopConfig<X> {
   readonly instance: string
   readonly plan: Plan
   readonly plans: ReadonlyMap<string, Plan>
+  /** The longest time that an error or `delayFrom` may ask for. */
   readonly maxDelay: Nanos
   readonly maxDuration: Nanos | undefined
   readonly classify: Classify
-  readonly retryOn: Judge | undefined
-  readonly abortOn: Judge | undefined
-  readonly retryOnResult: ((value: unknown) => boolean) | undefined
-  readonly delayFrom: ((exit: Exit.Exit<unknown, unknown>, attempt: number) => Retry.Delay) | undefined
-  readonly rejectResult: (value: unknown, attempts: number) => Exit.Exit<never, unknown>
-  readonly bucket: Bucket | undefined
+  readonly retryOn: ((exit: Exit.Failure<unknown, unknown>) => boolean) | undefined
+  readonly abortOn: ((exit: Exit.Failure<unknown, unknown>) => boolean) | undefined
+  readonly refuses: Refuses<X> | undefined
+  readonly delayFrom: ((exit: Exit.Exit<any, any>, attempt: number) => Retry.Delay) | undefined
+  /** What the events call a value that is a failure. */
+  readonly refusal: (value: unknown, attempts: number) => RetryResultRejectedError
+  readonly budget: RetryBudget.Service | undefined
   readonly watch: LoopWatch
 }
 
-/** How a retried call ended. @internal */
-export type Ending = "success" | "failure" | "ignored"
+/** How a call ended that did not succeed. @internal */
+export type Ending = "failure" | "ignored"
 
 /** @internal */
 export interface LoopWatch {
@@ -56,264 +66,312 @@ export interface LoopWatch {
   readonly call: () => Call
   /** The first attempt succeeded: the usual case. */
   readonly first: () => void
+  /** A call has entered the loop, or left it. */
+  readonly running: (by: 1 | -1) => void
   readonly scheduled: (
-    info: { call: Call | undefined; attempt: number; maxAttempts: number; delay: Nanos; error: unknown; named: boolean }
+    info: {
+      readonly call: Call | undefined
+      readonly attempt: number
+      readonly maxAttempts: number
+      readonly delay: Nanos
+      readonly error: () => unknown
+      readonly named: boolean
+    }
   ) => void
-  readonly retrying: (by: 1 | -1) => void
   readonly succeeded: (call: Call | undefined, attempts: number) => void
   readonly exhausted: (
-    info: { call: Call | undefined; attempts: number; error: unknown; reason: Retry.Exhaustion; ending: Ending }
+    info: {
+      readonly call: Call | undefined
+      readonly attempts: number
+      readonly error: () => unknown
+      readonly reason: Retry.Exhaustion
+      readonly ending: Ending
+    }
   ) => void
+  readonly canceled: () => void
 }
 
-/** A retried call, from its first failure on. */
-interface Run {
-  readonly start: Nanos
-  readonly call: Call | undefined
-  readonly states: Map<Plan, unknown>
-  attempt: number
+/** Counts and tells nothing. @internal */
+export const unwatched: LoopWatch = {
+  listening: () => false,
+  call: () => ({ callId: 0, traceId: undefined, spanId: undefined }),
+  first: () => {},
+  running: () => {},
+  scheduled: () => {},
+  succeeded: () => {},
+  exhausted: () => {},
+  canceled: () => {}
+}
+
+/** What an exit means to the loop. */
+type Verdict =
+  | { readonly _tag: "Succeeded"; readonly earns: boolean }
+  | { readonly _tag: "Failed"; readonly refused: boolean }
+  | { readonly _tag: "Final"; readonly ending: Ending }
+  | { readonly _tag: "Interrupted" }
+  | { readonly _tag: "Threw"; readonly error: OptionThrewError }
+
+const succeeded: Verdict = { _tag: "Succeeded", earns: true }
+const unpaid: Verdict = { _tag: "Succeeded", earns: false }
+const interrupted: Verdict = { _tag: "Interrupted" }
+
+const judge = (config: LoopConfig<unknown>, exit: Exit.Exit<unknown, unknown>): Verdict => {
+  let asking = "retryOnResult"
+  try {
+    if (exit._tag === "Success") {
+      if (config.refuses?.test(exit.value) === true) return { _tag: "Failed", refused: true }
+      asking = "classify"
+      const outcome = config.classify(exit)
+      if (outcome === "failure") return { _tag: "Failed", refused: false }
+      return outcome === "success" ? succeeded : unpaid
+    }
+    if (Cause.isInterruptedOnly(exit.cause)) return interrupted
+    asking = "classify"
+    const outcome = config.classify(exit)
+    const final: Verdict = { _tag: "Final", ending: outcome === "ignored" ? "ignored" : "failure" }
+    asking = "abortOn"
+    if (config.abortOn?.(exit) === true) return final
+    asking = "retryOn"
+    // Without `retryOn`: an error of the typed channel that counts against the dependency. A defect is a bug, and stays.
+    const again = config.retryOn === undefined
+      ? outcome === "failure" && !Cause.isDie(exit.cause)
+      : config.retryOn(exit)
+    return again ? { _tag: "Failed", refused: false } : final
+  } catch (error) {
+    return { _tag: "Threw", error: new OptionThrewError("Retry", config.instance, asking, error) }
+  }
 }
 
 /**
- * Retries an effect. The first attempt is only watched; the machinery is built when it fails, so a call that succeeds at
- * once pays for one match.
- *
- * From then on one mask holds the loop. Attempts and sleeps are interruptible, the reservation of the budget is not: an
- * interrupted sleep gives it back, and starts nothing.
+ * Retries an effect. The first attempt is only watched: the machinery is built when it fails, so a call that succeeds at
+ * once pays for one match. The handlers are built once per guarded effect.
  *
  * @internal
  */
-export const retryLoop = <A, E, R>(
-  config: LoopConfig,
+export const retryLoop = <A, E, R, X>(
+  config: LoopConfig<X>,
   effect: Effect.Effect<A, E, R>
-): Effect.Effect<A, unknown, R> => {
-  const { bucket, watch } = config
-  return Effect.withFiberRuntime<A, unknown, R>((fiber) => {
-    // Only a limit on the whole call needs the time of its start.
-    const start = config.maxDuration === undefined ? undefined : clockOf(fiber).unsafeCurrentTimeNanos()
-    return Effect.matchCauseEffect(effect, {
-      onSuccess: (value) => {
-        const refused = config.retryOnResult !== undefined && isRefused(config, value)
-        if (refused === false) {
-          bucket?.deposit()
+): Effect.Effect<A, E | X, R> => {
+  const { budget, maxDuration, watch } = config
+  const own = budget instanceof Budget ? budget : undefined
+  const plain = config.refuses === undefined && config.classify === defaultClassify
+  const accept = (value: A): Effect.Effect<A> => {
+    watch.first()
+    return budget === undefined || own?.full === true ? Exit.succeed(value) : Effect.as(budget.deposit, value)
+  }
+  const firstAttempt = (start: Nanos | undefined) =>
+    Effect.matchCauseEffect(effect, {
+      onSuccess: plain ? accept : (value): Effect.Effect<A, E | X, R> => {
+        const exit = Exit.succeed(value)
+        const verdict = judge(config, exit)
+        if (verdict === succeeded) return accept(value)
+        if (verdict === unpaid) {
           watch.first()
-          return Exit.succeed(value)
+          return exit
         }
-        return begin(config, effect, Exit.succeed(value), start, refused)
+        return loop(config, effect, exit, verdict, start)
       },
-      onFailure: (cause) => begin(config, effect, Exit.failCause(cause), start, undefined)
+      onFailure: (cause): Effect.Effect<A, E | X, R> => {
+        const exit = Exit.failCause(cause)
+        return loop(config, effect, exit, judge(config, exit), start)
+      }
+    })
+  if (maxDuration === undefined) return firstAttempt(undefined)
+  // Only a limit on the whole call needs the time of its start.
+  return Effect.withFiberRuntime((fiber) => firstAttempt(clockOf(fiber).unsafeCurrentTimeNanos()))
+}
+
+/**
+ * The loop of a call whose first attempt did not do: one mask holds it. Attempts, sleeps and the user's schedule can be
+ * interrupted; a reservation of the budget is given back unless the attempt it paid for began.
+ */
+const loop = <A, E, R, X>(
+  config: LoopConfig<X>,
+  effect: Effect.Effect<A, E, R>,
+  firstExit: Exit.Exit<A, E>,
+  firstVerdict: Verdict,
+  start: Nanos | undefined
+): Effect.Effect<A, E | X, R> =>
+  Effect.uninterruptibleMask((restore) => {
+    const { budget, watch } = config
+    const call = watch.listening() ? watch.call() : undefined
+    const states = new Map<Plan, unknown>()
+    let attempt = 1
+
+    /** The one way out. */
+    const end = (exit: Exit.Exit<A, E | X>): Exit.Exit<A, E | X> => {
+      watch.running(-1)
+      return exit
+    }
+    /** What the events tell of an exit. */
+    const errorOf = (exit: Exit.Exit<A, E>): unknown =>
+      exit._tag === "Failure" ? Cause.squash(exit.cause) : config.refusal(exit.value, attempt)
+    const ended = (exit: Exit.Exit<A, E>, reason: Retry.Exhaustion, ending: Ending): void =>
+      watch.exhausted({ call, attempts: attempt, error: () => errorOf(exit), reason, ending })
+    /** The last failure survives as it is; a value that `retryOnResult` refused becomes an error. */
+    const giveUp = (exit: Exit.Exit<A, E>, refused: boolean, reason: Retry.Exhaustion) => {
+      ended(exit, reason, "failure")
+      return end(
+        refused && exit._tag === "Success" && config.refuses !== undefined
+          ? Exit.fail(config.refuses.error(exit.value, attempt))
+          : exit
+      )
+    }
+
+    const next = (exit: Exit.Exit<A, E>, verdict: Verdict): Effect.Effect<A, E | X, R> => {
+      switch (verdict._tag) {
+        case "Succeeded":
+          watch.succeeded(call, attempt)
+          return verdict.earns && budget !== undefined ? Effect.zipRight(budget.deposit, end(exit)) : end(exit)
+        case "Interrupted":
+          watch.canceled()
+          return end(exit)
+        case "Final":
+          ended(exit, "Aborted", verdict.ending)
+          return end(exit)
+        case "Threw":
+          ended(exit, "Aborted", "failure")
+          return end(Exit.die(verdict.error))
+        case "Failed": {
+          const plan = planOf(config, exit)
+          if (attempt >= plan.maxAttempts) return giveUp(exit, verdict.refused, "Attempts")
+          return Effect.matchCauseEffect(restore(step(plan, states, exit)), {
+            onFailure: (cause) => {
+              if (Cause.isInterruptedOnly(cause)) watch.canceled()
+              else ended(exit, "Aborted", "failure")
+              return end(Exit.failCause(cause))
+            },
+            onSuccess: (scheduled) => {
+              const wait = waitFor(config, plan, scheduled, exit, attempt)
+              if (wait instanceof OptionThrewError) return next(exit, { _tag: "Threw", error: wait })
+              const stop = wait.stop ?? limitOf(config, wait.delay, start)
+              return stop === undefined
+                ? reserve(exit, verdict.refused, plan, wait)
+                : giveUp(exit, verdict.refused, stop)
+            }
+          })
+        }
+      }
+    }
+
+    /** Nothing sleeps that has not been paid for. */
+    const reserve = (exit: Exit.Exit<A, E>, refused: boolean, plan: Plan, wait: Wait): Effect.Effect<A, E | X, R> =>
+      budget === undefined
+        ? again(exit, plan, wait, Effect.void)
+        : Effect.flatMap(budget.withdraw, (reservation) =>
+          reservation._tag === "None"
+            ? giveUp(exit, refused, "Budget")
+            : again(exit, plan, wait, reservation.value.refund))
+
+    const again = (
+      exit: Exit.Exit<A, E>,
+      { maxAttempts }: Plan,
+      { delay, named }: Wait,
+      refund: Effect.Effect<void>
+    ): Effect.Effect<A, E | X, R> => {
+      watch.scheduled({ call, attempt, maxAttempts, delay, error: () => errorOf(exit), named })
+      let began = false
+      const attempting = Effect.suspend(() => {
+        began = true
+        attempt++
+        return Effect.provideService(effect, Attempt, attempt)
+      })
+      const judged = (exit: Exit.Exit<A, E>) => next(exit, judge(config, exit))
+      return Effect.matchCauseEffect(restore(Effect.zipRight(sleep(delay), attempting)), {
+        onSuccess: (value) => judged(Exit.succeed(value)),
+        onFailure: (cause): Effect.Effect<A, E | X, R> => {
+          if (began) return judged(Exit.failCause(cause))
+          watch.canceled()
+          return Effect.zipRight(refund, end(Exit.failCause(cause)))
+        }
+      })
+    }
+
+    watch.running(1)
+    start ??= now()
+    return next(firstExit, firstVerdict)
+  })
+
+const planOf = (config: LoopConfig<unknown>, exit: Exit.Exit<unknown, unknown>): Plan => {
+  if (config.plans.size === 0 || exit._tag === "Success") return config.plan
+  const tag = tagOf(Cause.squash(exit.cause))
+  return (tag === undefined ? undefined : config.plans.get(tag)) ?? config.plan
+}
+
+/** One step of a plan's schedule: the delay, or `undefined` where it ends. It is given the error, or the refused value. */
+const step = (
+  plan: Plan,
+  states: Map<Plan, unknown>,
+  exit: Exit.Exit<unknown, unknown>
+): Effect.Effect<Nanos | undefined> =>
+  Effect.suspend(() => {
+    const millis = currentClock().unsafeCurrentTimeMillis()
+    const input = exit._tag === "Success" ? exit.value : Cause.squash(exit.cause)
+    const state = states.has(plan) ? states.get(plan) : plan.schedule.initial
+    return Effect.map(plan.schedule.step(millis, input, state), ([next, , decision]) => {
+      states.set(plan, next)
+      if (decision._tag === "Done") return undefined
+      const delay = Intervals.start(decision.intervals) - millis
+      const nanos = delay > 0 ? toNanos(Duration.millis(delay)) : 0n
+      return nanos < plan.cap ? nanos : plan.cap
     })
   })
-}
 
-const isRefused = (config: LoopConfig, value: unknown): boolean | OptionThrewError => {
-  try {
-    return config.retryOnResult?.(value) === true
-  } catch (error) {
-    return new OptionThrewError("Retry", config.instance, "retryOnResult", error)
-  }
-}
-
-const begin = <A, E, R>(
-  config: LoopConfig,
-  effect: Effect.Effect<A, E, R>,
-  exit: Exit.Exit<A, E>,
-  start: Nanos | undefined,
-  refused: boolean | OptionThrewError | undefined
-): Effect.Effect<A, unknown, R> =>
-  refused instanceof OptionThrewError ? Effect.die(refused) : Effect.uninterruptibleMask((restore) => {
-    const run: Run = {
-      start: start ?? now(),
-      call: config.watch.listening() ? config.watch.call() : undefined,
-      states: new Map(),
-      attempt: 1
-    }
-    const attempt = (): Effect.Effect<A, unknown, R> =>
-      Effect.matchCauseEffect(restore(Effect.provideService(effect, Attempt, run.attempt)), {
-        onSuccess: (value) => next(Exit.succeed(value)),
-        onFailure: (cause) => next(Exit.failCause(cause))
-      })
-    const next = (exit: Exit.Exit<A, E>): Effect.Effect<A, unknown, R> => {
-      const verdict = judge(config, run, exit)
-      switch (verdict._tag) {
-        case "Done":
-          return end(config, verdict.result)
-        case "Retry":
-          return Effect.flatMap(delayOf(config, run, verdict.plan, exit), (delay) => {
-            const reserved = reserve(config, run, delay)
-            if (reserved._tag === "Stop") return end(config, giveUp(config, run, exit, reserved.reason))
-            config.watch.scheduled({
-              call: run.call,
-              attempt: run.attempt,
-              maxAttempts: verdict.plan.maxAttempts,
-              delay: delay.delay,
-              error: errorOf(exit),
-              named: delay.named
-            })
-            return Effect.matchCauseEffect(restore(Effect.sleep(fromNanos(delay.delay))), {
-              onSuccess: () => {
-                run.attempt++
-                return attempt()
-              },
-              onFailure: (cause) => {
-                reserved.refund()
-                config.watch.exhausted({
-                  call: undefined,
-                  attempts: run.attempt,
-                  error: errorOf(exit),
-                  reason: "Aborted",
-                  ending: "ignored"
-                })
-                return end(config, Exit.failCause(cause))
-              }
-            })
-          })
-      }
-    }
-    config.watch.retrying(1)
-    return next(exit)
-  })
-
-/** The one way out of the loop. */
-const end = <A>(config: LoopConfig, result: Exit.Exit<A, unknown>): Exit.Exit<A, unknown> => {
-  config.watch.retrying(-1)
-  return result
-}
-
-type Verdict<A> =
-  | { readonly _tag: "Done"; readonly result: Exit.Exit<A, unknown> }
-  | { readonly _tag: "Retry"; readonly plan: Plan }
-
-/** Is this exit the end, and which? */
-const judge = <A, E>(config: LoopConfig, run: Run, exit: Exit.Exit<A, E>): Verdict<A> => {
-  const done = (result: Exit.Exit<A, unknown>): Verdict<A> => ({ _tag: "Done", result })
-  try {
-    if (exit._tag === "Success") {
-      if (config.retryOnResult?.(exit.value) !== true) {
-        config.bucket?.deposit()
-        config.watch.succeeded(run.call, run.attempt)
-        return done(exit)
-      }
-    } else if (Cause.isInterrupted(exit.cause)) {
-      ended(config, run, exit, "Aborted", "ignored")
-      return done(exit)
-    } else {
-      const aborted = config.abortOn?.(exit) === true
-      if (aborted || !(config.retryOn?.(exit) ?? isRetryable(config.classify, exit))) {
-        ended(config, run, exit, "Aborted", config.classify(exit) === "ignored" ? "ignored" : "failure")
-        return done(exit)
-      }
-    }
-    const plan = planOf(config, exit)
-    return run.attempt >= plan.maxAttempts
-      ? done(giveUp(config, run, exit, "Attempts"))
-      : { _tag: "Retry", plan }
-  } catch (error) {
-    ended(config, run, exit, "Aborted", "failure")
-    return done(Exit.die(new OptionThrewError("Retry", config.instance, "retryOn, abortOn or retryOnResult", error)))
-  }
-}
-
-/** A failure of the typed channel that says something about the dependency. Defects are bugs, and stay. */
-const isRetryable = (classify: Classify, exit: Exit.Failure<unknown, unknown>): boolean =>
-  Option.isSome(Cause.failureOption(exit.cause)) && classify(exit) === "failure"
-
-const planOf = (config: LoopConfig, exit: Exit.Exit<unknown, unknown>): Plan => {
-  if (config.plans.size === 0) return config.plan
-  const error = errorOf(exit)
-  return Predicate.hasProperty(error, "_tag") ? config.plans.get(String(error._tag)) ?? config.plan : config.plan
-}
-
-/** The real last failure, or the typed rejection of the last value. */
-const giveUp = <A, E>(
-  config: LoopConfig,
-  run: Run,
-  exit: Exit.Exit<A, E>,
-  reason: Retry.Exhaustion
-): Exit.Exit<A, unknown> => {
-  ended(config, run, exit, reason, "failure")
-  return exit._tag === "Success" ? config.rejectResult(exit.value, run.attempt) : exit
-}
-
-const ended = (
-  config: LoopConfig,
-  run: Run,
-  exit: Exit.Exit<unknown, unknown>,
-  reason: Retry.Exhaustion,
-  ending: Ending
-): void => config.watch.exhausted({ call: run.call, attempts: run.attempt, error: errorOf(exit), reason, ending })
-
-/** How long to wait, or why not to. `named`: the error or the user named it, so it is not shortened. */
+/** How long to wait, or why not to. `named`: the error or the user named it, so it is never shortened. */
 interface Wait {
   readonly delay: Nanos
   readonly stop: Retry.Exhaustion | undefined
   readonly named: boolean
 }
 
-const delayOf = (
-  config: LoopConfig,
-  run: Run,
+const parseAfter = option.parseDuration({ min: 0, infinite: true })
+
+/**
+ * The wait after a failure: what `delayFrom` says, else the `retryAfter` of the error, else the schedule. A schedule that
+ * ends the retries does so whoever names the delay.
+ */
+const waitFor = (
+  config: LoopConfig<unknown>,
   plan: Plan,
-  exit: Exit.Exit<unknown, unknown>
-): Effect.Effect<Wait> => {
-  const named = (delay: Nanos): Effect.Effect<Wait> =>
-    Effect.succeed({ delay, stop: delay > config.maxDelay ? "Duration" : undefined, named: true })
+  scheduled: Nanos | undefined,
+  exit: Exit.Exit<unknown, unknown>,
+  attempt: number
+): Wait | OptionThrewError => {
+  const stop = (reason: Retry.Exhaustion): Wait => ({ delay: 0n, stop: reason, named: false })
+  const named = (delay: Nanos): Wait => ({ delay, stop: delay > config.maxDelay ? "Duration" : undefined, named: true })
   if (config.delayFrom !== undefined) {
-    let choice: Retry.Delay
     try {
-      choice = config.delayFrom(exit, run.attempt)
+      const choice = config.delayFrom(exit, attempt)
+      if (choice === "stop") return stop("Aborted")
+      if (choice !== "default") {
+        return scheduled === undefined
+          ? stop("Attempts")
+          : named(toNanos(parseAfter(choice.after)))
+      }
     } catch (error) {
-      return Effect.die(new OptionThrewError("Retry", config.instance, "delayFrom", error))
+      const cause = error instanceof option.Requirement ? new Error(`after must be ${error.text}`) : error
+      return new OptionThrewError("Retry", config.instance, "delayFrom", cause)
     }
-    if (choice === "stop") return Effect.succeed({ delay: 0n, stop: "Aborted", named: true })
-    if (choice !== "default") return Effect.succeed({ delay: toNanos(choice.after), stop: undefined, named: true })
   }
-  const asked = retryAfterOf(errorOf(exit))
-  if (asked !== undefined) return named(toNanos(asked))
-  return Effect.suspend(() => {
-    const millis = currentClock().unsafeCurrentTimeMillis()
-    const state = run.states.has(plan) ? run.states.get(plan) : plan.schedule.initial
-    return Effect.map(plan.schedule.step(millis, errorOf(exit), state), ([next, , decision]): Wait => {
-      run.states.set(plan, next)
-      if (decision._tag === "Done") return { delay: 0n, stop: "Attempts", named: false }
-      const delay = Intervals.start(decision.intervals) - millis
-      return { delay: delay > 0 ? toNanos(Duration.millis(delay)) : 0n, stop: undefined, named: false }
-    })
-  })
+  if (scheduled === undefined) return stop("Attempts")
+  const asked = exit._tag === "Failure" ? retryAfterOf(Cause.squash(exit.cause)) : undefined
+  return asked === undefined ? { delay: scheduled, stop: undefined, named: false } : named(toNanos(asked))
 }
 
-type Reservation =
-  | { readonly _tag: "Stop"; readonly reason: Retry.Exhaustion }
-  | { readonly _tag: "Go"; readonly refund: () => void }
-
-/** Nothing sleeps past a limit, and nothing sleeps that has not been paid for. */
-const reserve = (config: LoopConfig, run: Run, wait: Wait): Reservation => {
-  if (wait.stop !== undefined) return { _tag: "Stop", reason: wait.stop }
+/** Nothing sleeps up to a limit or past it: the caller gets the real last failure, and gets it now. */
+const limitOf = (config: LoopConfig<unknown>, delay: Nanos, start: Nanos | undefined): Retry.Exhaustion | undefined => {
   const time = now()
   const fiber = Fiber.getCurrentFiber()
   const deadline = fiber._tag === "Some" ? deadlineOf(fiber.value) : undefined
-  if (deadline !== undefined && time + wait.delay >= deadline.at) return { _tag: "Stop", reason: "Deadline" }
-  if (config.maxDuration !== undefined && time - run.start + wait.delay >= config.maxDuration) {
-    return { _tag: "Stop", reason: "Duration" }
-  }
-  if (wait.delay >= forever) return { _tag: "Stop", reason: "Duration" }
-  const { bucket } = config
-  if (bucket === undefined) return { _tag: "Go", refund: () => {} }
-  const source = bucket.withdraw(time)
-  return source === undefined
-    ? { _tag: "Stop", reason: "Budget" }
-    : { _tag: "Go", refund: () => bucket.refund(source) }
+  if (deadline !== undefined && time + delay >= deadline.at) return "Deadline"
+  if (delay >= forever) return "Duration"
+  if (config.maxDuration === undefined || start === undefined) return undefined
+  return time - start + delay >= config.maxDuration ? "Duration" : undefined
 }
 
-const errorOf = (exit: Exit.Exit<unknown, unknown>): unknown =>
-  exit._tag === "Success" ? exit.value : Cause.squash(exit.cause)
-
-/** The time that an error asks for, as a `Duration` or an `Option` of one. @internal */
-export const retryAfterOf = (error: unknown): Duration.Duration | undefined => {
-  if (!Predicate.hasProperty(error, "retryAfter")) return undefined
-  const { retryAfter } = error
-  if (Duration.isDuration(retryAfter)) return retryAfter
-  return Option.isOption(retryAfter) && Option.isSome(retryAfter) && Duration.isDuration(retryAfter.value)
-    ? retryAfter.value
-    : undefined
-}
+/** Sleeps for no less than `span`; an interruption ends it at once. */
+const sleep = (span: Nanos): Effect.Effect<void> =>
+  span === 0n ? Effect.void : Effect.async<void>((resume) => {
+    const cancel = schedule(currentClock(), span, () => resume(Effect.void))
+    return Effect.sync(cancel)
+  })
