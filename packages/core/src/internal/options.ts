@@ -20,14 +20,15 @@ export class InvalidOptionError extends Error {
   }
 }
 
-const show = (value: unknown): string => {
+/** A value in a message. Never throws. @internal */
+export const show = (value: unknown): string => {
   if (Predicate.isString(value)) return JSON.stringify(value)
   if (Predicate.isFunction(value)) return "a function"
   if (Duration.isDuration(value)) return Duration.format(value)
   if (typeof value === "bigint") return `${value}n`
   if (Predicate.isRecord(value) || Array.isArray(value)) {
     try {
-      return JSON.stringify(value)
+      return JSON.stringify(value) ?? "an object"
     } catch {
       return "an object"
     }
