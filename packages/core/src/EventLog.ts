@@ -105,8 +105,8 @@ const follow = <R>(
         )
       )
     const context = yield* Effect.context<R>()
-    // Only the writing can be interrupted: what was taken from the queue is written, and the end of the queue ends this.
-    const writing = Effect.forever(Effect.flatMap(Queue.take(queue), (event) => Effect.interruptible(one(event))))
+    // Nobody interrupts this before the end: what was taken from the queue is written, and the queue's end ends it.
+    const writing = Effect.interruptible(Effect.forever(Effect.flatMap(Queue.take(queue), one)))
     const flush = (writer: Fiber.Fiber<never>) =>
       Effect.gen(function*() {
         yield* drained
@@ -115,7 +115,7 @@ const follow = <R>(
         yield* Fiber.await(writer)
         yield* Effect.forEach(rest, one, { discard: true })
       })
-    yield* Effect.acquireRelease(Effect.forkDaemon(Effect.uninterruptible(writing)), (writer) =>
+    yield* Effect.acquireRelease(Effect.forkDaemon(writing), (writer) =>
       Effect.interruptible(flush(writer)).pipe(
         Effect.timeoutOption(patience),
         Effect.zipRight(Fiber.interrupt(writer)),
