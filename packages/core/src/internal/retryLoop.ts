@@ -271,11 +271,15 @@ const loop = <A, E, R, X>(
     ): Effect.Effect<A, E | X, R> => {
       watch.scheduled({ call, attempt, maxAttempts, delay, error: () => errorOf(exit), named })
       let began = false
-      const attempting = Effect.suspend(() => {
-        began = true
-        attempt++
-        return Effect.provideService(effect, Attempt, attempt)
-      })
+      const attempting = Effect.provideService(
+        Effect.suspend(() => {
+          began = true
+          attempt++
+          return effect
+        }),
+        Attempt,
+        attempt + 1
+      )
       const judged = (exit: Exit.Exit<A, E>) => next(exit, judge(config, exit))
       return Effect.matchCauseEffect(restore(Effect.zipRight(sleep(delay), attempting)), {
         onSuccess: (value) => judged(Exit.succeed(value)),
