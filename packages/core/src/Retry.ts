@@ -151,7 +151,7 @@ export const retryFields = {
 
 type Resolved = ReturnType<typeof check>
 
-const check = <B>(options: Retry.Options<B> & { readonly name: string }) => {
+const check = (options: Retry.Options<unknown, unknown> & { readonly name: string }) => {
   const { name } = options
   const resolved = option.resolve("Retry", name, retryFields, options)
   if (resolved.schedule === undefined) ordered(name, resolved)
@@ -241,7 +241,7 @@ const byOf = (
   watch: LoopWatch
 ): Retry.By =>
   retryBy(({ abortOn, retryOn, retryOnResult, ...given }) => {
-    const merged = option.merge<Retry.Options<unknown>>(own, {
+    const merged = option.merge<Retry.Options<unknown, unknown>>(own, {
       ...given,
       retryOn: ofError(retryOn),
       abortOn: ofError(abortOn)
@@ -280,15 +280,15 @@ const byOf = (
     }
   })
 
-const build = <B>(
-  options: Retry.Options<B> & { readonly name: string },
+const build = <B, S>(
+  options: Retry.Options<B, S> & { readonly name: string },
   site: string
-): Effect.Effect<Retry.Service, never, Scope | B> =>
+): Effect.Effect<Retry.Service, never, Scope | B | S> =>
   Effect.gen(function*() {
     const resolved = yield* orDie(() => check(options))
     const { budget: budgetOption, name, ...own } = options
     const { emitter, observable } = yield* openInstance<Retry.Event>("Retry", name)
-    const context = yield* Effect.context<B>()
+    const context = yield* Effect.context<S>()
     const budget = Effect.isEffect(budgetOption)
       ? yield* budgetOption
       : ownBudget(name, resolved.budget, watchedBudget)
@@ -335,13 +335,13 @@ const noop = (name: string): Retry.Service => ({
   ...silent
 })
 
-const Tag: <Self>() => <const Name extends string, B = never>(
+const Tag: <Self>() => <const Name extends string, B = never, S = never>(
   name: Name,
-  options?: Retry.Options<B>
+  options?: Retry.Options<B, S>
 ) =>
-  & Retry.Class<Self, `@effect-resilience/Retry/${Name}`, B>
+  & Retry.Class<Self, `@effect-resilience/Retry/${Name}`, B | S>
   & Retry.Operations<Self>
-  & OnLayer<Retry.Event, Self> = makeTag<Retry.Operations, Retry.Options<unknown>>({
+  & OnLayer<Retry.Event, Self> = makeTag<Retry.Operations, Retry.Options<unknown, unknown>>({
     pattern: "Retry",
     make: build,
     check,
@@ -409,9 +409,9 @@ export class Retry extends Tag<Retry>()("default") {
   /** Named instances: `class Search extends Retry.Tag<Search>()("search", { maxAttempts: 5 }) {}`. */
   static readonly Tag = Tag
   /** An instance that is nobody's service. */
-  static readonly make = <B = never>(
-    options: Retry.Options<B> & { readonly name: string }
-  ): Effect.Effect<Retry.Service, never, Scope | B> => build(options, callSite())
+  static readonly make = <B = never, S = never>(
+    options: Retry.Options<B, S> & { readonly name: string }
+  ): Effect.Effect<Retry.Service, never, Scope | B | S> => build(options, callSite())
   /**
    * For one-off use: no layer, no events, no metrics. The budget of its own lives as long as the guard that this returns,
    * so name the guard once where it is used often, or give it a `budget` to share.
@@ -508,17 +508,17 @@ export declare namespace Retry {
     | Effect.Effect<RetryBudget.Service, never, B>
 
   /**
-   * `B` is what the schedule and the budget need: the layer of an instance then needs it too.
+   * `B` is what the budget needs and `S` what the schedule needs: the layer of an instance then needs it too.
    *
    * @since 0.1.0
    * @category models
    */
-  export interface Options<out B = never> extends BackoffOptions {
+  export interface Options<out B = never, out S = never> extends BackoffOptions {
     /**
      * The delays, instead of `strategy` and what belongs to it. It may end the retries before `maxAttempts` does, and is
      * given the error. Defaults to none.
      */
-    readonly schedule?: Schedule.Schedule<unknown, unknown, B> | undefined
+    readonly schedule?: Schedule.Schedule<unknown, unknown, S> | undefined
     /** No retry begins later than this after the call began. Defaults to none. */
     readonly maxDuration?: Duration.DurationInput | undefined
     /**
@@ -627,9 +627,9 @@ export declare namespace Retry {
    * @since 0.1.0
    * @category models
    */
-  export interface Class<Self, Key extends string, out B> extends TagClass<Self, Key, Service, Options, B> {
+  export interface Class<Self, Key extends string, out RIn> extends TagClass<Self, Key, Service, Options, RIn> {
     /** `Live` with these options laid over the tag's own. Without options it is `Live`. Name the result once and reuse it. */
-    readonly layer: <B1 = never>(options?: Options<B1>) => Layer.Layer<Self, never, B | B1>
+    readonly layer: <B = never, S = never>(options?: Options<B, S>) => Layer.Layer<Self, never, RIn | B | S>
   }
 
   /**

@@ -523,7 +523,7 @@ describe("limits", () => {
 })
 
 describe("interruption", () => {
-  it.effect("W5 (cockatiel): an interrupted sleep ends at once and starts no attempt", () =>
+  it.effect("CK5: an interrupted sleep ends at once and starts no attempt", () =>
     Effect.gen(function*() {
       const { calls, effect } = failing(new Busy({}))
       const fiber = yield* Effect.fork(effect.pipe(Retry.using({ ...plain, initialDelay: "20 seconds" })))
