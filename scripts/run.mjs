@@ -73,7 +73,8 @@ const tasks = {
     build,
     tsc("-p", "bench/tsconfig.json"),
     [process.execPath, ["--expose-gc", at("bench/build/overhead.js"), ...args]]
-  ]
+  ],
+  "bench:subscribers": (args) => [script("bench/src/subscribers.ts", ...args)]
 }
 
 const main = () => {
