@@ -37,6 +37,7 @@ import {
 } from "effect"
 import { inspect } from "node:util"
 import { resilienceFields } from "../src/Resilience.js"
+import { makeManualClock } from "./utils/clock.js"
 
 const settle = Effect.repeatN(Effect.yieldNow(), 5)
 const fail = Effect.fail("down")
@@ -579,5 +580,46 @@ describe("the standard chain", () => {
       // The sleep that would pass the deadline does not begin: the last real error comes at once.
       expect((yield* Fiber.join(call))._tag).toBe("TimeoutExceededError")
       expect(yield* chain.bulkhead.metrics).toMatchObject({ active: 0, running: 0 })
+    }))
+})
+
+describe("faults of peers", () => {
+  it.effect("OP9: a failing call costs no more when the window holds a hundred thousand calls", () =>
+    Effect.gen(function*() {
+      const costOf = (calls: number) =>
+        Effect.scoped(Effect.gen(function*() {
+          const breaker = yield* CircuitBreaker.make({
+            name: "b",
+            consecutiveFailures: false,
+            minimumCalls: 1_000_000,
+            window: { duration: "1 hour" }
+          })
+          const failing = Effect.ignore(breaker.withBreaker(fail))
+          yield* Effect.repeatN(failing, calls)
+          expect((yield* breaker.metrics).window.failures).toBe(calls + 1)
+          const start = performance.now()
+          yield* Effect.repeatN(failing, 2000)
+          return performance.now() - start
+        }))
+      yield* costOf(2000)
+      const few = yield* costOf(2000)
+      const many = yield* costOf(100_000)
+      // Recomputing over all of them would be fifty times dearer; the margin is for a busy machine.
+      expect(many / few).toBeLessThan(10)
+    }))
+
+  it.effect("OP10: an open circuit lets a probe through when its time is over, although no timer ever ran", () =>
+    Effect.gen(function*() {
+      const manual = makeManualClock()
+      const clock = { ...manual.clock, sleep: () => Effect.never }
+      yield* Effect.scoped(Effect.gen(function*() {
+        const breaker = yield* CircuitBreaker.make({ name: "b", consecutiveFailures: 1, openDuration: "5 seconds" })
+        yield* Effect.exit(breaker.withBreaker(fail))
+        manual.adjust("4999 millis")
+        expect((yield* Effect.flip(breaker.withBreaker(Effect.void)))._tag).toBe("CircuitOpenError")
+        manual.adjust("1 millis")
+        expect(yield* breaker.withBreaker(Effect.succeed(1))).toBe(1)
+        expect(manual.sleepers()).toBe(0)
+      })).pipe(Effect.withClock(clock))
     }))
 })
