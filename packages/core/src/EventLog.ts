@@ -20,8 +20,10 @@ const defaultLevel = (event: ResilienceEvent): LogLevel.LogLevel => {
   switch (event._tag) {
     case "StateChanged":
       return event.to === "Closed" ? LogLevel.Info : LogLevel.Warning
-    case "InternalError":
     case "RetryExhausted":
+      // A failure that is not retried is its caller's business: an open circuit would be a warning per call.
+      return event.reason === "Aborted" ? LogLevel.Debug : LogLevel.Warning
+    case "InternalError":
     case "FallbackExhausted":
     case "WouldHaveTripped":
     case "TimedOut":
