@@ -41,6 +41,16 @@ export interface ClassifyBy<out E = never, out R = never> {
 }
 
 /**
+ * Options of which each is a value or a `Config`, or a `Config` of all.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export type ConfigOf<Options> =
+  | Config.Config<Options>
+  | { readonly [K in keyof Options]: Options[K] | Config.Config.Wrap<Options[K]> }
+
+/**
  * A tag class made by `X.Tag<Self>()(name, options)`: the service's tag together with the layers that build it.
  *
  * @since 0.1.0
@@ -54,7 +64,7 @@ export interface TagClass<Self, Key extends string, Service, Options, out RIn = 
   /** `Live` with these options laid over the tag's own. Without options it is `Live`. Name the result once and reuse it. */
   readonly layer: (options?: Options) => Layer.Layer<Self, never, RIn>
   /** Options from `Config`: each a value or a `Config`. A bad value fails the layer with a `ConfigError`. */
-  readonly layerConfig: (config: Config.Config.Wrap<Options>) => Layer.Layer<Self, ConfigError, RIn>
+  readonly layerConfig: (config: ConfigOf<Options>) => Layer.Layer<Self, ConfigError, RIn>
   /** Lets everything through and records nothing: for tests. */
   readonly layerNoop: Layer.Layer<Self>
 }

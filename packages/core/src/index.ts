@@ -11,6 +11,7 @@ export { InternalError } from "./InternalError.js"
 export { type Classify, classify, classifyWith, OptionThrewError, type Outcome } from "./Outcome.js"
 export type {
   ClassifyBy,
+  ConfigOf,
   EventOf,
   Guard,
   KeyedOptions,

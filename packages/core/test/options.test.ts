@@ -1,6 +1,6 @@
 import { Bulkhead, CircuitBreaker, Fallback, Retry, RetryBudget, Timeout } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Config, ConfigError, Duration, Effect, Exit, Layer, Schedule, type Scope } from "effect"
+import { Cause, Config, ConfigError, ConfigProvider, Duration, Effect, Exit, Layer, Schedule, type Scope } from "effect"
 import { merge } from "../src/internal/options.js"
 import { optionTables } from "../src/internal/optionTables.js"
 
@@ -142,13 +142,24 @@ describe("options", () => {
     Effect.gen(function*() {
       class Api extends CircuitBreaker.Tag<Api>()("api", { halfOpenMaxCalls: 4 }) {}
       const layer = Api.layerConfig({
-        consecutiveFailures: Config.succeed(1),
-        openDuration: Config.succeed(Duration.seconds(7) as Duration.DurationInput)
-      })
+        consecutiveFailures: Config.integer("FAILURES"),
+        openDuration: "7 seconds",
+        window: Config.map(Config.duration("WINDOW"), (duration) => ({ duration })),
+        classify: () => "failure"
+      }).pipe(Layer.provide(Layer.setConfigProvider(
+        ConfigProvider.fromMap(new Map([["FAILURES", "1"], ["WINDOW", "5 seconds"]]))
+      )))
       yield* Effect.gen(function*() {
-        yield* Effect.exit(Api.withBreaker(Effect.fail("no")))
+        yield* Api.withBreaker(Effect.void)
         expect((yield* Api.metrics).openFor).toMatchObject({ value: Duration.seconds(7) })
       }).pipe(Effect.provide(layer))
+      const whole = Api.layerConfig(Config.succeed({ consecutiveFailures: 1 }))
+      yield* Effect.gen(function*() {
+        yield* Effect.exit(Api.withBreaker(Effect.fail("no")))
+        expect(yield* Api.state).toBe("Open")
+      }).pipe(Effect.provide(whole))
+      const none = Api.layerConfig({})
+      expect(yield* Effect.provide(Api.state, none)).toBe("Closed")
     }))
 
   it.scoped("of a schedule that never waits are refused", () =>

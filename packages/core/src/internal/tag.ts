@@ -4,9 +4,10 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
 import type { Scope } from "effect/Scope"
 import * as Stream from "effect/Stream"
-import type { Guard } from "../Pattern.js"
+import type { ConfigOf, Guard } from "../Pattern.js"
 import { InvalidOptionError, merge } from "./options.js"
 
 /*
@@ -84,9 +85,9 @@ export const makeTag =
     // Layers are memoised by reference: `Live` is one, and `layer()` returns it.
     const Live = build()
     const layer = (options?: Options) => options === undefined ? Live : build(options)
-    const layerConfig = (config: Config.Config.Wrap<Options>) =>
+    const layerConfig = (config: ConfigOf<Options>) =>
       Layer.unwrapEffect(Effect.map(
-        Config.mapOrFail(Config.unwrap(config), (options) => {
+        Config.mapOrFail(unwrapConfig(config), (options: Options) => {
           const invalid = problem(() => definition.check({ ...merge(own, options), name }))
           return invalid === undefined
             ? Either.right(options)
@@ -108,6 +109,19 @@ export const makeTag =
       ...statics
     })
   }
+
+const isPlain = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  Predicate.isRecord(value) && Object.getPrototypeOf(value) === Object.prototype
+
+const hasConfig = (value: unknown): boolean =>
+  Config.isConfig(value) || (isPlain(value) && Object.values(value).some(hasConfig))
+
+/** A `Config` of what has `Config`s in it. `Config.unwrap` takes no values beside them. */
+const unwrapConfig = (value: unknown): Config.Config<any> => {
+  if (Config.isConfig(value)) return value
+  if (!isPlain(value) || !hasConfig(value)) return Config.succeed(value)
+  return Config.all(Object.fromEntries(Object.entries(value).map(([key, one]) => [key, unwrapConfig(one)])))
+}
 
 /** The invalid option that this finds, if any. */
 const problem = (check: () => unknown): InvalidOptionError | undefined => {
