@@ -291,7 +291,7 @@ const watchOf = ({ emitter, name }: Instance<CircuitBreaker.Event>, single: bool
   return {
     instance: name,
     emitter,
-    counted: (outcome) => count[outcome](),
+    counted: count,
     rejected: (reason) => {
       count.rejected()
       rejection(reason)

@@ -14,8 +14,7 @@ import type { Scope } from "effect/Scope"
 import { deadlineOf } from "./internal/ambient.js"
 import { errorFields, ErrorTypeId, reject, retryAfter } from "./internal/errors.js"
 import { duration, eventFields } from "./internal/event.js"
-import type { Handlers } from "./internal/guard.js"
-import { passThrough, under } from "./internal/guard.js"
+import { passThrough } from "./internal/guard.js"
 import { silent } from "./internal/hub.js"
 import { callSite, openInstance, register } from "./internal/instance.js"
 import { limit } from "./internal/limit.js"
@@ -23,7 +22,7 @@ import * as metric from "./internal/metrics.js"
 import * as option from "./internal/options.js"
 import { makeTag, orDie } from "./internal/tag.js"
 import type { Nanos } from "./internal/time.js"
-import { clockOf, forever, fromNanos, now, toMillis, toNanos } from "./internal/time.js"
+import { clockOf, forever, fromNanos, toMillis, toNanos } from "./internal/time.js"
 import { InternalError } from "./InternalError.js"
 import { classify } from "./Outcome.js"
 import type { Guard, Observable, OnLayer, TagClass } from "./Pattern.js"
@@ -98,13 +97,14 @@ const limitOf = (name: string, input: Duration.DurationInput): Nanos | undefined
   return span <= 0n ? undefined : span
 }
 
-interface Tally {
-  readonly running: number
-  readonly succeeded: number
-  readonly failed: number
-  readonly ignored: number
-  readonly timedOut: number
-  readonly totalTime: Nanos
+/** The counters of an instance. Owned by the `Ref` that holds it. */
+class Tally {
+  running = 0
+  succeeded = 0
+  failed = 0
+  ignored = 0
+  timedOut = 0
+  totalTime: Nanos = 0n
 }
 
 const build = (options: Named, site: string): Effect.Effect<Timeout.Service, never, Scope> =>
@@ -113,78 +113,52 @@ const build = (options: Named, site: string): Effect.Effect<Timeout.Service, nev
     const { name } = options
     const { emitter, observable } = yield* openInstance<Timeout.Event>("Timeout", name)
     const count = metric.calls("Timeout", name)
-    const state = yield* Ref.make<Tally>({
-      running: 0,
-      succeeded: 0,
-      failed: 0,
-      ignored: 0,
-      timedOut: 0,
-      totalTime: 0n
-    })
+    const ref = yield* Ref.make(new Tally())
+    const tally = yield* Ref.get(ref)
 
-    const guard = (span: Nanos): Guard<TimeoutExceededError> => (effect) =>
-      Effect.withFiberRuntime((fiber) => {
-        const start = clockOf(fiber).unsafeCurrentTimeNanos()
+    const guard = (span: Nanos): Guard<TimeoutExceededError> => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+      Effect.withFiberRuntime<A, E | TimeoutExceededError, R>((fiber) => {
+        const clock = clockOf(fiber)
+        const start = clock.unsafeCurrentTimeNanos()
         const ambient = deadlineOf(fiber)
         const at = span >= forever ? forever : start + span
         const call = emitter.listening ? emitter.call() : undefined
         let timedOut = false
-
-        const settle = <A, E>(exit: Exit.Exit<A, E>): Effect.Effect<A, E> => {
-          const outcome = timedOut ? "timedOut" : settled[classify(exit)]
-          const took = now() - start
-          return Effect.flatMap(
-            Ref.update(state, (s) => ({
-              ...s,
-              running: s.running - 1,
-              [outcome]: s[outcome] + 1,
-              totalTime: s.totalTime + took
-            })),
-            () => {
-              count[metered[outcome]]()
-              if (call !== undefined && emitter.listening) {
-                const late = timedOut ||
-                  (ambient !== undefined && ambient.at <= now() && exit._tag === "Failure" &&
-                    Cause.isInterruptedOnly(exit.cause))
-                emitter.emit(
-                  late
-                    ? {
-                      _tag: "TimedOut",
-                      ...call,
-                      limit: fromNanos(span),
-                      elapsed: fromNanos(took),
-                      by: timedOut ? "ownLimit" : "deadline"
-                    }
-                    : { _tag: "CompletedInTime", ...call, duration: fromNanos(took), limit: fromNanos(span) }
-                )
-              }
-              return exit
-            }
-          )
+        const onStart = () => {
+          tally.running++
         }
-        const handlers: Handlers = {
-          onSuccess: (value) => settle(Exit.succeed(value)),
-          onFailure: (cause) => settle(Exit.failCause(cause))
+        const onEnd = (exit: Exit.Exit<A, E | TimeoutExceededError>) => {
+          const end = clock.unsafeCurrentTimeNanos()
+          const outcome = timedOut ? "timedOut" : settled[classify(exit)]
+          tally.running--
+          tally[outcome]++
+          tally.totalTime += end - start
+          count[metered[outcome]]()
+          if (call === undefined || !emitter.listening) return
+          const late = exit._tag === "Failure" && Cause.isInterruptedOnly(exit.cause) && ambient !== undefined &&
+            ambient.at <= end
+          const limit = fromNanos(span)
+          const took = fromNanos(end - start)
+          if (timedOut) emitter.emit({ _tag: "TimedOut", ...call, limit, elapsed: took, by: "ownLimit" })
+          else if (late) emitter.emit({ _tag: "TimedOut", ...call, limit, elapsed: took, by: "deadline" })
+          else emitter.emit({ _tag: "CompletedInTime", ...call, duration: took, limit })
         }
         // Where the ambient deadline comes first there is nothing to add: whoever set it ends the call.
-        const limited = ambient !== undefined && ambient.at <= at ? effect : limit(effect, {
+        if (ambient !== undefined && ambient.at <= at) return watched(effect, onStart, onEnd)
+        return limit(effect, {
           span,
           instant: { at, origin: "own" },
           disconnect: resolved.disconnect,
           onExpired: (elapsed) => {
             timedOut = true
             return exceeded(name, span, elapsed)
-          }
+          },
+          onStart,
+          onEnd
         })
-        return Effect.uninterruptibleMask((restore) =>
-          Effect.flatMap(
-            Ref.update(state, (s) => ({ ...s, running: s.running + 1 })),
-            () => under(restore(limited), handlers)
-          )
-        )
       })
 
-    const metrics: Effect.Effect<Timeout.Metrics> = Effect.map(Ref.get(state), ({ totalTime, ...s }) => {
+    const metrics: Effect.Effect<Timeout.Metrics> = Effect.map(Ref.get(ref), ({ totalTime, ...s }) => {
       const ended = s.succeeded + s.failed + s.ignored
       return {
         limit: resolved.duration,
@@ -211,6 +185,28 @@ const build = (options: Named, site: string): Effect.Effect<Timeout.Service, nev
       metrics,
       ...observable
     }
+  })
+
+/** Tells of an effect when it starts and how it ended. */
+const watched = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  onStart: () => void,
+  onEnd: (exit: Exit.Exit<A, E>) => void
+): Effect.Effect<A, E, R> =>
+  Effect.uninterruptibleMask((restore) => {
+    onStart()
+    return Effect.matchCauseEffect(restore(effect), {
+      onSuccess: (value) => {
+        const exit = Exit.succeed(value)
+        onEnd(exit)
+        return exit
+      },
+      onFailure: (cause) => {
+        const exit = Exit.failCause(cause)
+        onEnd(exit)
+        return exit
+      }
+    })
   })
 
 const settled = { success: "succeeded", failure: "failed", ignored: "ignored" } as const

@@ -36,21 +36,23 @@ export const under = <A, E, R>(effect: Effect.Effect<A, E, R>, handlers: Handler
  * For whatever holds nothing: admission and settlement are not masked, which spares most of the price. A call that is
  * interrupted from outside is not settled at all.
  *
- * `choose` reads the state and answers with handlers for an admitted call, or with another guard. What is built for an
- * answer is kept as long as the answer stays the same, so handlers belong in the state value.
+ * `choose` reads the state and answers with handlers for an admitted call, with another guard, or with the exit of a
+ * rejected one. What is built for an answer is kept as long as the answer stays the same, so handlers belong in the state
+ * value.
  *
  * @internal
  */
 export const observe = <S, E>(
   state: Effect.Effect<S>,
-  choose: (state: S) => Handlers | Guard<E>
+  choose: (state: S) => Handlers | Guard<E> | Exit.Exit<never, E>
 ): Guard<E> =>
 <A, E1, R>(effect: Effect.Effect<A, E1, R>) => {
-  let chosen: Handlers | Guard<E> | undefined
+  let chosen: Handlers | Guard<E> | Exit.Exit<never, E> | undefined
   let built: Effect.Effect<A, E1 | E, R>
   return Effect.flatMap(state, (s) => {
     const choice = choose(s)
     if (choice === chosen) return built
+    if (Exit.isExit(choice)) return choice
     chosen = choice
     return built = typeof choice === "function" ? choice(effect) : under(effect, choice)
   })

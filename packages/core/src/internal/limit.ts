@@ -28,6 +28,9 @@ export const limit = <A, E, R, E2>(
     readonly instant: Deadline.Instant
     readonly disconnect: boolean
     readonly onExpired: (elapsed: Nanos) => Exit.Exit<never, E2>
+    /** Told once when the effect is about to run, and once how it ended. Neither may throw. */
+    readonly onStart?: () => void
+    readonly onEnd?: (exit: Exit.Exit<A, E | E2>) => void
   }
 ): Effect.Effect<A, E | E2, R> =>
   Effect.uninterruptibleMask((restore) =>
@@ -35,44 +38,59 @@ export const limit = <A, E, R, E2>(
       const outside = parent.currentContext
       const clock = clockOf(parent)
       const start = clock.unsafeCurrentTimeNanos()
+      options.onStart?.()
       const body = within(Context.add(outside, DeadlineTag, options.instant), outside, restore(effect))
       return Effect.flatMap(options.disconnect ? Effect.forkDaemon(body) : Effect.fork(body), (child) => {
+        // Who is first decides: the effect, the timer, or whoever interrupts the caller.
+        let decided = false
+        // Not the cleanup of `Effect.async`: it is lost when the fiber is interrupted between registering and waiting.
+        let cancel = () => {}
         const finished = (exit: Exit.Exit<A, E>): Effect.Effect<A, E> =>
           Exit.isInterrupted(exit) ? exit : Effect.zipRight(child.inheritAll, exit)
-        const leave = Effect.suspend(() => {
+        const leave = Effect.suspend((): Effect.Effect<Exit.Exit<A, E>> => {
           if (!options.disconnect) return Fiber.interrupt(child)
           child.unsafeInterruptAsFork(parent.id())
-          return Effect.void
+          return Effect.succeed(Exit.interrupt(parent.id()))
         })
         const expired = Effect.suspend(() => {
           const elapsed = clock.unsafeCurrentTimeNanos() - start
-          if (options.disconnect) return Effect.zipRight(leave, options.onExpired(elapsed))
-          return Effect.flatMap(Fiber.interrupt(child), (exit): Effect.Effect<A, E | E2> =>
+          return Effect.flatMap(leave, (exit): Effect.Effect<A, E | E2> =>
             exit._tag === "Failure" && Cause.isInterruptedOnly(exit.cause)
               ? options.onExpired(elapsed)
               : finished(exit))
         })
-        return restore(Effect.async<A, E | E2>((resume) => {
-          let over = false
-          const first = (then: Effect.Effect<A, E | E2>) => {
-            if (over) {
+        const first = Effect.async<A, E | E2>((resume) => {
+          const decide = (result: () => Effect.Effect<A, E | E2>) => {
+            if (decided) {
               return
             }
-            over = true
+            decided = true
             cancel()
-            resume(then)
+            resume(result())
           }
-          const cancel = schedule(clock, options.span, () =>
-            first(Effect.uninterruptible(expired)))
-          child.addObserver((exit) =>
-            first(finished(exit))
-          )
-          return Effect.suspend(() => {
-            over = true
+          cancel = schedule(clock, options.span, () =>
+            decide(() =>
+              Effect.uninterruptible(expired)
+            ))
+          child.addObserver((exit) => decide(() => finished(exit)))
+        })
+        return Effect.matchCauseEffect(restore(first), {
+          onSuccess: (value) => {
+            const exit = Exit.succeed(value)
+            options.onEnd?.(exit)
+            return exit
+          },
+          onFailure: (cause) => {
+            const exit = Exit.failCause(cause)
+            const left = decided ? Effect.void : leave
+            decided = true
             cancel()
-            return leave
-          })
-        }))
+            return Effect.flatMap(left, () => {
+              options.onEnd?.(exit)
+              return exit
+            })
+          }
+        })
       })
     })
   )

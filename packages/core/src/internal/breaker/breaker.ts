@@ -32,7 +32,7 @@ export interface BreakerConfig extends Config {
 export interface Watch {
   readonly instance: string
   readonly emitter: Emitter<CircuitBreaker.Event>
-  readonly counted: (outcome: Outcome) => void
+  readonly counted: { readonly [O in Outcome]: () => void }
   readonly rejected: (reason: Reason) => void
   readonly changed: (change: Change) => void
   /** What the rules look at, after a failure. */
@@ -89,9 +89,13 @@ export class Breaker {
   readonly read: Effect.Effect<State>
   readonly guard: Guard<CircuitOpenError>
 
-  private choose(state: State): Handlers | Guard<CircuitOpenError> {
+  private choose(state: State): Handlers | Guard<CircuitOpenError> | Exit.Exit<never, CircuitOpenError> {
     if (this.watch.emitter.listening) return this.held
-    if (state._tag === "Open") return this.refusing
+    if (state._tag === "Open") {
+      // Nearly every call of an open circuit ends here: it takes nothing, so it needs no mask.
+      const wait = state.until - now()
+      return wait > 0n ? this.refuse(state.period, "Open", wait) : this.held
+    }
     return state._tag === "Closed" && state.rampUntil === undefined && this.config.slowCallDuration === undefined
       ? state.period.handlers ??= this.quietHandlers(state)
       : this.held
@@ -99,27 +103,18 @@ export class Breaker {
 
   private quietHandlers({ period, tally }: State.Closed): Handlers {
     const plain = this.config.classify === defaultClassify && this.config.openOn === undefined
+    const { success } = this.watch.counted
     return {
       onSuccess: plain
         ? (value) => {
           tally.success(now())
           this.succeeded++
-          this.watch.counted("success")
+          success()
           return Exit.succeed(value)
         }
         : (value) => this.conclude(period, undefined, Exit.succeed(value)),
       onFailure: (cause) => this.conclude(period, undefined, Exit.failCause(cause))
     }
-  }
-
-  /** For an open circuit: nearly every call ends here, so it looks before it takes anything. */
-  private readonly refusing: Guard<CircuitOpenError> = (effect) => {
-    const held = this.held(effect)
-    return Effect.flatMap(this.read, (state) => {
-      if (state._tag !== "Open") return held
-      const wait = state.until - now()
-      return wait > 0n ? this.refuse(state.period, "Open", wait) : held
-    })
   }
 
   /** For every call that must be seen until its end. */
@@ -248,7 +243,7 @@ export class Breaker {
   }
 
   private count(outcome: Outcome, time: Nanos): void {
-    this.watch.counted(outcome)
+    this.watch.counted[outcome]()
     if (outcome === "success") this.succeeded++
     else if (outcome === "ignored") this.ignored++
     else {

@@ -1,0 +1,310 @@
+/** What is measured: each case sets itself up in a process of its own and runs `n` calls. */
+import { Bulkhead, CircuitBreaker, EventBus, ResilienceLive, Retry, Timeout } from "@effect-resilience/core"
+import * as cockatiel from "cockatiel"
+import { Clock, Effect, Exit, Layer, ManagedRuntime, Ref, Schedule, Scope } from "effect"
+import Opossum from "opossum"
+import pLimit from "p-limit"
+
+export interface Case {
+  /** Calls that are alike but for the guard: the bare one is subtracted. */
+  readonly world: string
+  /** Runs so many calls, and returns how many of them ended as they should. */
+  readonly run: (n: number) => Promise<number>
+}
+
+type Setup = () => Promise<Case>
+
+// ---------------------------------------------------------------- worlds
+
+const work = async () => 1
+
+/** One async function looping. */
+const promises = (call: () => Promise<unknown>, callers = 1): Case => ({
+  world: callers === 1 ? "promise" : "promise, 100 callers",
+  run: async (n) => {
+    let done = 0
+    const loop = async (count: number) => {
+      for (let i = 0; i < count; i++) {
+        await call()
+        done++
+      }
+    }
+    await Promise.all(Array.from({ length: callers }, () => loop(n / callers)))
+    return done
+  }
+})
+
+const rejectedPromises = (call: () => Promise<unknown>): Case => ({
+  world: "nothing",
+  run: async (n) => {
+    let done = 0
+    for (let i = 0; i < n; i++) {
+      try {
+        await call()
+      } catch {
+        done++
+      }
+    }
+    return done
+  }
+})
+
+/** One fiber looping. */
+const fiber = (world: string, call: Effect.Effect<unknown, unknown>, callers = 1): Case => ({
+  world,
+  run: async (n) => {
+    let done = 0
+    const loop = (count: number) => {
+      let i = 0
+      return Effect.whileLoop({
+        while: () => i < count,
+        body: () => {
+          i++
+          return call
+        },
+        step: () => {
+          done++
+        }
+      })
+    }
+    await Effect.runPromise(
+      callers === 1
+        ? loop(n)
+        : Effect.all(Array.from({ length: callers }, () => loop(n / callers)), {
+          concurrency: "unbounded",
+          discard: true
+        })
+    )
+    return done
+  }
+})
+
+const sync = Effect.sync(() => 1)
+const async_ = Effect.promise(work)
+const effects = (guard: <A>(effect: Effect.Effect<A>) => Effect.Effect<A, unknown>) => ({
+  sync: () => fiber("effect", guard(sync)),
+  async: () => fiber("effect, async body", guard(async_)),
+  callers: () => fiber("effect, 100 callers", guard(async_), 100)
+})
+
+const rejected = (call: Effect.Effect<unknown, unknown>): Case =>
+  fiber(
+    "nothing",
+    Effect.matchCauseEffect(call, { onSuccess: () => Effect.die("let in"), onFailure: () => Effect.void })
+  )
+
+const scope = Effect.runSync(Scope.make())
+const build = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>): Promise<A> =>
+  Effect.runPromise(Scope.extend(effect, scope))
+
+// ---------------------------------------------------------------- the peers
+
+const sampling = () =>
+  cockatiel.circuitBreaker(cockatiel.handleAll, {
+    halfOpenAfter: 10_000,
+    breaker: new cockatiel.SamplingBreaker({ threshold: 0.5, duration: 30_000, minimumRps: 1 })
+  })
+const consecutive = () =>
+  cockatiel.circuitBreaker(cockatiel.handleAll, { halfOpenAfter: 10_000, breaker: new cockatiel.ConsecutiveBreaker(5) })
+const opossum = (action: () => Promise<unknown>) => new Opossum(action, { timeout: false })
+const cockatielRetry = () =>
+  cockatiel.retry(cockatiel.handleAll, { maxAttempts: 2, backoff: new cockatiel.ExponentialBackoff() })
+const cockatielTimeout = () => cockatiel.timeout(10_000, cockatiel.TimeoutStrategy.Aggressive)
+const cockatielStack = () =>
+  cockatiel.wrap(cockatielRetry(), sampling(), cockatielTimeout(), cockatiel.bulkhead(1000, 0))
+
+/** What an Effect user would have to write today: the peer runs the effect as a promise, and the fiber waits for it. */
+const bridge = (execute: (action: () => Promise<number>) => Promise<unknown>) =>
+  fiber("effect, async body", Effect.tryPromise(() => execute(() => Effect.runPromise(async_))))
+
+// ---------------------------------------------------------------- stock Effect
+
+const handWritten = (effect: Effect.Effect<number>) =>
+  Effect.map(Ref.make({ failures: 0, openUntil: 0 }), (ref) =>
+    Effect.gen(function*() {
+      const now = yield* Clock.currentTimeMillis
+      const state = yield* Ref.get(ref)
+      if (now < state.openUntil) return yield* Effect.fail("open")
+      const exit = yield* Effect.exit(effect)
+      yield* Ref.update(ref, (s) =>
+        Exit.isSuccess(exit)
+          ? { failures: 0, openUntil: 0 }
+          : s.failures + 1 >= 5
+          ? { failures: 0, openUntil: now + 10_000 }
+          : { ...s, failures: s.failures + 1 })
+      return yield* exit
+    }))
+const stockRetry = <A, E>(effect: Effect.Effect<A, E>) =>
+  Effect.retry(
+    effect,
+    Schedule.exponential("100 millis").pipe(Schedule.jittered, Schedule.intersect(Schedule.recurs(2)))
+  )
+
+// ---------------------------------------------------------------- ours
+
+const open = async () => {
+  const breaker = await build(CircuitBreaker.make({ name: "open", consecutiveFailures: 1, openDuration: "1 hour" }))
+  await Effect.runPromise(Effect.exit(breaker.withBreaker(Effect.fail("down"))))
+  return breaker
+}
+const ourStack = async () => {
+  const retry = await build(Retry.make({ name: "s" }))
+  const breaker = await build(CircuitBreaker.make({ name: "s" }))
+  const timeout = await build(Timeout.make({ name: "s", duration: "10 seconds" }))
+  const bulkhead = await build(Bulkhead.make({ name: "s", maxConcurrent: 1000 }))
+  return <A>(effect: Effect.Effect<A>) =>
+    effect.pipe(bulkhead.withPermit, timeout.withTimeout, breaker.withBreaker, retry.withRetry)
+}
+const inLayer = async (layer: Layer.Layer<CircuitBreaker>, call: Effect.Effect<number, unknown, CircuitBreaker>) => {
+  const runtime = await ManagedRuntime.make(layer).runtime()
+  return fiber("effect", Effect.provide(call, runtime.context))
+}
+const breakerOf = () => build(CircuitBreaker.make({ name: "b" }))
+
+export const cases: Readonly<Record<string, Setup>> = {
+  "bare promise": async () => promises(work),
+  "bare promise, 100 callers": async () => promises(work, 100),
+  "bare effect": async () => fiber("effect", sync),
+  "bare effect, async body": async () => fiber("effect, async body", async_),
+  "bare effect, 100 callers": async () => fiber("effect, 100 callers", async_, 100),
+
+  "breaker: ours": async () => effects((await breakerOf()).withBreaker).sync(),
+  "breaker: ours, async body": async () => effects((await breakerOf()).withBreaker).async(),
+  "breaker: ours, 100 callers": async () => effects((await breakerOf()).withBreaker).callers(),
+  "breaker: ours, static": async () => inLayer(CircuitBreaker.Live, CircuitBreaker.withBreaker(sync)),
+  "breaker: ours, built per call": async () => {
+    const breaker = await breakerOf()
+    return fiber("effect", Effect.suspend(() => breaker.withBreaker(sync)))
+  },
+  "breaker: ours, slow calls counted": async () =>
+    effects((await build(CircuitBreaker.make({ name: "b", slowCallDuration: "1 second" }))).withBreaker).sync(),
+  "breaker: ours, one local subscriber": async () => {
+    const breaker = await breakerOf()
+    await build(breaker.on("*", () => Effect.void))
+    return effects(breaker.withBreaker).sync()
+  },
+  "breaker: ours, one bus subscriber": async () => {
+    const context = await build(Layer.build(CircuitBreaker.Live.pipe(Layer.provideMerge(ResilienceLive))))
+    const breaker = await Effect.runPromise(Effect.provide(CircuitBreaker, context))
+    await build(Effect.provide(EventBus.on("*", () => Effect.void), context))
+    return effects(breaker.withBreaker).sync()
+  },
+  "breaker: cockatiel consecutive": async () => {
+    const policy = consecutive()
+    return promises(() => policy.execute(work))
+  },
+  "breaker: cockatiel sampling": async () => {
+    const policy = sampling()
+    return promises(() => policy.execute(work))
+  },
+  "breaker: cockatiel sampling, 100 callers": async () => {
+    const policy = sampling()
+    return promises(() => policy.execute(work), 100)
+  },
+  "breaker: opossum": async () => {
+    const breaker = opossum(work)
+    return promises(() => breaker.fire())
+  },
+  "breaker: opossum, 100 callers": async () => {
+    const breaker = opossum(work)
+    return promises(() => breaker.fire(), 100)
+  },
+  "breaker: stock Effect": async () => fiber("effect", await Effect.runPromise(handWritten(sync))),
+  "breaker: cockatiel through its bridge": async () => {
+    const policy = sampling()
+    return bridge((action) => policy.execute(action))
+  },
+  "breaker: opossum through its bridge": async () => {
+    const breaker = opossum(() => Effect.runPromise(async_))
+    return bridge(() => breaker.fire())
+  },
+
+  "open: ours": async () => rejected((await open()).withBreaker(sync)),
+  "open: cockatiel": async () => {
+    const policy = cockatiel.circuitBreaker(cockatiel.handleAll, {
+      halfOpenAfter: 3_600_000,
+      breaker: new cockatiel.ConsecutiveBreaker(1)
+    })
+    await policy.execute(() => Promise.reject(new Error("down"))).catch(() => {})
+    return rejectedPromises(() => policy.execute(work))
+  },
+  "open: opossum": async () => {
+    const breaker = new Opossum(() => Promise.reject(new Error("down")), { timeout: false, resetTimeout: 3_600_000 })
+    await breaker.fire().catch(() => {})
+    return rejectedPromises(() => breaker.fire())
+  },
+
+  "bulkhead: ours": async () =>
+    effects((await build(Bulkhead.make({ name: "b", maxConcurrent: 1000 }))).withPermit).sync(),
+  "bulkhead: ours, async body": async () =>
+    effects((await build(Bulkhead.make({ name: "b", maxConcurrent: 1000 }))).withPermit).async(),
+  "bulkhead: ours, 100 callers": async () =>
+    effects((await build(Bulkhead.make({ name: "b", maxConcurrent: 1000 }))).withPermit).callers(),
+  "bulkhead: cockatiel": async () => {
+    const policy = cockatiel.bulkhead(1000, 0)
+    return promises(() => policy.execute(work))
+  },
+  "bulkhead: p-limit": async () => {
+    const limit = pLimit(1000)
+    return promises(() => limit(work))
+  },
+  "bulkhead: p-limit, 100 callers": async () => {
+    const limit = pLimit(1000)
+    return promises(() => limit(work), 100)
+  },
+  "bulkhead: stock Effect": async () => effects((await build(Effect.makeSemaphore(1000))).withPermits(1)).sync(),
+  "bulkhead: cockatiel through its bridge": async () => {
+    const policy = cockatiel.bulkhead(1000, 0)
+    return bridge((action) => policy.execute(action))
+  },
+
+  "retry: ours": async () => effects((await build(Retry.make({ name: "r" }))).withRetry).sync(),
+  "retry: ours, async body": async () => effects((await build(Retry.make({ name: "r" }))).withRetry).async(),
+  "retry: cockatiel": async () => {
+    const policy = cockatielRetry()
+    return promises(() => policy.execute(work))
+  },
+  "retry: stock Effect": async () => effects(stockRetry).sync(),
+  "retry: cockatiel through its bridge": async () => {
+    const policy = cockatielRetry()
+    return bridge((action) => policy.execute(action))
+  },
+
+  "timeout: ours": async () =>
+    effects((await build(Timeout.make({ name: "t", duration: "10 seconds" }))).withTimeout).async(),
+  "timeout: ours, without layer": async () => effects(Timeout.within("10 seconds")).async(),
+  "timeout: cockatiel": async () => {
+    const policy = cockatielTimeout()
+    return promises(() => policy.execute(work))
+  },
+  "timeout: stock Effect": async () => effects(Effect.timeout("10 seconds")).async(),
+  "timeout: cockatiel through its bridge": async () => {
+    const policy = cockatielTimeout()
+    return bridge((action) => policy.execute(action))
+  },
+
+  "stack: ours": async () => effects(await ourStack()).async(),
+  "stack: cockatiel": async () => {
+    const policy = cockatielStack()
+    return promises(() => policy.execute(work))
+  },
+  "stack: stock Effect": async () => {
+    const semaphore = await build(Effect.makeSemaphore(1000))
+    const inner = async_.pipe(semaphore.withPermits(1), Effect.timeout("10 seconds"), Effect.orDie)
+    return fiber("effect, async body", stockRetry(await Effect.runPromise(handWritten(inner))))
+  },
+  "stack: cockatiel through its bridge": async () => {
+    const policy = cockatielStack()
+    return bridge((action) => policy.execute(action))
+  }
+}
+
+/** The bare call of each world. */
+export const bare: Readonly<Record<string, string | undefined>> = {
+  promise: "bare promise",
+  "promise, 100 callers": "bare promise, 100 callers",
+  effect: "bare effect",
+  "effect, async body": "bare effect, async body",
+  "effect, 100 callers": "bare effect, 100 callers",
+  nothing: undefined
+}

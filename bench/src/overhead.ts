@@ -1,0 +1,153 @@
+/**
+ * What each guard adds to a call, beside the peers, in one run. Method: README.md beside this folder.
+ *
+ * `--json` prints the result for machines as the last line, `--quick` runs three rounds, `--only text` some cases.
+ */
+import { spawnSync } from "node:child_process"
+import { existsSync, readFileSync } from "node:fs"
+import { createRequire } from "node:module"
+import { cpus, loadavg } from "node:os"
+import { fileURLToPath } from "node:url"
+import { bare, cases } from "./cases.js"
+import { comparisons } from "./targets.js"
+
+const args = process.argv.slice(2)
+const say = (line: string) => console.error(line)
+
+// ---------------------------------------------------------------- one case, in a process of its own
+
+const schedstat = "/proc/thread-self/schedstat"
+/** Time of this thread on a core where the system tells it, else time that passed: in nanoseconds. */
+const clock = existsSync(schedstat)
+  ? () => Number(readFileSync(schedstat, "utf8").split(" ")[0])
+  : () => performance.now() * 1e6
+
+const worker = async (name: string, millis: number) => {
+  const setup = cases[name]
+  if (setup === undefined) throw new Error(`there is no case ${name}`)
+  const { run, world } = await setup()
+  const timed = async (n: number) => {
+    globalThis.gc?.()
+    const start = clock()
+    const done = await run(n)
+    const took = clock() - start
+    if (done !== n) throw new Error(`${name}: ${n} calls were asked for, ${done} ended as they should`)
+    return took
+  }
+  let n = 1000
+  while ((await timed(n)) < millis * 1e6 / 2) n *= 2 // warm-up and calibration in one
+  for (let i = 0; i < 3; i++) await timed(n)
+  // The best of five: what other processes take away is no property of the guard.
+  const took: Array<number> = []
+  for (let i = 0; i < 5; i++) took.push(await timed(n))
+  console.log(JSON.stringify({ world, nanos: Math.min(...took) / n }))
+  process.exit(0)
+}
+
+// ---------------------------------------------------------------- all of them
+
+const median = (values: ReadonlyArray<number>) => quantile(values, 0.5)
+const quantile = (values: ReadonlyArray<number>, q: number) => {
+  const sorted = [...values].sort((a, b) => a - b)
+  const at = (sorted.length - 1) * q
+  const low = sorted[Math.floor(at)] ?? NaN
+  return low + ((sorted[Math.ceil(at)] ?? NaN) - low) * (at % 1)
+}
+const shuffled = <A>(values: ReadonlyArray<A>): ReadonlyArray<A> =>
+  values.map((value) => [Math.random(), value] as const).sort(([a], [b]) => a - b).map(([, value]) => value)
+
+const require = createRequire(import.meta.url)
+/** The version of a peer, and the Node it asks for. */
+const versionOf = (peer: string) => {
+  let folder = require.resolve(peer).replace(/[^/\\]+$/, "")
+  while (
+    !existsSync(`${folder}package.json`) || JSON.parse(readFileSync(`${folder}package.json`, "utf8")).name !== peer
+  ) {
+    folder = folder.replace(/[^/\\]+[/\\]$/, "")
+  }
+  const { engines, version } = JSON.parse(readFileSync(`${folder}package.json`, "utf8"))
+  return `${peer} ${version} (declares node ${engines?.node ?? "anything"})`
+}
+
+const main = () => {
+  const quick = args.includes("--quick")
+  const only = args[args.indexOf("--only") + 1] ?? ""
+  const wanted = comparisons.filter(({ name, target }) =>
+    args.includes("--only") ? name.includes(only) : !quick || target !== undefined
+  )
+  const rounds = quick ? 2 : 9
+  const millis = quick ? 40 : 80
+  const used = new Set(wanted.flatMap(({ ours, peer }) => [ours, peer]))
+  for (const name of Object.values(bare)) if (name !== undefined) used.add(name)
+  const names = Object.keys(cases).filter((name) => used.has(name))
+
+  const peers = ["effect", "cockatiel", "opossum", "p-limit"].map(versionOf)
+  say(
+    `${names.length} cases, ${rounds} rounds. ${peers.join(", ")}. Node ${process.version}, load ${
+      loadavg()[0]?.toFixed(1)
+    }`
+  )
+
+  const worlds = new Map<string, string>()
+  const nanos = new Map<string, Array<number>>()
+  for (let round = 1; round <= rounds; round++) {
+    for (const name of shuffled(names)) {
+      const { stderr, stdout } = spawnSync(
+        process.execPath,
+        ["--expose-gc", fileURLToPath(import.meta.url), "--worker", name, String(millis)],
+        { encoding: "utf8" }
+      )
+      const line = stdout.trim().split("\n").at(-1)
+      if (!line?.startsWith("{")) throw new Error(`${name} did not run:\n${stderr}`)
+      const result: { readonly world: string; readonly nanos: number } = JSON.parse(line)
+      worlds.set(name, result.world)
+      nanos.set(name, [...(nanos.get(name) ?? []), result.nanos])
+    }
+    say(`round ${round} of ${rounds}, load ${loadavg()[0]?.toFixed(1)}`)
+  }
+
+  /** What a case adds to the bare call of its world, per round. */
+  const added = (name: string): ReadonlyArray<number> => {
+    const base = bare[worlds.get(name) ?? "nothing"]
+    const under = base === undefined ? undefined : median(nanos.get(base) ?? [])
+    return (nanos.get(name) ?? []).map((n) => Math.max(1, n - (under ?? 0)))
+  }
+
+  say("\nadded per call, median of the rounds (least - most), in nanoseconds")
+  for (const name of names) {
+    const values = added(name)
+    if (name.startsWith("bare")) continue
+    say(
+      `  ${name.padEnd(42)} ${median(values).toFixed(0).padStart(8)}  (${Math.min(...values).toFixed(0)} - ${
+        Math.max(...values).toFixed(0)
+      })`
+    )
+  }
+
+  say("\nratio of medians (middle half of the rounds)")
+  const results = wanted.map(({ name, ours, peer, target }) => {
+    const mine = added(ours)
+    const theirs = added(peer)
+    const ratio = median(mine) / median(theirs)
+    const spread = mine.map((n, i) => n / (theirs[i] ?? NaN))
+    const low = Math.min(ratio, quantile(spread, 0.25))
+    const high = Math.max(ratio, quantile(spread, 0.75))
+    // Missed only where the whole middle of the rounds lies beyond the target.
+    const met = target === undefined ? undefined : low <= target
+    const verdict = target === undefined ? "" : `${met ? "reached" : "MISSED"} (to reach: <= ${target})`
+    say(`  ${name.padEnd(70)} ${ratio.toFixed(2).padStart(6)}  (${low.toFixed(2)} - ${high.toFixed(2)})  ${verdict}`)
+    return {
+      name,
+      unit: "ratio of added ns per call",
+      measured: Number(ratio.toFixed(3)),
+      ...(target === undefined ? {} : { target, met }),
+      ratios: { low: Number(low.toFixed(3)), high: Number(high.toFixed(3)) },
+      nanos: { ours: Math.round(median(mine)), peer: Math.round(median(theirs)) }
+    }
+  })
+  const machine = { node: process.version, cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length, rounds, peers }
+  if (args.includes("--json")) console.log(JSON.stringify({ machine, cases: results }))
+}
+
+if (args[0] === "--worker") await worker(args[1] ?? "", Number(args[2]))
+else main()

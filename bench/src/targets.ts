@@ -1,0 +1,51 @@
+/** A comparison: the added cost of ours over that of a peer, and what it should be at most. */
+export interface Comparison {
+  readonly name: string
+  readonly ours: string
+  readonly peer: string
+  readonly target?: number
+}
+
+const to = (ours: string, peer: string, target?: number): Comparison => ({
+  name: `${ours} / ${peer}`,
+  ours,
+  peer,
+  ...(target === undefined ? {} : { target })
+})
+
+export const comparisons: ReadonlyArray<Comparison> = [
+  to("breaker: ours", "breaker: opossum", 0.8),
+  to("breaker: ours", "breaker: cockatiel sampling", 2.0),
+  to("breaker: ours, async body", "breaker: opossum"),
+  to("breaker: ours, async body", "breaker: cockatiel sampling"),
+  to("breaker: ours", "breaker: cockatiel consecutive"),
+  to("breaker: ours, static", "breaker: opossum"),
+  to("breaker: ours, built per call", "breaker: opossum"),
+  to("breaker: ours", "breaker: stock Effect"),
+  to("breaker: ours, 100 callers", "breaker: opossum, 100 callers"),
+  to("breaker: ours, 100 callers", "breaker: cockatiel sampling, 100 callers"),
+  to("breaker: ours, slow calls counted", "breaker: ours"),
+  to("breaker: ours, one local subscriber", "breaker: ours"),
+  to("breaker: ours, one bus subscriber", "breaker: ours"),
+  to("open: ours", "open: cockatiel", 0.15),
+  to("open: ours", "open: opossum", 0.15),
+  to("bulkhead: ours", "bulkhead: p-limit", 2.0),
+  to("bulkhead: ours", "bulkhead: stock Effect", 0.27),
+  to("bulkhead: ours, async body", "bulkhead: p-limit"),
+  to("bulkhead: ours", "bulkhead: cockatiel"),
+  to("bulkhead: ours, 100 callers", "bulkhead: p-limit, 100 callers"),
+  to("retry: ours", "retry: cockatiel", 1.2),
+  to("retry: ours", "retry: stock Effect", 0.03),
+  to("retry: ours, async body", "retry: cockatiel"),
+  to("timeout: ours", "timeout: cockatiel", 1.0),
+  to("timeout: ours", "timeout: stock Effect", 0.45),
+  to("timeout: ours, without layer", "timeout: cockatiel"),
+  to("stack: ours", "stack: cockatiel", 0.9),
+  to("stack: ours", "stack: stock Effect", 0.3),
+  to("breaker: ours, async body", "breaker: cockatiel through its bridge", 0.2),
+  to("breaker: ours, async body", "breaker: opossum through its bridge", 0.2),
+  to("retry: ours, async body", "retry: cockatiel through its bridge", 0.2),
+  to("bulkhead: ours, async body", "bulkhead: cockatiel through its bridge", 0.4),
+  to("timeout: ours", "timeout: cockatiel through its bridge"),
+  to("stack: ours", "stack: cockatiel through its bridge")
+]
