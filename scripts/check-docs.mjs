@@ -92,6 +92,22 @@ for (const [page, text] of texts) {
   }
 }
 
+// Events and metrics: the page about observing has those of the code, and no others.
+const observingPage = "docs/observing.md"
+const observing = texts.get(observingPage) ?? ""
+const inSources = (pattern) =>
+  new Set(walk("packages/core/src", ".ts").flatMap((file) =>
+    [...readFileSync(join(root, file), "utf8").matchAll(pattern)].map(([, name]) => name)
+  ))
+const attributes = ["resilience.pattern", "resilience.name", "resilience.event"]
+const metrics = inSources(/"(resilience\.[a-z_.]+)"/g)
+for (const name of [...metrics, ...inSources(/TaggedStruct\("(\w+)"/g)]) {
+  if (!observing.includes(`\`${name}\``)) problems.push(`${observingPage}: ${name} is missing`)
+}
+for (const [, name] of observing.matchAll(/`(resilience\.[a-z_.]+)`/g)) {
+  if (!metrics.has(name) && !attributes.includes(name)) problems.push(`${observingPage}: there is no ${name}`)
+}
+
 // Faults: each has a test that names it, and each named one is in the table.
 const faultsPage = "docs/faults.md"
 const idPattern = /\b(?:W-[A-Z]\d+|CK\d+|OP\d+|AN\d+)\b/g
