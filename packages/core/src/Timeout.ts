@@ -38,8 +38,8 @@ export class TimeoutExceededError
   extends Schema.TaggedError<TimeoutExceededError>("@effect-resilience/TimeoutExceededError")("TimeoutExceededError", {
     ...errorFields("Timeout"),
     reason: Schema.Literal("LimitExceeded"),
-    limit: Schema.DurationFromMillis,
-    elapsed: Schema.DurationFromMillis,
+    limit: duration,
+    elapsed: duration,
     retryAfter
   })
 {

@@ -1,6 +1,7 @@
 import * as Cause from "effect/Cause"
 import * as Exit from "effect/Exit"
 import * as Schema from "effect/Schema"
+import { duration } from "./event.js"
 
 /** @internal */
 export const ErrorTypeId = "~@effect-resilience/Error"
@@ -21,7 +22,7 @@ export const errorFields = <const Pattern extends string>(pattern: Pattern) => (
 })
 
 /** `retryAfter`: when it makes sense to call again, where that is known. @internal */
-export const retryAfter = Schema.optionalWith(Schema.DurationFromMillis, { as: "Option" })
+export const retryAfter = Schema.optionalWith(duration, { as: "Option" })
 
 /**
  * Builds an error without its stack, which is nine tenths of its price and would show our own frames. It stays a real

@@ -15,7 +15,7 @@ export const eventFields = <const Pattern extends string>(pattern: Pattern) => (
   spanId: Schema.optional(Schema.String)
 })
 
-/** A span of time in an event: milliseconds on the wire, `null` for one without end. @internal */
+/** A span of time in an event or an error: milliseconds on the wire, `null` for one without end. @internal */
 export const duration = Schema.transform(Schema.NullOr(Schema.NonNegative), Schema.DurationFromSelf, {
   strict: true,
   decode: (millis) => millis === null ? Duration.infinity : Duration.millis(millis),
@@ -34,7 +34,12 @@ export const countOrInfinity = Schema.transform(
 )
 
 /** What failed: kept as it is in the process, name and message on the wire. @internal */
-export const error = Schema.Defect
+export const error = Schema.transform(Schema.Unknown, Schema.Unknown, {
+  strict: true,
+  decode: (wire) => Schema.decodeSync(Schema.Defect)(wire),
+  // `Schema.Defect` leaves `undefined` as it is, and JSON makes something else of it.
+  encode: (error) => error === undefined ? "undefined" : Schema.encodeSync(Schema.Defect)(error)
+})
 
 /** @internal */
 export interface Call {
