@@ -1,0 +1,39 @@
+/** What a person sees: a line per second, and each change of the circuit's state as it happens. */
+import { Effect } from "effect"
+import type { Side } from "./load.js"
+import type { Phase } from "./script.js"
+
+const bar = (fresh: number, fallback: number, failed: number, waiting: number) => {
+  const all = Math.max(1, fresh + fallback + failed + waiting)
+  const cells = (n: number, sign: string) => sign.repeat(Math.round(20 * n / all))
+  return `${cells(fresh, "█")}${cells(fallback, "▒")}${cells(failed, "x")}${cells(waiting, ".")}`.slice(0, 20).padEnd(
+    20
+  )
+}
+
+const lastSecond = (side: Side, now: number) => {
+  const calls = side.calls.filter(({ started }) => started > now - 2000 && started <= now - 1000)
+  const count = (answer: string | undefined) => calls.filter((call) => call.answer === answer).length
+  return bar(count("fresh"), count("fallback"), count("failed"), count(undefined))
+}
+
+export const say = (line: string) =>
+  Effect.sync(() => {
+    process.stderr.write(`${line}\n`)
+  })
+
+export const legend =
+  "  █ real answer   ▒ fallback   x failed   . still waiting (calls that began one to two seconds ago)"
+
+/** One line: the phase, what the calls of a second came to on both sides, and the requests in flight. */
+export const progress = (phase: Phase, second: number, bare: Side, protected_: Side, state: string) =>
+  Effect.suspend(() => {
+    const now = Date.now()
+    const waiting = (side: Side) => String(side.calls.filter(({ ended }) => ended === undefined).length).padStart(4)
+    return say(
+      `${String(second).padStart(3)} s  ${phase.name.padEnd(36)} bare ${lastSecond(bare, now)} ${
+        waiting(bare)
+      } open   ` +
+        `protected ${lastSecond(protected_, now)} ${waiting(protected_)} open   ${state}`
+    )
+  })

@@ -1,0 +1,42 @@
+/** The two ways to make the same call: as one writes it first, and protected by the five patterns. */
+import { Bulkhead, CircuitBreaker, Deadline, Fallback, Retry, Timeout } from "@effect-resilience/core"
+import { HttpClient, HttpClientResponse } from "@effect/platform"
+import { Effect, Layer, Schedule } from "effect"
+
+export type Answer = "fresh" | "fallback"
+
+/** One request. `sent` is told of each, so retries count. */
+const request = (url: string, sent: () => void) =>
+  Effect.zipRight(Effect.sync(sent), HttpClient.get(url)).pipe(
+    Effect.flatMap(HttpClientResponse.filterStatusOk),
+    Effect.flatMap((response) => response.text),
+    Effect.as<Answer>("fresh"),
+    Effect.scoped
+  )
+
+/** A plain call with the client's defaults: it waits as long as the client does. */
+export const bareCall = (url: string, sent: () => void) => request(url, sent)
+
+export class Api extends CircuitBreaker.Tag<Api>()("api", {
+  consecutiveFailures: 8,
+  failureRate: 0.8,
+  halfOpenMaxCalls: 2,
+  openDuration: Schedule.exponential("250 millis").pipe(Schedule.union(Schedule.spaced("1 second")))
+}) {}
+export class ApiPool extends Bulkhead.Tag<ApiPool>()("api", { maxConcurrent: 20 }) {}
+export class ApiRetry extends Retry.Tag<ApiRetry>()("api", { maxAttempts: 4, initialDelay: "30 millis" }) {}
+export class ApiTimeout extends Timeout.Tag<ApiTimeout>()("api", { duration: "300 millis" }) {}
+export class ApiFallback extends Fallback.Tag<ApiFallback>()("api") {}
+
+export const PatternsLive = Layer.mergeAll(Api.Live, ApiPool.Live, ApiRetry.Live, ApiTimeout.Live, ApiFallback.Live)
+
+/** The same call. Read from the bottom: fallback is outermost. */
+export const protectedCall = (url: string, sent: () => void) =>
+  request(url, sent).pipe(
+    ApiTimeout.withTimeout,
+    ApiPool.withPermit,
+    Api.withBreaker,
+    ApiRetry.withRetry,
+    Deadline.within("900 millis"),
+    ApiFallback.withFallbackValue((): Answer => "fallback")
+  )
