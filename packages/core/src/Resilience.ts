@@ -86,7 +86,7 @@ export const Resilience = {
    * - The timeout of an attempt is innermost, so that a call that hangs counts as a failure and gives its permit back.
    */
   standard: <const O extends Resilience.Options>(
-    options: O
+    options: O & { readonly [K in Exclude<keyof O, keyof Resilience.Options>]: never }
   ): Effect.Effect<Resilience.Standard<O>, never, Scope> => {
     const { name } = options
     // Built here, not inside the effect: what an instance remembers as its place is the line that calls this.
