@@ -3,9 +3,11 @@
 import { spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { basename, dirname, join } from "node:path"
-import { optionTables } from "../packages/core/src/internal/optionTables.ts"
+import { optionTables as patternTables } from "../packages/core/src/internal/optionTables.ts"
+import { resilienceFields } from "../packages/core/src/Resilience.ts"
 import { root } from "./run.mjs"
 
+const optionTables = { ...patternTables, Resilience: resilienceFields }
 const problems = []
 const walk = (folder, ending) =>
   existsSync(join(root, folder))
