@@ -476,6 +476,25 @@ describe("delays", () => {
 })
 
 describe("limits", () => {
+  it.effect("W-R6: thousands of attempts end with the caller's own error", () =>
+    Effect.gen(function*() {
+      const { attempts, effect } = failing(new Busy({}))
+      const guard = Retry.using({ budget: false, initialDelay: 0, maxAttempts: 20_000 })
+      expect(yield* Effect.flip(effect.pipe(guard))).toBeInstanceOf(Busy)
+      expect(attempts.length).toBe(20_000)
+      expect(attempts.at(-1)).toBe(20_000)
+      const overflowing = failing(new Busy({}))
+      const saturating = Retry.using({
+        ...plain,
+        factor: 1000,
+        maxDelay: "1 millis",
+        initialDelay: "1 millis",
+        maxAttempts: 1100
+      })
+      expect(errorOf(yield* settle(overflowing.effect.pipe(saturating), "2 seconds"))).toBeInstanceOf(Busy)
+      expect(overflowing.calls.at(-1)).toBe(1099)
+    }), 60_000)
+
   it.effect("maxDuration: no retry begins later, and the caller need not wait to learn it", () =>
     Effect.gen(function*() {
       const { calls, effect } = failing(new Busy({}))
