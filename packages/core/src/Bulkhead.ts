@@ -30,7 +30,8 @@ const Reason = Schema.Literal("QueueFull", "WaitExceeded", "DeadlineTooClose", "
 
 /**
  * The bulkhead did not let the call in: the queue was full (`QueueFull`), its turn did not come in time (`WaitExceeded`),
- * the ambient deadline came first (`DeadlineTooClose`), or it asked for more permits than there are (`TooManyPermits`).
+ * the ambient deadline came first (`DeadlineTooClose`), it asked for more permits than there are (`TooManyPermits`), or
+ * all keys of a keyed bulkhead were busy and its own was new (`TooManyKeys`).
  *
  * @since 0.1.0
  * @category errors
@@ -100,7 +101,7 @@ const watchOf = ({ emitter, name }: Instance<Bulkhead.Event>, single: boolean): 
   const waits = { acquired: wait("acquired"), rejected: wait("rejected"), canceled: wait("canceled") }
   return {
     emitter,
-    counted: (outcome) => count[outcome](),
+    counted: count,
     rejected: (reason) => {
       count.rejected()
       rejection(reason)
@@ -238,12 +239,16 @@ const buildKeyed = (
     const { keyed, own } = yield* orDie(() => checkKeyed(options))
     const { name } = options
     const instance = yield* openInstance<Bulkhead.Event>("Bulkhead", name)
+    const { emitter } = instance
     const watch = watchOf(instance, false)
     const table: KeyedTable<Pool> = yield* openKeyed({
       ...keyed,
       make: (key) =>
         Effect.sync(() =>
-          new Pool(check({ ...option.merge(own, keyed.optionsFor?.(key)), name: `${name}/${key}` }), watch, key)
+          new Pool(check({ ...option.merge(own, keyed.optionsFor?.(key)), name: `${name}/${key}` }), watch, {
+            key,
+            pools: table
+          })
         ),
       evictable: (pool) => pool.unsafeIdle()
     })
@@ -274,9 +279,12 @@ const buildKeyed = (
           if (keyed.onFull === "admit") {
             unguarded++
             const full = new Error(`all ${keyed.maxKeys} keys are busy; a call with a new one went unguarded`)
-            return Effect.zipRight(instance.emitter.internalError("Keys", full), effect)
+            return Effect.zipRight(emitter.internalError("Keys", full), effect)
           }
           watch.rejected("TooManyKeys")
+          if (emitter.listening) {
+            emitter.emit({ _tag: "Rejected", ...emitter.call(), key, reason: "TooManyKeys", active: 0, waiting: 0 })
+          }
           return Effect.fail(watch.error("TooManyKeys", 0, 0))
         }),
       metrics,
@@ -373,7 +381,8 @@ export declare namespace Bulkhead {
     readonly maxWait?: Duration.DurationInput | undefined
     /**
      * Who is next: the oldest (`"fifo"`), the newest (`"lifo"`), or the oldest until a queue has stood for 100 ms and the
-     * newest from then on (`"adaptive"`). Defaults to `"fifo"`.
+     * newest from then on (`"adaptive"`). Calls for many permits want `"fifo"`: the newest passes them. Defaults to
+     * `"fifo"`.
      */
     readonly order?: "fifo" | "lifo" | "adaptive" | undefined
   }

@@ -14,6 +14,7 @@ import type { Call } from "./event.js"
 import type { Handlers, Restore } from "./guard.js"
 import { hold } from "./guard.js"
 import type { Emitter } from "./hub.js"
+import type { KeyedTable } from "./keyed.js"
 import type { Order, Waiter } from "./permits.js"
 import { Permits } from "./permits.js"
 import type { Nanos } from "./time.js"
@@ -23,7 +24,7 @@ import { schedule } from "./timer.js"
 /** What a bulkhead tells, and to whom. Shared by the pools of a keyed instance. @internal */
 export interface Watch {
   readonly emitter: Emitter<Bulkhead.Event>
-  readonly counted: (outcome: Outcome) => void
+  readonly counted: { readonly [O in Outcome]: () => void }
   readonly rejected: (reason: Bulkhead.Reason) => void
   readonly canceled: () => void
   readonly used: (pool: Permits) => void
@@ -39,6 +40,12 @@ export interface PoolConfig {
   readonly maxQueued: number
   readonly maxWait: Duration.Duration
   readonly order: Order
+}
+
+/** The key of a pool, and the table that may forget it. @internal */
+export interface Home {
+  readonly key: string
+  readonly pools: KeyedTable<Pool>
 }
 
 /** A call that was let in while somebody listened. */
@@ -65,9 +72,13 @@ export class Pool {
   private totalWait: Nanos = 0n
   readonly read: Effect.Effect<Permits>
   readonly withPermit: Guard<BulkheadFullError>
+  /** Whether forgetting this pool loses nothing. */
+  readonly unsafeIdle: () => boolean
 
-  constructor(config: PoolConfig, private readonly watch: Watch, private readonly key?: string) {
-    this.ref = Ref.unsafeMake(new Permits(config.maxConcurrent, config.maxQueued, config.order))
+  constructor(config: PoolConfig, private readonly watch: Watch, private readonly home?: Home) {
+    const permits = new Permits(config.maxConcurrent, config.maxQueued, config.order)
+    this.ref = Ref.unsafeMake(permits)
+    this.unsafeIdle = () => permits.used === 0 && permits.waiting === 0
     this.read = Ref.get(this.ref)
     this.maxWait = toNanos(config.maxWait)
     this.handlers = this.handlersFor(1, undefined)
@@ -77,7 +88,11 @@ export class Pool {
   readonly withPermits = (permits: number): Guard<BulkheadFullError> => {
     const quiet = permits === 1 ? this.handlers : this.handlersFor(permits, undefined)
     return hold((restore) =>
-      this.enter(permits, restore, (visit) => visit === undefined ? quiet : this.handlersFor(permits, visit))
+      this.enter(
+        permits,
+        restore,
+        (pool, visit) => visit === undefined && pool === this ? quiet : pool.handlersFor(permits, visit)
+      )
     )
   }
 
@@ -95,8 +110,8 @@ export class Pool {
   get acquire(): Effect.Effect<void, BulkheadFullError, Scope> {
     return Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(
-        this.enter(1, restore, (visit) => visit),
-        (visit) => Effect.addFinalizer((exit) => this.leave(1, visit, classify(exit), Exit.void))
+        this.enter(1, restore, (pool, visit) => ({ pool, visit })),
+        ({ pool, visit }) => Effect.addFinalizer((exit) => pool.leave(1, visit, classify(exit), Exit.void))
       )
     )
   }
@@ -105,51 +120,77 @@ export class Pool {
   private enter<A>(
     permits: number,
     restore: Restore,
-    onEntered: (visit: Visit | undefined) => A
+    onEntered: (pool: Pool, visit: Visit | undefined) => A
   ): Effect.Effect<A, BulkheadFullError> {
-    return Effect.flatMap(this.read, (pool): Effect.Effect<A, BulkheadFullError> => {
-      if (permits > pool.limit) return this.refuse(pool, "TooManyPermits")
-      const fiber = Fiber.getCurrentFiber()
-      const deadline = fiber._tag === "Some" ? deadlineOf(fiber.value) : undefined
-      if (deadline !== undefined && deadline.at <= now()) return this.refuse(pool, "DeadlineTooClose")
-      if (pool.take(permits)) return Exit.succeed(onEntered(this.entered(pool, 0n)))
-      if (fiber._tag === "None" || pool.maxQueued === 0) return this.refuse(pool, "QueueFull")
-      if (this.maxWait === 0n) return this.refuse(pool, "WaitExceeded")
-      const clock = clockOf(fiber.value)
-      const since = clock.unsafeCurrentTimeNanos()
-      const untilDeadline = deadline === undefined ? undefined : deadline.at - since
-      const byDeadline = untilDeadline !== undefined && untilDeadline < this.maxWait
-      const turn = new Turn(permits, Priority.rank(priorityOf(fiber.value)))
-      if (!pool.enqueue(turn, since)) return this.refuse(pool, "QueueFull")
-      this.watch.queued(pool)
-      const cancel = schedule(clock, byDeadline ? untilDeadline : this.maxWait, () => {
-        turn.expire(byDeadline ? "DeadlineTooClose" : "WaitExceeded", () => {
-          pool.abandon(turn, clock.unsafeCurrentTimeNanos())
-        })
+    return Effect.flatMap(this.read, (state) => {
+      const { home } = this
+      if (home === undefined || home.pools.peek(home.key) === this) {
+        return this.admit(state, permits, restore, onEntered)
+      }
+      // The table forgot this pool after the call had looked it up. Two pools of one key would let twice as many in.
+      return Effect.flatMap(home.pools.get(home.key), (pool) =>
+        pool === undefined
+          ? Effect.flatMap(this.read, (state) => this.admit(state, permits, restore, onEntered))
+          : pool.enter(permits, restore, onEntered))
+    })
+  }
+
+  private admit<A>(
+    pool: Permits,
+    permits: number,
+    restore: Restore,
+    onEntered: (pool: Pool, visit: Visit | undefined) => A
+  ): Effect.Effect<A, BulkheadFullError> {
+    if (permits > pool.limit) return this.refuse(pool, "TooManyPermits")
+    const fiber = Fiber.getCurrentFiber()
+    const deadline = fiber._tag === "Some" ? deadlineOf(fiber.value) : undefined
+    if (deadline !== undefined && deadline.at <= now()) return this.refuse(pool, "DeadlineTooClose")
+    if (pool.take(permits, now)) return Exit.succeed(onEntered(this, this.entered(pool, 0n)))
+    if (fiber._tag === "None" || pool.maxQueued === 0) return this.refuse(pool, "QueueFull")
+    if (this.maxWait === 0n) return this.refuse(pool, "WaitExceeded")
+    const clock = clockOf(fiber.value)
+    const since = clock.unsafeCurrentTimeNanos()
+    const untilDeadline = deadline === undefined ? undefined : deadline.at - since
+    const byDeadline = untilDeadline !== undefined && untilDeadline < this.maxWait
+    const turn = new Turn(permits, Priority.rank(priorityOf(fiber.value)))
+    if (!pool.enqueue(turn, since)) return this.refuse(pool, "QueueFull")
+    this.watch.queued(pool)
+    const cancel = schedule(clock, byDeadline ? untilDeadline : this.maxWait, () => {
+      turn.expire(byDeadline ? "DeadlineTooClose" : "WaitExceeded", () => {
+        pool.abandon(turn, clock.unsafeCurrentTimeNanos())
       })
-      return Effect.matchCauseEffect(restore(turn.await), {
-        onSuccess: (verdict) => {
-          cancel()
-          this.watch.queued(pool)
-          if (verdict !== true) {
-            this.watch.waited(toSeconds(now() - since), "rejected")
-            return this.refuse(pool, verdict)
-          }
-          const waited = now() - since
-          this.watch.waited(toSeconds(waited), "acquired")
-          return Exit.succeed(onEntered(this.entered(pool, waited)))
-        },
-        onFailure: (cause) => {
-          cancel()
-          const time = now()
-          pool.abandon(turn, time)
-          this.canceled++
-          this.watch.canceled()
-          this.watch.waited(toSeconds(time - since), "canceled")
-          this.watch.queued(pool)
-          return Exit.failCause(cause)
+    })
+    return Effect.matchCauseEffect(restore(turn.await), {
+      onSuccess: (verdict) => {
+        cancel()
+        this.watch.queued(pool)
+        if (verdict !== true) {
+          this.watch.waited(toSeconds(now() - since), "rejected")
+          return this.refuse(pool, verdict)
         }
-      })
+        const time = now()
+        if (deadline !== undefined && deadline.at <= time) {
+          // A busy event loop rings late: the permits came, but after the deadline.
+          pool.abandon(turn, time)
+          this.watch.used(pool)
+          this.watch.waited(toSeconds(time - since), "rejected")
+          return this.refuse(pool, "DeadlineTooClose")
+        }
+        const waited = time - since
+        this.watch.waited(toSeconds(waited), "acquired")
+        return Exit.succeed(onEntered(this, this.entered(pool, waited)))
+      },
+      onFailure: (cause) => {
+        cancel()
+        const time = now()
+        pool.abandon(turn, time)
+        this.canceled++
+        this.watch.canceled()
+        this.watch.waited(toSeconds(time - since), "canceled")
+        this.watch.queued(pool)
+        this.watch.used(pool)
+        return Exit.failCause(cause)
+      }
     })
   }
 
@@ -185,7 +226,7 @@ export class Pool {
       if (outcome === "success") this.succeeded++
       else if (outcome === "failure") this.failed++
       else this.ignored++
-      this.watch.counted(outcome)
+      this.watch.counted[outcome]()
       this.watch.used(pool)
       const { emitter } = this.watch
       if (visit !== undefined && emitter.listening) {
@@ -202,6 +243,7 @@ export class Pool {
     })
   }
 
+  /** Turns a call away: counted, told, and failed. */
   private refuse(pool: Permits, reason: Bulkhead.Reason): Exit.Exit<never, BulkheadFullError> {
     this.rejected++
     this.watch.rejected(reason)
@@ -235,10 +277,12 @@ export class Pool {
   }
 
   get wouldAdmit(): Effect.Effect<boolean> {
-    return Effect.map(
-      this.read,
-      (pool) => (free(pool) > 0 && pool.waiting === 0) || (this.maxWait > 0n && pool.waiting < pool.maxQueued)
-    )
+    return Effect.map(this.read, (pool) => {
+      if (free(pool) > 0 && pool.waiting === 0) return true
+      const fiber = Fiber.getCurrentFiber()
+      const rank = Priority.rank(fiber._tag === "Some" ? priorityOf(fiber.value) : "normal")
+      return this.maxWait > 0n && pool.hasPlace(rank, now())
+    })
   }
 
   get metrics(): Effect.Effect<Bulkhead.Metrics> {
@@ -268,14 +312,8 @@ export class Pool {
     })
   }
 
-  /** Whether forgetting this pool loses nothing. */
-  unsafeIdle(): boolean {
-    const pool = Effect.runSync(this.read)
-    return pool.used === 0 && pool.waiting === 0
-  }
-
   private get keyed(): { readonly key?: string } {
-    return this.key === undefined ? {} : { key: this.key }
+    return this.home === undefined ? {} : { key: this.home.key }
   }
 }
 
