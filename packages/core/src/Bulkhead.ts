@@ -381,8 +381,8 @@ export declare namespace Bulkhead {
     readonly maxWait?: Duration.DurationInput | undefined
     /**
      * Who is next: the oldest (`"fifo"`), the newest (`"lifo"`), or the oldest until a queue has stood for 100 ms and the
-     * newest from then on (`"adaptive"`). Calls for many permits want `"fifo"`: the newest passes them. Defaults to
-     * `"fifo"`.
+     * newest from then on (`"adaptive"`). With the last two a call for many permits is passed by smaller ones.
+     * Defaults to `"fifo"`.
      */
     readonly order?: "fifo" | "lifo" | "adaptive" | undefined
   }

@@ -53,10 +53,12 @@ class Model {
     }
   }
   call(entry: Entry, now: number) {
-    if (this.queue.length === 0 && this.used() + entry.permits <= this.limit) {
+    if ((this.queue.length === 0 || this.lifo(now)) && this.used() + entry.permits <= this.limit) {
       this.running.push(entry)
       return
     }
+    const waitingBefore = this.queue.length
+    const stood = waitingBefore > 0
     if (this.queue.length >= this.maxQueued) {
       const lowest = Math.min(...this.queue.map(({ rank }) => rank))
       const least = this.queue.filter(({ rank }) => rank === lowest)
@@ -69,8 +71,10 @@ class Model {
       this.queue = this.queue.filter((one) => one !== victim)
       this.rejected.push(victim.id)
     }
-    if (this.queue.length === 0) this.standing = now
+    if (!stood) this.standing = now
+    const pushedOut = this.queue.length < waitingBefore
     this.queue.push(entry)
+    if (pushedOut) this.serve(now)
   }
   resize(limit: number, now: number) {
     this.limit = limit
@@ -123,7 +127,7 @@ describe("the permit queue, against a model", () => {
                   if (one.permits > pool.limit) break
                   const call = new Call(++id, one.permits, one.rank)
                   calls.set(id, call)
-                  if (pool.take(call.permits)) {
+                  if (pool.take(call.permits, () => BigInt(now))) {
                     call.verdict = true
                     call.place = "Granted"
                   } else if (!pool.enqueue(call, BigInt(now))) call.verdict = "QueueFull"

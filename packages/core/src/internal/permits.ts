@@ -3,6 +3,7 @@ import type { Nanos } from "./time.js"
 /** A call that waits for its permits. @internal */
 export interface Waiter {
   readonly permits: number
+  /** A small whole number, the least important first. */
   readonly rank: number
   /** Called once: with `true` when the permits are its own, with a reason when it is turned away. */
   readonly decide: (granted: true | "QueueFull" | "TooManyPermits") => void
@@ -20,8 +21,8 @@ export const persistence: Nanos = 100_000_000n
 
 /**
  * A pool of permits and the line before it. Permits are handed over: what is given back goes straight to the waiter whose
- * turn it is, and never becomes free while anybody waits, so nobody passes. A waiter that needs more than is left makes
- * those behind it wait.
+ * turn it is, and nobody passes. A waiter that needs more than is left makes those behind it wait, though permits are free
+ * meanwhile; where the newest goes first, a newcomer is not behind it.
  *
  * It is mutable, owned by the `Ref` that holds it, and touched in one synchronous step at a time.
  *
@@ -38,12 +39,14 @@ export class Permits {
   private tail: Waiter | undefined
   /** Since when somebody waits. */
   private standing: Nanos = 0n
+  /** How many wait of each rank. */
+  private readonly ranks: Array<number> = []
 
   constructor(public limit: number, readonly maxQueued: number, readonly order: Order) {}
 
-  /** Takes permits if they are free and nobody waits for them. */
-  take(permits: number): boolean {
-    if (this.head !== undefined || this.used + permits > this.limit) return false
+  /** Takes permits if they are free and it is nobody else's turn. The order of an empty line asks for no time. */
+  take(permits: number, now: () => Nanos): boolean {
+    if (this.used + permits > this.limit || (this.head !== undefined && !this.isLifo(now()))) return false
     this.grant(permits)
     return true
   }
@@ -53,21 +56,30 @@ export class Permits {
    * rank (the newest of those), or the order is last in, first out, where the oldest of its rank goes.
    */
   enqueue(waiter: Waiter, now: Nanos): boolean {
-    if (this.waiting >= this.maxQueued) {
-      const victim = this.least(now)
-      if (victim === undefined) return false
-      const goes = victim.rank < waiter.rank || (this.isLifo(now) && victim.rank === waiter.rank)
-      if (!goes) return false
+    if (!this.hasPlace(waiter.rank, now)) return false
+    if (this.head === undefined) this.standing = now
+    const victim = this.waiting >= this.maxQueued ? this.least(now) : undefined
+    if (victim !== undefined) {
       this.remove(victim)
       victim.decide("QueueFull")
     }
-    if (this.head === undefined) this.standing = now
     waiter.before = this.tail
     if (this.tail === undefined) this.head = waiter
     else this.tail.behind = waiter
     this.tail = waiter
     this.waiting++
+    this.ranks[waiter.rank] = this.ofRank(waiter.rank) + 1
+    // Those behind one that needed many and was pushed out.
+    if (victim !== undefined) this.serve(now)
     return true
+  }
+
+  /** Whether a call of this rank may join the line. */
+  hasPlace(rank: number, now: Nanos): boolean {
+    if (this.waiting < this.maxQueued) return true
+    if (this.waiting === 0) return false
+    const lowest = this.lowestRank()
+    return lowest < rank || (lowest === rank && this.isLifo(now))
   }
 
   /** Gives permits back, to those who wait for them. */
@@ -125,12 +137,19 @@ export class Permits {
 
   /** The waiter of the lowest rank: the newest of them, or the oldest where the newest is served first. */
   private least(now: Nanos): Waiter | undefined {
+    const lowest = this.lowestRank()
     const lifo = this.isLifo(now)
-    let found: Waiter | undefined
-    for (let waiter = this.head; waiter !== undefined; waiter = waiter.behind) {
-      if (found === undefined || waiter.rank < found.rank || (!lifo && waiter.rank === found.rank)) found = waiter
-    }
-    return found
+    let waiter = lifo ? this.head : this.tail
+    while (waiter !== undefined && waiter.rank !== lowest) waiter = lifo ? waiter.behind : waiter.before
+    return waiter
+  }
+
+  private lowestRank(): number {
+    return this.ranks.findIndex((count) => count > 0)
+  }
+
+  private ofRank(rank: number): number {
+    return this.ranks[rank] ?? 0
   }
 
   private remove(waiter: Waiter): void {
@@ -141,5 +160,6 @@ export class Permits {
     waiter.before = waiter.behind = undefined
     waiter.place = "Gone"
     this.waiting--
+    this.ranks[waiter.rank] = this.ofRank(waiter.rank) - 1
   }
 }
