@@ -60,7 +60,7 @@ const round = (name: Name, { body, calls }: Body, witness: boolean) =>
     }
     if (witness) yield* Effect.repeatN(Effect.yieldNow(), 100)
     const bus = yield* EventBus
-    return { latency: median(latencies), results, seen: seen.join(" "), published: bus.hub.published }
+    return { latency: median(latencies), results, seen: seen.join(" "), built: bus.hub.built }
   }))
 
 const runtime = ManagedRuntime.make(app)
@@ -117,9 +117,9 @@ await runtime.dispose()
 
 // Nobody listening, in a program of its own: no event object is built.
 const quiet = ManagedRuntime.make(app)
-const { published } = await quiet.runPromise(round("nobody", turn, false))
+const { built } = await quiet.runPromise(round("nobody", turn, false))
 await quiet.dispose()
-console.error(`with nobody listening ${published} events were built for ${turn.calls} calls`)
-report["eventsWithNobody"] = published
+console.error(`with nobody listening ${built} events were built for ${turn.calls} calls`)
+report["eventsWithNobody"] = built
 
 if (process.argv.includes("--json")) console.log(JSON.stringify(report))

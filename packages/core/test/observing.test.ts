@@ -11,6 +11,7 @@ import {
   FallbackFailedError,
   Registry,
   Resilience,
+  ResilienceEvent,
   ResilienceLive,
   Retry,
   RetryResultRejectedError,
@@ -32,6 +33,8 @@ import {
   Option,
   Queue,
   Random,
+  Schema,
+  SchemaAST,
   Scope,
   TestClock
 } from "effect"
@@ -185,6 +188,79 @@ describe("subscribers", () => {
       expect(seen[0]).toContain("Open")
     })).pipe(Effect.provide(layer))
   })
+})
+
+describe("nobody listening", () => {
+  class Hosts extends CircuitBreaker.Keyed<Hosts>()("hosts", { maxKeys: 1, onFull: "admit" }) {}
+  class Tenants extends Bulkhead.Keyed<Tenants>()("tenants", { maxConcurrent: 1, maxQueued: 0, maxKeys: 1 }) {}
+
+  const tagsOf = (ast: SchemaAST.AST): Set<string> => {
+    if (SchemaAST.isUnion(ast)) return new Set(ast.types.flatMap((type) => [...tagsOf(type)]))
+    const tag = SchemaAST.getPropertySignatures(ast).find(({ name }) => name === "_tag")
+    return new Set(tag !== undefined && SchemaAST.isLiteral(tag.type) ? [String(tag.type.literal)] : [])
+  }
+
+  /** Makes every event there is happen. */
+  const everything = Effect.gen(function*() {
+    const breaker = yield* CircuitBreaker.make({ name: "b", consecutiveFailures: 2, openDuration: "5 seconds" })
+    const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxQueued: 0 })
+    const retry = yield* Retry.make({ name: "r", maxAttempts: 2, initialDelay: 0 })
+    const timeout = yield* Timeout.make({ name: "t", duration: "1 second" })
+    const fallback = yield* Fallback.make({ name: "f" })
+
+    yield* breaker.withBreaker(Effect.void)
+    yield* Effect.exit(breaker.withBreaker(Effect.interrupt))
+    yield* Effect.repeatN(Effect.exit(breaker.withBreaker(fail)), 2)
+    yield* TestClock.adjust("5 seconds")
+    yield* Effect.repeatN(breaker.withBreaker(Effect.void), 1)
+    yield* breaker.metricsOnly
+    yield* Effect.repeatN(Effect.exit(breaker.withBreaker(fail)), 2)
+    yield* breaker.reset
+
+    const held = yield* Effect.fork(bulkhead.withPermit(Effect.never))
+    yield* settle
+    yield* Effect.exit(bulkhead.withPermit(Effect.void))
+    yield* Fiber.interrupt(held)
+    yield* bulkhead.resize(2)
+
+    let n = 0
+    yield* Effect.suspend(() => n++ === 0 ? fail : Effect.void).pipe(retry.withRetry)
+    yield* Effect.exit(retry.withRetry(fail))
+
+    yield* timeout.withTimeout(Effect.void)
+    const late = yield* Effect.fork(Effect.exit(timeout.withTimeout(Effect.never)))
+    yield* TestClock.adjust("1 second")
+    yield* Fiber.join(late)
+
+    yield* fail.pipe(fallback.chain(1))
+    yield* Effect.exit(fail.pipe(fallback.chain(fail)))
+
+    yield* Effect.fork(Tenants.withPermitBy({ key: "a" })(Effect.never))
+    yield* settle
+    yield* Effect.exit(Tenants.withPermitBy({ key: "b" })(Effect.void))
+    yield* Effect.repeatN(Effect.exit(Hosts.withBreakerBy({ key: "a" })(fail)), 9)
+    yield* Hosts.withBreakerBy({ key: "b" })(Effect.void)
+    yield* settle
+  })
+
+  it.effect("no event is built, of all that there are", () =>
+    Effect.gen(function*() {
+      const bus = yield* EventBus
+      yield* Effect.scoped(everything)
+      expect(bus.hub.built).toBe(0)
+
+      // Control: with somebody listening, the same calls have every event.
+      const tags = new Set<string>()
+      yield* Effect.scoped(Effect.zipRight(
+        EventBus.on("*", ({ _tag }) => Effect.sync(() => tags.add(_tag))),
+        everything
+      ))
+      expect(bus.hub.built).toBeGreaterThan(30)
+      expect(tags).toEqual(tagsOf(Schema.typeSchema(ResilienceEvent).ast))
+    }).pipe(
+      Effect.provide(Layer.mergeAll(Hosts.Live, Tenants.Live).pipe(Layer.provideMerge(ResilienceLive))),
+      Effect.provide(Logger.remove(Logger.defaultLogger))
+    ))
 })
 
 describe("event log", () => {

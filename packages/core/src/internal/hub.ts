@@ -27,7 +27,9 @@ export const subscriptionCapacity = 256
 export class Hub<E> {
   /** Live subscriptions. While it is `0` nothing is offered, and guards build no event. */
   listeners = 0
-  /** Events offered: with nobody listening it does not move, which is how a test sees that none are built. */
+  /** What was built for events, whoever heard them. With nobody listening it does not move: guards ask first. */
+  built = 0
+  /** Events offered to subscribers. */
   published = 0
   /** Events lost because one burst exceeded the hub. */
   dropped = 0
@@ -116,15 +118,22 @@ export class Emitter<E extends AnyEvent> {
       instance: this.instance,
       timestamp: currentClock().unsafeCurrentTimeMillis()
     } as unknown as E
+    this.count()
     if (this.hub.listeners > 0) this.hub.unsafeOffer(event)
     if (this.bus !== undefined && this.bus.listeners > 0) this.bus.unsafeOffer(event)
   }
 
   /** Identifies the call of the running fiber in its events. Only for those who listen: it counts. */
   call(): Call {
+    this.count()
     const fiber = Fiber.getCurrentFiber()
     const span = fiber._tag === "Some" ? fiber.value.currentSpan : undefined
     return { callId: ++this.calls, traceId: span?.traceId, spanId: span?.spanId }
+  }
+
+  private count(): void {
+    this.hub.built++
+    if (this.bus !== undefined) this.bus.built++
   }
 
   /**
