@@ -101,7 +101,7 @@ const Event = Schema.Union(
 
 const Snapshot = Schema.Struct({
   state: State,
-  /** Time left of an open circuit; absent for one that is forced open until it is reset. */
+  /** Time left of an open circuit; absent for one that is open until it is reset. */
   left: Schema.optional(duration),
   /** How long it has been in this state. */
   age: Schema.optionalWith(duration, { default: () => Duration.zero }),
@@ -221,7 +221,8 @@ const openBreaker = (options: ReturnType<typeof check>, watch: Watch, key?: stri
   Effect.gen(function*() {
     const config = configOf(options)
     const timeline = new OpenTimeline(options.openDuration)
-    const times = yield* timeline.after(Math.min(options.initial?.opens ?? 0, 1000))
+    const initial = options.initial && imageOf({ ...blank, ...options.initial })
+    const times = yield* timeline.after(initial?.opens ?? 0)
     if (times.first === 0n) {
       throw new option.InvalidOptionError(
         "CircuitBreaker",
@@ -232,17 +233,17 @@ const openBreaker = (options: ReturnType<typeof check>, watch: Watch, key?: stri
       )
     }
     const now = time.now()
-    const state = options.initial === undefined
+    const state = initial === undefined
       ? transitions.closed(config, now, times, 0, false)
-      : transitions.restore(config, imageOf({ ...blank, ...options.initial }), times, now)
+      : transitions.restore(config, initial, times, now)
     return new Breaker(config, timeline, watch, state, key)
   })
 
 const imageOf = (snapshot: CircuitBreaker.Snapshot): transitions.Image => ({
   state: snapshot.state,
-  left: snapshot.left === undefined ? time.forever : time.toNanos(snapshot.left),
+  left: snapshot.left === undefined ? undefined : time.toNanos(snapshot.left),
   age: time.toNanos(snapshot.age),
-  opens: snapshot.opens,
+  opens: Math.min(snapshot.opens, 1000), // a schedule is stepped that often
   failuresInRow: snapshot.consecutiveFailures,
   window: snapshot.window.map((part) => ({ ...part, age: time.toNanos(part.age) }))
 })
@@ -259,7 +260,10 @@ const snapshotOf = (image: transitions.Image): CircuitBreaker.Snapshot => ({
 const states: ReadonlyArray<StateTag> = State.literals
 
 /** Where the breakers of an instance tell what happens: its events and metrics. */
-const watchOf = ({ emitter, name }: Instance<CircuitBreaker.Event>, single: boolean): Watch => {
+const watchOf = (
+  { emitter, name }: Instance<CircuitBreaker.Event>,
+  single: boolean
+): Watch & { readonly born: (state: StateTag) => void } => {
   const labels = (more: Record<string, string>) => metric.attributes("CircuitBreaker", name, more)
   const count = metric.calls("CircuitBreaker", name)
   const rejection = metric.rejections<CircuitBreaker.Reason>("CircuitBreaker", name)
@@ -267,17 +271,18 @@ const watchOf = ({ emitter, name }: Instance<CircuitBreaker.Event>, single: bool
     state,
     metric.gauge(
       "resilience.circuit_breaker.state",
-      "1 for the state that the circuit is in; of a keyed breaker, how many circuits are in it",
+      "1 for the state that the circuit is in; of a keyed breaker, how many circuits that are not closed are in it",
       labels({ state: metric.snake(state) })
     )
   ]))
   const population = new Map<StateTag, number>()
   const move = (state: StateTag, by: number) => {
+    // Closed circuits of a keyed breaker come and go: only the others are counted.
+    if (!single && state === "Closed") return
     const value = (population.get(state) ?? 0) + by
     population.set(state, value)
     inState.get(state)?.(value)
   }
-  if (single) move("Closed", 1)
   const failures = metric.gauge(
     "resilience.circuit_breaker.failure_ratio",
     "Failures of the window, set at each failure",
@@ -291,6 +296,7 @@ const watchOf = ({ emitter, name }: Instance<CircuitBreaker.Event>, single: bool
   return {
     instance: name,
     emitter,
+    born: (state) => move(state, 1),
     counted: count,
     rejected: (reason) => {
       count.rejected()
@@ -339,7 +345,9 @@ const build = (options: Named, site: string): Effect.Effect<CircuitBreaker.Servi
   Effect.gen(function*() {
     const resolved = yield* orDie(() => check(options))
     const instance = yield* openInstance<CircuitBreaker.Event>("CircuitBreaker", options.name)
-    const breaker = yield* openBreaker(resolved, watchOf(instance, true))
+    const watch = watchOf(instance, true)
+    const breaker = yield* openBreaker(resolved, watch)
+    watch.born(resolved.initial?.state ?? "Closed")
     const operate = commands(breaker)
     yield* register({
       pattern: "CircuitBreaker",
@@ -455,8 +463,11 @@ const buildKeyed = (
     const watch = watchOf(instance, false)
     const table: KeyedTable<Breaker> = yield* openKeyed({
       ...keyed,
-      make: (key) =>
-        openBreaker(check({ ...option.merge(own, keyed.optionsFor?.(key)), name: `${name}/${key}` }), watch, key),
+      make: (key) => {
+        const resolved = check({ ...option.merge(own, keyed.optionsFor?.(key)), name: `${name}/${key}` })
+        watch.born(resolved.initial?.state ?? "Closed")
+        return openBreaker(resolved, watch, key)
+      },
       evictable: (breaker) => breaker.unsafeForgettable()
     })
     let unguarded = 0
@@ -464,7 +475,7 @@ const buildKeyed = (
       Effect.suspend(() => {
         const breaker = table.peek(key)
         return breaker === undefined
-          ? Effect.fail(new Error(`there is no circuit for the key ${JSON.stringify(key)}`))
+          ? Effect.fail(actions.badInput(`there is no circuit for the key ${JSON.stringify(key)}`))
           : f(breaker)
       })
     const command = (run: (breaker: Breaker) => Effect.Effect<void>) => (input: unknown) =>
@@ -625,7 +636,10 @@ export declare namespace CircuitBreaker {
   export interface Options {
     /** Opens after so many failures in a row; `false` turns the rule off. Defaults to `5`. */
     readonly consecutiveFailures?: number | false | undefined
-    /** Opens when this share of the window's calls failed, above 0 and up to 1. Defaults to `0.5`. */
+    /**
+     * Opens when this share of the window's calls failed, above 0 and up to 1. Looked at with each failure, and when the
+     * window reaches `minimumCalls`. Defaults to `0.5`.
+     */
     readonly failureRate?: number | undefined
     /** Calls that the window must hold before a rate counts. Defaults to `20`. */
     readonly minimumCalls?: number | undefined
@@ -643,14 +657,14 @@ export declare namespace CircuitBreaker {
     readonly slowCallRate?: number | undefined
     /**
      * How long the circuit stays open: a duration, or a `Schedule` whose delays are the successive open times. A quiet
-     * window starts the schedule anew; one that ends keeps its last delay. Defaults to 5 s, doubling to 60 s, ±10 %.
+     * window (30 seconds where it is a count) starts the schedule anew; one that ends keeps its last delay. Defaults to 5 s, doubling to 60 s, ±10 %.
      */
     readonly openDuration?: Duration.DurationInput | Schedule.Schedule<unknown> | undefined
     /** Probes that may run at once while the circuit is half-open. Defaults to `3`. */
     readonly halfOpenMaxCalls?: number | undefined
     /** Successful probes that close the circuit; at most `halfOpenMaxCalls`. Defaults to `2`. */
     readonly successThreshold?: number | undefined
-    /** A half-open circuit that has not decided by then opens again. Defaults to `"10 seconds"`. */
+    /** Opens again when probes are out for this long and nothing is decided. Defaults to `"10 seconds"`. */
     readonly halfOpenTimeout?: Duration.DurationInput | undefined
     /** After closing, the share of traffic admitted grows from a tenth to all over this time. Defaults to off. */
     readonly rampUp?: Duration.DurationInput | undefined

@@ -149,7 +149,7 @@ const buildKeyed = (
         reset: (input) =>
           Effect.flatMap(actions.key(input), (key) =>
             table.peek(key)?.budget.reset ??
-              Effect.fail(new Error(`there is no budget for the key ${JSON.stringify(key)}`)))
+              Effect.fail(actions.badInput(`there is no budget for the key ${JSON.stringify(key)}`)))
       }
     })
     return {

@@ -14,7 +14,7 @@ export const optionalDuration = (input: unknown): Effect.Effect<Duration.Duratio
     try {
       return Effect.succeed(option.parseDuration({ above: 0 })(input as Duration.DurationInput))
     } catch {
-      return Effect.fail(new Error(`the input must be a duration, as "30 seconds", but is ${option.show(input)}`))
+      return Effect.fail(badInput(`the input must be a duration, as "30 seconds", but is ${option.show(input)}`))
     }
   })
 
@@ -22,16 +22,16 @@ export const optionalDuration = (input: unknown): Effect.Effect<Duration.Duratio
 export const actor = (input: unknown): Effect.Effect<string | undefined, Error> =>
   input === undefined || input === null || Predicate.isString(input)
     ? Effect.succeed(input ?? undefined)
-    : Effect.fail(new Error(`the input must name who acts, but is ${option.show(input)}`))
+    : Effect.fail(badInput(`the input must name who acts, but is ${option.show(input)}`))
 
 /** The key of a keyed instance. @internal */
 export const key = (input: unknown): Effect.Effect<string, Error> =>
   Predicate.isString(input)
     ? Effect.succeed(input)
-    : Effect.fail(new Error(`the input must be the key, but is ${option.show(input)}`))
+    : Effect.fail(badInput(`the input must be the key, but is ${option.show(input)}`))
 
 /** A whole number of at least `min`. @internal */
 export const integer = (min: number) => (input: unknown): Effect.Effect<number, Error> =>
   Predicate.isNumber(input) && Number.isInteger(input) && input >= min
     ? Effect.succeed(input)
-    : Effect.fail(new Error(`the input must be an integer of at least ${min}, but is ${option.show(input)}`))
+    : Effect.fail(badInput(`the input must be an integer of at least ${min}, but is ${option.show(input)}`))

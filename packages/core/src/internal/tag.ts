@@ -71,6 +71,8 @@ export const makeTag =
   <Self>() =>
   (name: string, own?: Options): any => {
     const site = callSite()
+    // The class that users derive from this one is the service's `Self`.
+    // @effect-diagnostics-next-line classSelfMismatch:off
     class Tag extends Context.Tag(`@effect-resilience/${definition.pattern}/${name}`)<Self, any>() {}
 
     const build = (options?: Options) =>
