@@ -1,3 +1,4 @@
+import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
@@ -7,6 +8,12 @@ import * as option from "./options.js"
  * The inputs of operator actions come from outside: from an admin page, a command line. Each reader fails with what is
  * wrong with its input.
  */
+
+/** An operator's input that an action cannot take. */
+class BadInputError extends Data.TaggedError("BadInputError")<{ readonly message: string }> {}
+
+/** @internal */
+export const badInput = (message: string): BadInputError => new BadInputError({ message })
 
 /** Nothing, or a duration. @internal */
 export const optionalDuration = (input: unknown): Effect.Effect<Duration.Duration | undefined, Error> =>
