@@ -42,6 +42,15 @@ export class EventBus extends Context.Tag("@effect-resilience/EventBus")<EventBu
     (bus) => bus.subscribe
   )
 
+  /** Events lost because one burst exceeded the bus. */
+  static readonly dropped: Effect.Effect<number, never, EventBus> = Effect.flatMap(EventBus, (bus) => bus.dropped)
+
+  /** Live subscriptions to the bus. */
+  static readonly subscribers: Effect.Effect<number, never, EventBus> = Effect.flatMap(
+    EventBus,
+    (bus) => bus.subscribers
+  )
+
   /** Runs the handler for each event with this tag, `"*"` for all, for the length of the scope. */
   static readonly on = <const Tag extends ResilienceEvent["_tag"] | "*", X, E, R>(
     tag: Tag,

@@ -124,6 +124,10 @@ describe("subscribers", () => {
     Effect.scoped(Effect.gen(function*() {
       const bus = yield* EventBus
       const bulkhead = yield* Bulkhead.make({ name: "b" })
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* EventBus.subscribe
+        expect([yield* EventBus.subscribers, yield* EventBus.dropped]).toEqual([1, 0])
+      }))
       for (let i = 0; i < 10; i++) {
         yield* Effect.scoped(Effect.all([
           EventBus.subscribe,
@@ -131,7 +135,7 @@ describe("subscribers", () => {
           bulkhead.on("*", () => Effect.never)
         ]))
       }
-      expect(yield* bus.subscribers).toBe(0)
+      expect(yield* EventBus.subscribers).toBe(0)
       yield* bulkhead.withPermit(Effect.void)
       expect(bus.hub.published).toBe(0)
     })).pipe(Effect.provide(EventBus.Live)))
