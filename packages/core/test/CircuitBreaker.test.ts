@@ -1,6 +1,20 @@
 import { Bulkhead, CircuitBreaker, CircuitOpenError, classifyWith, Timeout } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Schedule, Schema, TestClock } from "effect"
+import {
+  Cause,
+  Deferred,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Metric,
+  MetricState,
+  Option,
+  Schedule,
+  Schema,
+  TestClock
+} from "effect"
 
 const fail = Effect.fail("down")
 const ok = Effect.succeed("up")
@@ -62,6 +76,36 @@ describe("a closed circuit", () => {
       expect(yield* breaker.state).toBe("Closed")
       yield* times(1, breaker.withBreaker(fail))
       expect(yield* breaker.state).toBe("Open")
+    }))
+
+  it.scoped("opens when the window becomes long enough, whatever its last call was", () =>
+    Effect.gen(function*() {
+      const breaker = yield* CircuitBreaker.make({ name: "b", consecutiveFailures: false, minimumCalls: 4 })
+      yield* times(1, breaker.withBreaker(fail))
+      yield* breaker.withBreaker(ok)
+      yield* times(1, breaker.withBreaker(fail))
+      expect(yield* breaker.state).toBe("Closed")
+      expect(yield* breaker.withBreaker(ok)).toBe("up")
+      expect(yield* breaker.state).toBe("Open")
+      expect((yield* rejection(breaker.withBreaker(ok))).cause).toBe("down")
+    }))
+
+  it.scoped("opens at exactly the rate, whatever its digits are", () =>
+    Effect.gen(function*() {
+      for (const percent of [7, 14, 28, 29, 55, 56, 57, 58]) {
+        const breaker = yield* CircuitBreaker.make({
+          name: "b",
+          consecutiveFailures: false,
+          failureRate: percent / 100,
+          window: { count: 100 },
+          minimumCalls: 100
+        })
+        yield* times(100 - percent, breaker.withBreaker(ok))
+        yield* times(percent - 1, breaker.withBreaker(fail))
+        expect(yield* breaker.state).toBe("Closed")
+        yield* times(1, breaker.withBreaker(fail))
+        expect(yield* breaker.state, `${percent} %`).toBe("Open")
+      }
     }))
 
   it.scoped("counts over the last calls where the window is a count", () =>
@@ -139,6 +183,15 @@ describe("a closed circuit", () => {
       expect(yield* breaker.withBreaker(ok)).toBe("up")
     }))
 
+  it.scoped("opens for good where the server names no end", () =>
+    Effect.gen(function*() {
+      const breaker = yield* CircuitBreaker.make({ name: "b", openOn: () => Option.some(Duration.infinity) })
+      yield* times(1, breaker.withBreaker(fail))
+      yield* TestClock.adjust("1 day")
+      expect((yield* rejection(breaker.withBreaker(ok))).retryAfter).toEqual(Option.none())
+      expect((yield* breaker.metrics).openFor).toEqual(Option.some(Duration.infinity))
+    }))
+
   it.scoped("reads a value as a failure where it is told to", () =>
     Effect.gen(function*() {
       const breaker = yield* CircuitBreaker.make({
@@ -148,6 +201,7 @@ describe("a closed circuit", () => {
       })
       yield* times(2, breaker.withBreaker(Effect.succeed(503)))
       expect(yield* breaker.state).toBe("Open")
+      expect((yield* rejection(breaker.withBreaker(ok))).cause).toBe(503)
     }))
 
   it.scoped("reads one call's exit by a function that knows its types", () =>
@@ -284,6 +338,31 @@ describe("a half-open circuit", () => {
       expect(yield* breaker.state).toBe("Open")
     }))
 
+  it.scoped("closes under little traffic too: nothing hangs while no probe is out", () =>
+    Effect.gen(function*() {
+      const breaker = yield* opened({ halfOpenMaxCalls: 3, successThreshold: 2, halfOpenTimeout: "10 seconds" })
+      yield* TestClock.adjust("1 minute")
+      yield* breaker.withBreaker(ok)
+      yield* TestClock.adjust("1 minute")
+      const probe = yield* running(breaker) // the time of this probe begins now
+      yield* TestClock.adjust("9 seconds")
+      expect(yield* breaker.wouldAdmit).toBe(true)
+      yield* Deferred.succeed(probe.gate, "up")
+      yield* Fiber.join(probe.fiber)
+      expect(yield* breaker.state).toBe("Closed")
+    }))
+
+  it.scoped("opens again when a probe that hung ends at last", () =>
+    Effect.gen(function*() {
+      const breaker = yield* opened({ halfOpenTimeout: "10 seconds" })
+      yield* TestClock.adjust("5 seconds")
+      const { fiber, gate } = yield* running(breaker)
+      yield* TestClock.adjust("10 seconds")
+      yield* Deferred.succeed(gate, "up")
+      expect(yield* Fiber.join(fiber)).toBe("up")
+      expect(yield* breaker.state).toBe("Open")
+    }))
+
   it.scoped("admits a growing share of the traffic after closing, where a ramp is set", () =>
     Effect.gen(function*() {
       const breaker = yield* opened({ rampUp: "10 seconds" })
@@ -315,6 +394,20 @@ describe("operators", () => {
       expect(error).toMatchObject({ reason: "ForcedOpen", state: "ForcedOpen", retryAfter: Option.none() })
       yield* breaker.reset
       expect(yield* breaker.withBreaker(ok)).toBe("up")
+    }))
+
+  it.scoped("change nothing that is so already: a reset of a closed circuit is told, and no change of state", () =>
+    Effect.gen(function*() {
+      const breaker = yield* CircuitBreaker.make({ name: "b" })
+      const queue = yield* breaker.subscribe
+      yield* times(4, breaker.withBreaker(fail))
+      yield* breaker.reset
+      yield* times(4, breaker.withBreaker(fail)) // what it knew is forgotten all the same
+      expect(yield* breaker.state).toBe("Closed")
+      yield* breaker.disable
+      const told: Array<string> = []
+      while (told.at(-1) !== "StateChanged") told.push((yield* queue.take)._tag)
+      expect(told.filter((tag) => tag !== "CallFailed")).toEqual(["Reset", "StateChanged"])
     }))
 
   it.scoped("force a circuit open for a time", () =>
@@ -420,10 +513,74 @@ describe("snapshots", () => {
       expect((yield* other.metrics).window.calls).toBe(4)
     }))
 
+  it.scoped("an open circuit that does not say how long is open for its first time", () =>
+    Effect.gen(function*() {
+      const breaker = yield* CircuitBreaker.make({
+        name: "b",
+        openDuration: "5 seconds",
+        initial: { state: "Open" }
+      })
+      expect((yield* rejection(breaker.withBreaker(ok))).retryAfter).toEqual(Option.some(Duration.seconds(5)))
+      yield* TestClock.adjust("5 seconds")
+      expect(yield* breaker.withBreaker(ok)).toBe("up")
+    }))
+
+  it.scoped("the gauge of the state begins with the state given, and counts the open circuits of a keyed breaker", () =>
+    Effect.gen(function*() {
+      class Hosts extends CircuitBreaker.Keyed<Hosts>()("gauged hosts", { consecutiveFailures: 1 }) {}
+      const gauge = (name: string, state: string) =>
+        Effect.map(Metric.snapshot, (pairs) =>
+          pairs.flatMap(({ metricKey, metricState }) => {
+            const labels = metricKey.tags.map(({ value }) => value)
+            return metricKey.name === "resilience.circuit_breaker.state" && labels.includes(name) &&
+                labels.includes(state) && MetricState.isGaugeState(metricState)
+              ? [Number(metricState.value)]
+              : []
+          }))
+      const breaker = yield* CircuitBreaker.make({ name: "gauged", initial: { state: "ForcedOpen" } })
+      expect(yield* gauge("gauged", "forced_open")).toEqual([1])
+      yield* breaker.reset
+      expect(yield* gauge("gauged", "forced_open")).toEqual([0])
+      expect(yield* gauge("gauged", "closed")).toEqual([1])
+      yield* Effect.gen(function*() {
+        for (const key of ["a", "b"]) yield* Effect.exit(Hosts.withBreakerBy({ key })(fail))
+        yield* Hosts.withBreakerBy({ key: "c" })(ok)
+        expect(yield* gauge("gauged hosts", "open")).toEqual([2])
+        expect((yield* gauge("gauged hosts", "closed")).filter((n) => n < 0)).toEqual([])
+      }).pipe(Effect.provide(Hosts.Live))
+    }))
+
   it.scoped("starts in a given state", () =>
     Effect.gen(function*() {
       const breaker = yield* CircuitBreaker.make({ name: "b", initial: { state: "ForcedOpen" } })
       expect((yield* rejection(breaker.withBreaker(ok))).reason).toBe("ForcedOpen")
+    }))
+})
+
+describe("what goes wrong inside a scope that acquired", () => {
+  it.scoped("is told once", () =>
+    Effect.gen(function*() {
+      const breaker = yield* CircuitBreaker.make({ name: "b" })
+      const exits = [Effect.die("defect"), Effect.fail("down"), Effect.interrupt].map((end) =>
+        Effect.exit(Effect.scoped(Effect.zipRight(breaker.acquire, end)))
+      )
+      for (const exit of yield* Effect.all(exits)) {
+        expect(Exit.isFailure(exit) && exit.cause._tag).not.toBe("Sequential")
+      }
+      expect(yield* breaker.metrics).toMatchObject({ failed: 2, ignored: 1, running: 0 })
+    }))
+
+  it.scoped("a classify that throws is told by the end of the scope", () =>
+    Effect.gen(function*() {
+      const breaker = yield* CircuitBreaker.make({
+        name: "b",
+        classify: () => {
+          throw new Error("oops")
+        }
+      })
+      const exit = yield* Effect.exit(Effect.scoped(breaker.acquire))
+      expect(Exit.isFailure(exit) && Cause.pretty(exit.cause)).toContain("classify threw: Error: oops")
+      expect(yield* breaker.metrics).toMatchObject({ ignored: 1, running: 0 })
     }))
 })
 

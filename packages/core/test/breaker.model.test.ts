@@ -49,6 +49,7 @@ class Model {
   out = 0
   good = 0
   bad = 0
+  probing = 0
   constructor(readonly failures: number, readonly m: number, readonly s: number) {}
 
   become(state: State["_tag"], now: number) {
@@ -73,13 +74,14 @@ class Model {
     if (this.state === "Open") {
       if (now < this.until) return undefined
       this.become("HalfOpen", now)
-    } else if (this.state === "HalfOpen" && now - this.since >= 10) {
+    } else if (this.state === "HalfOpen" && this.out > 0 && now - this.probing >= 10) {
       this.trip(now)
       return undefined
     }
     if (this.state === "ForcedOpen") return undefined
     if (this.state === "HalfOpen") {
       if (this.out >= this.m) return undefined
+      if (this.out === 0) this.probing = now
       this.out++
     }
     return this.generation
@@ -89,7 +91,7 @@ class Model {
     if (this.state === "HalfOpen") {
       this.out--
       if (openFor) return this.openFor(now)
-      if (now - this.since >= 10) return this.trip(now)
+      if (now - this.probing >= 10) return this.trip(now)
       if (outcome === "success" && ++this.good >= this.s) {
         this.become("Closed", now)
       } else if (outcome === "failure" && ++this.bad > this.m - this.s) this.trip(now)

@@ -16,10 +16,10 @@ import type { Handlers } from "../guard.js"
 import { finish, hold, observe, read } from "../guard.js"
 import type { Emitter } from "../hub.js"
 import type { Nanos } from "../time.js"
-import { fromNanos, now } from "../time.js"
+import { forever, fromNanos, now, toNanos } from "../time.js"
 import type { OpenTimeline } from "./openTimes.js"
 import type { Admission, Change, Command, Config, Image, Period, Reason, Settlement, State } from "./state.js"
-import { admit, command, imageOf, overdue, settle, totals, wouldAdmit } from "./state.js"
+import { admit, command, imageOf, left, overdue, settle, totals, wouldAdmit } from "./state.js"
 import type { Totals } from "./window.js"
 
 /** @internal */
@@ -60,7 +60,8 @@ interface Flight {
 export class Breaker {
   private readonly ref: Ref.Ref<State>
   private readonly flights = new Set<Flight>()
-  /** What failed when the circuit opened. */
+  /** The last failure, and the one that the circuit opened on. */
+  private latest: unknown = undefined
   private breaking: unknown = undefined
   private refusal: Refusal | undefined
 
@@ -93,8 +94,8 @@ export class Breaker {
     if (this.watch.emitter.listening) return this.held
     if (state._tag === "Open") {
       // Nearly every call of an open circuit ends here: it takes nothing, so it needs no mask.
-      const wait = state.until - now()
-      return wait > 0n ? this.refuse(state.period, "Open", wait) : this.held
+      const time = now()
+      return time < state.until ? this.refuse(state.period, "Open", left(state, time)) : this.held
     }
     return state._tag === "Closed" && state.rampUntil === undefined && this.config.slowCallDuration === undefined
       ? state.period.handlers ??= this.quietHandlers(state)
@@ -107,7 +108,9 @@ export class Breaker {
     return {
       onSuccess: plain
         ? (value) => {
-          tally.success(now())
+          const time = now()
+          if (tally.completes(time)) return this.conclude(period, undefined, Exit.succeed(value))
+          tally.success(time)
           this.succeeded++
           success()
           return Exit.succeed(value)
@@ -219,12 +222,20 @@ export class Breaker {
       ({ settlement, time, window }) => {
         this.count(outcome, time)
         if (outcome === "failure") this.watch.window(window)
-        if (settlement.tripped !== undefined && exit._tag === "Failure") this.breaking = errorOf(exit.cause)
+        if (outcome === "failure") this.latest = errorIn(exit)
+        if (opened(settlement)) this.breaking = this.breakingOf(settlement, outcome, exit)
         if (flight !== undefined) this.land(flight, outcome, exit, settlement, time)
         this.report(settlement)
         return opened(settlement) ? Effect.zipRight(this.drawTimes, result) : result
       }
     )
+  }
+
+  /** A success that is slow, or completes a bad window, is not what the circuit opened on. */
+  private breakingOf({ tripped }: Settlement, outcome: Outcome, exit: Exit.Exit<unknown, unknown>): unknown {
+    if (tripped === undefined) return this.breaking
+    if (tripped === "FailureRate") return this.latest
+    return exit._tag === "Failure" || outcome === "failure" || tripped === "OpenOn" ? errorIn(exit) : undefined
   }
 
   private isSlow(took: Nanos, outcome: Outcome, exit: Exit.Exit<unknown, unknown>): boolean {
@@ -236,7 +247,7 @@ export class Breaker {
   private readOpenOn(exit: Exit.Exit<unknown, unknown>): Nanos | undefined | OptionThrewError {
     if (this.config.openOn === undefined) return undefined
     try {
-      return Option.getOrUndefined(Option.flatMap(this.config.openOn(exit), (length) => Duration.toNanos(length)))
+      return Option.getOrUndefined(Option.map(this.config.openOn(exit), toNanos))
     } catch (error) {
       return new OptionThrewError("CircuitBreaker", this.watch.instance, "openOn", error)
     }
@@ -267,8 +278,7 @@ export class Breaker {
     if (outcome === "success") emitter.emit({ _tag: "CallSucceeded", ...call })
     else if (outcome === "ignored") emitter.emit({ _tag: "CallIgnored", ...call })
     else {
-      const error = exit._tag === "Failure" ? errorOf(exit.cause) : exit.value
-      emitter.emit({ _tag: "CallFailed", ...call, error, tripped: settlement.tripped !== undefined })
+      emitter.emit({ _tag: "CallFailed", ...call, error: errorIn(exit), tripped: settlement.tripped !== undefined })
     }
   }
 
@@ -279,7 +289,7 @@ export class Breaker {
   private report({ change, tripped }: Settlement): void {
     const { emitter } = this.watch
     if (change !== undefined) {
-      if (change.to === "Closed") this.breaking = undefined
+      if (change.to === "Closed") this.breaking = this.latest = undefined
       this.watch.changed(change)
       if (emitter.listening) emitter.emit({ _tag: "StateChanged", ...this.keyed, ...change })
     } else if (tripped !== undefined) {
@@ -326,7 +336,11 @@ export class Breaker {
             Effect.suspend(() => {
               if (!open) return Effect.void
               open = false
-              return Effect.ignore(Effect.uninterruptible(settling()))
+              // The exit of the scope has its own failure already: only a function that threw is news.
+              return Effect.catchAllCause(
+                Effect.asVoid(Effect.uninterruptible(settling())),
+                (cause) => isThrow(cause) ? Effect.failCause(cause) : Effect.void
+              )
             })
           return {
             settle: (outcome: Outcome) =>
@@ -350,10 +364,8 @@ export class Breaker {
       Ref.modify(this.ref, (state) => command(this.config, state, action, now())),
       (settlement) => {
         const { emitter } = this.watch
-        if (action._tag === "reset") {
-          this.breaking = undefined
-          if (emitter.listening) emitter.emit({ _tag: "Reset", ...this.keyed, actor })
-        }
+        this.breaking = this.latest = undefined
+        if (action._tag === "reset" && emitter.listening) emitter.emit({ _tag: "Reset", ...this.keyed, actor })
         this.report(settlement)
         return this.drawTimes
       }
@@ -382,7 +394,7 @@ export class Breaker {
         slowCallRate: rate(window.slow),
         opens: state.opens,
         openFor: state._tag === "Open" || state._tag === "ForcedOpen"
-          ? Option.some(fromNanos(state.until - time))
+          ? Option.some(fromNanos(left(state, time) ?? forever))
           : Option.none(),
         sinceLastFailure: Option.map(Option.fromNullable(this.lastFailure), (last) => fromNanos(time - last)),
         sinceStateChange: fromNanos(time - state.since),
@@ -408,5 +420,12 @@ interface Refusal {
   readonly millis: number | undefined
   readonly exit: Exit.Exit<never, CircuitOpenError>
 }
+
+const isThrow = (cause: Cause.Cause<unknown>): cause is Cause.Cause<never> =>
+  cause._tag === "Die" && cause.defect instanceof OptionThrewError
+
+/** What a failure is about: the error, or the value that counts as one. */
+const errorIn = (exit: Exit.Exit<unknown, unknown>): unknown =>
+  exit._tag === "Failure" ? errorOf(exit.cause) : exit.value
 
 const opened = (settlement: Settlement | Admission): boolean => settlement.change?.to === "Open"

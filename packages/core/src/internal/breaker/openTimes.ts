@@ -46,7 +46,7 @@ export class OpenTimeline {
         this.place = first
         return { first: first.delay, next: first.delay }
       }
-      if (this.place.steps > opens) this.place = first
+      if (this.place.steps > opens + 1) this.place = first
       while (this.place.steps <= opens) this.place = yield* this.step(this.place)
       return { first: first.delay, next: this.place.delay }
     })

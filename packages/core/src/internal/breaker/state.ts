@@ -79,6 +79,11 @@ export class Tally {
     this.successesInRow++
   }
 
+  /** Whether the next call lets the window hold enough for a rate, and there are failures to look at. */
+  completes(now: Nanos): boolean {
+    return this.window.failing && this.window.totals(now).calls + 1 === this.config.minimumCalls
+  }
+
   /** Records how a call ended and returns the rule that it breaks. */
   record(now: Nanos, { outcome, recorded, slow }: Result): Rule | undefined {
     const failed = outcome === "failure"
@@ -99,8 +104,9 @@ export class Tally {
     }
     const totals = this.window.totals(now)
     if (totals.calls < minimumCalls) return undefined
-    if (failed && totals.failures >= failureRate * totals.calls) return "FailureRate"
-    return slow && slowCallDuration !== undefined && totals.slow >= slowCallRate * totals.calls
+    // Divided, not multiplied: 0.07 * 100 is more than 7.
+    if ((failed || totals.calls === minimumCalls) && totals.failures / totals.calls >= failureRate) return "FailureRate"
+    return slow && slowCallDuration !== undefined && totals.slow / totals.calls >= slowCallRate
       ? "SlowCallRate"
       : undefined
   }
@@ -133,6 +139,8 @@ export declare namespace State {
     readonly _tag: "HalfOpen"
     /** Probes that run. */
     readonly out: number
+    /** Since when probes have been out without a break: a quiet half-open circuit waits for traffic, not for a probe. */
+    readonly probing: Nanos
     readonly succeeded: number
     readonly failed: number
   }
@@ -200,13 +208,15 @@ export const closed = (
   rampUntil: ramp && config.rampUp !== undefined ? now + config.rampUp : undefined
 })
 
+const until = (now: Nanos, length: Nanos): Nanos => length >= forever ? forever : now + length
+
 const open = (state: State, now: Nanos, length: Nanos, opens: number): State.Open => ({
   _tag: "Open",
   period: new Period(),
   since: now,
   times: state.times,
   opens,
-  until: now + length
+  until: until(now, length)
 })
 
 /** Opens for the next of the open times: the first after a quiet time. */
@@ -223,6 +233,7 @@ const halfOpen = (state: State, now: Nanos): State.HalfOpen => ({
   times: state.times,
   opens: state.opens,
   out: 0,
+  probing: now,
   succeeded: 0,
   failed: 0
 })
@@ -237,6 +248,14 @@ export const rampShare = (state: State.Closed, now: Nanos): number =>
   state.rampUntil === undefined || now >= state.rampUntil
     ? 1
     : Math.max(leastShare, Number(now - state.since) / Number(state.rampUntil - state.since))
+
+/** Time left of an open circuit; none for one without end. @internal */
+export const left = (state: State.Open | State.ForcedOpen, now: Nanos): Nanos | undefined =>
+  state.until >= forever ? undefined : state.until > now ? state.until - now : 0n
+
+/** Whether probes are out and have not decided in time. */
+const hangs = (config: Config, state: State.HalfOpen, now: Nanos): boolean =>
+  state.out > 0 && now - state.probing >= config.halfOpenTimeout
 
 /**
  * May a call run? `draw` is a random number from 0 to 1, looked at only while a ramp lasts.
@@ -255,7 +274,7 @@ export const admit = (config: Config, state: State, now: Nanos, draw: number): r
         : [{ _tag: "Rejected", reason: "RampUp", wait: undefined }, state]
     }
     case "Open": {
-      if (now < state.until) return [{ _tag: "Rejected", reason: "Open", wait: state.until - now }, state]
+      if (now < state.until) return [{ _tag: "Rejected", reason: "Open", wait: left(state, now) }, state]
       const next = halfOpen(state, now)
       return [
         { _tag: "Admitted", period: next.period, probe: true, change: changed(state, next, "OpenDurationOver") },
@@ -263,19 +282,20 @@ export const admit = (config: Config, state: State, now: Nanos, draw: number): r
       ]
     }
     case "HalfOpen": {
-      if (now - state.since >= config.halfOpenTimeout) {
+      if (hangs(config, state, now)) {
         const next = openNext(config, state, now)
         const change = changed(state, next, "HalfOpenTimeout")
-        return [{ _tag: "Rejected", reason: "Open", wait: next.until - now, change }, next]
+        return [{ _tag: "Rejected", reason: "Open", wait: left(next, now), change }, next]
       }
-      return state.out >= config.halfOpenMaxCalls
-        ? [{ _tag: "Rejected", reason: "HalfOpenFull", wait: undefined }, state]
-        : [{ _tag: "Admitted", period: state.period, probe: true }, { ...state, out: state.out + 1 }]
+      if (state.out >= config.halfOpenMaxCalls) {
+        return [{ _tag: "Rejected", reason: "HalfOpenFull", wait: undefined }, state]
+      }
+      const probing = state.out === 0 ? now : state.probing
+      return [{ _tag: "Admitted", period: state.period, probe: true }, { ...state, out: state.out + 1, probing }]
     }
     case "ForcedOpen": {
       if (now < state.until) {
-        const wait = state.until >= forever ? undefined : state.until - now
-        return [{ _tag: "Rejected", reason: "ForcedOpen", wait }, state]
+        return [{ _tag: "Rejected", reason: "ForcedOpen", wait: left(state, now) }, state]
       }
       const next = closed(config, now, state.times, 0, false)
       return [
@@ -321,7 +341,7 @@ export const settle = (
         const next = open(state, now, result.openFor, state.opens)
         return [{ change: changed(state, next, "OpenOn"), tripped: "OpenOn" }, next]
       }
-      if (now - state.since >= config.halfOpenTimeout) {
+      if (hangs(config, state, now)) {
         const next = openNext(config, state, now)
         return [{ change: changed(state, next, "HalfOpenTimeout") }, next]
       }
@@ -374,13 +394,13 @@ export type Command =
 export const command = (config: Config, state: State, action: Command, now: Nanos): readonly [Settlement, State] => {
   const base = { period: new Period(), since: now, times: state.times, opens: 0 }
   const next: State = action._tag === "forceOpen"
-    ? { ...base, _tag: "ForcedOpen", until: action.length >= forever ? forever : now + action.length }
+    ? { ...base, _tag: "ForcedOpen", until: until(now, action.length) }
     : action._tag === "disable"
     ? { ...base, _tag: "Disabled" }
     : action._tag === "metricsOnly"
     ? { ...base, _tag: "MetricsOnly", tally: new Tally(config) }
     : closed(config, now, state.times, 0, false)
-  return [{ change: changed(state, next, "Operator") }, next]
+  return [next._tag === state._tag ? unchanged : { change: changed(state, next, "Operator") }, next]
 }
 
 /** Would a call be admitted now? A hint: reserves nothing, moves nothing. @internal */
@@ -390,7 +410,7 @@ export const wouldAdmit = (config: Config, state: State, now: Nanos): boolean =>
     case "ForcedOpen":
       return now >= state.until
     case "HalfOpen":
-      return now - state.since < config.halfOpenTimeout && state.out < config.halfOpenMaxCalls
+      return !hangs(config, state, now) && state.out < config.halfOpenMaxCalls
     case "Closed":
     case "Disabled":
     case "MetricsOnly":
@@ -419,7 +439,7 @@ export interface Image {
 export const imageOf = (state: State, now: Nanos): Image => ({
   state: state._tag,
   left: state._tag === "Open" || state._tag === "ForcedOpen"
-    ? state.until >= forever ? forever : state.until > now ? state.until - now : 0n
+    ? left(state, now) ?? forever
     : undefined,
   age: now - state.since,
   opens: state.opens,
@@ -447,8 +467,9 @@ export const restore = (config: Config, image: Image, times: OpenTimes, now: Nan
       return { ...base, _tag: "MetricsOnly", tally: tally() }
     case "Open":
     case "ForcedOpen": {
-      const left = image.left ?? 0n
-      return { ...base, _tag: image.state, until: left >= forever ? forever : now + left }
+      // An open circuit that does not say how long is open for its first time: none without an end by accident.
+      const length = image.left ?? (image.state === "Open" ? times.first : forever)
+      return { ...base, _tag: image.state, until: until(now, length) }
     }
     case "HalfOpen":
       return halfOpen({ ...base, _tag: "Disabled" }, now)

@@ -22,6 +22,8 @@ export interface AgedTotals extends Totals {
  * @internal
  */
 export interface Window {
+  /** Whether there may be failures in it. */
+  readonly failing: boolean
   readonly record: (now: Nanos, calls: number, failures: number, slow: number) => void
   readonly totals: (now: Nanos) => Totals
   /** From the oldest to the newest. */
@@ -59,6 +61,10 @@ export class DurationWindow implements Window {
 
   constructor(length: Nanos) {
     this.bucket = length / BigInt(bucketCount) || 1n
+  }
+
+  get failing(): boolean {
+    return this.failures + this.pastFailures > 0
   }
 
   record(now: Nanos, calls: number, failures: number, slow: number): void {
@@ -151,6 +157,10 @@ export class CountWindow implements Window {
 
   constructor(size: number) {
     this.ring = new Uint8Array(size)
+  }
+
+  get failing(): boolean {
+    return this.failures > 0
   }
 
   record(_now: Nanos, calls: number, failures: number, slow: number): void {
