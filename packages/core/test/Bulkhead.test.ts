@@ -1,6 +1,20 @@
-import { Bulkhead, BulkheadFullError, Deadline, Priority } from "@effect-resilience/core"
+import { Bulkhead, BulkheadFullError, Deadline, Priority, Registry } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Exit, Fiber, Option, Queue, TestClock } from "effect"
+import {
+  Deferred,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  FiberId,
+  Layer,
+  Metric,
+  MetricState,
+  Option,
+  Queue,
+  TestClock
+} from "effect"
+import { makeManualClock } from "./utils/clock.js"
 
 const settle = Effect.zipRight(Effect.yieldNow(), Effect.yieldNow())
 
@@ -227,6 +241,176 @@ describe("resize", () => {
     }))
 })
 
+describe("what a busy bulkhead does", () => {
+  it.scoped("a permit that is handed over after the deadline starts nothing, however late the timer rings", () =>
+    Effect.gen(function*() {
+      const { adjust, clock } = makeManualClock()
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxWait: "1 minute" })
+      const gate = yield* Deferred.make<void>()
+      const holder = yield* Effect.fork(Effect.withClock(bulkhead.withPermit(Deferred.await(gate)), clock))
+      yield* settle
+      let started = false
+      const waiting = yield* Effect.sync(() => {
+        started = true
+      }).pipe(
+        bulkhead.withPermit,
+        Effect.provideService(Deadline, { at: 1_000_000_000n, origin: "own" as const }),
+        Effect.withClock(clock),
+        Effect.fork
+      )
+      yield* settle
+      // The holder ends and the deadline passes in one step, the holder first.
+      yield* Effect.flatMap(Deferred.succeed(gate, void 0), () => Effect.sync(() => adjust("2 seconds")))
+      expect(yield* reasonOf(waiting)).toBe("DeadlineTooClose")
+      yield* Fiber.join(holder)
+      expect(started).toBe(false)
+      expect(yield* bulkhead.metrics).toMatchObject({ active: 0, waiting: 0, admitted: 1, rejected: 1 })
+    }))
+
+  it.scoped("taking it again inside itself waits for itself, and is turned away in the end", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1 })
+      const call = yield* Effect.fork(bulkhead.withPermit(bulkhead.withPermit(Effect.void)))
+      yield* TestClock.adjust("1 second")
+      expect(yield* reasonOf(call)).toBe("WaitExceeded")
+      expect(yield* bulkhead.available).toBe(1)
+    }))
+
+  it.scoped("those behind a call for many permits are served when it is pushed out", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 3, maxQueued: 2, maxWait: "1 minute" })
+      const log: Array<string> = []
+      yield* holding(bulkhead, 1)
+      const big = yield* Effect.fork(bulkhead.withPermitsBy(3)(Effect.void).pipe(Priority.within("low")))
+      yield* settle
+      const small = yield* noting(bulkhead, log, "small")
+      expect(log).toEqual([])
+      const urgent = yield* Effect.fork(
+        bulkhead.withPermit(Effect.sync(() => log.push("urgent"))).pipe(Priority.within("high"))
+      )
+      expect(yield* reasonOf(big)).toBe("QueueFull")
+      yield* Fiber.joinAll([small, urgent])
+      expect(log).toHaveLength(2)
+    }))
+
+  it.scoped("adaptive: a queue with one place stands, although its place changes hands", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({
+        name: "b",
+        maxConcurrent: 1,
+        maxQueued: 1,
+        maxWait: "1 minute",
+        order: "adaptive"
+      })
+      yield* holding(bulkhead)
+      const call = Effect.tap(Effect.fork(bulkhead.withPermit(Effect.void)), () => settle)
+      const first = yield* call
+      yield* TestClock.adjust("100 millis")
+      const second = yield* call
+      expect(yield* reasonOf(first)).toBe("QueueFull")
+      yield* call
+      expect(yield* reasonOf(second)).toBe("QueueFull")
+    }))
+
+  it.scoped("the newest first: a newcomer that fits does not wait for one that needs many", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 3, maxWait: "1 minute", order: "lifo" })
+      yield* holding(bulkhead, 1)
+      const big = yield* Effect.fork(bulkhead.withPermitsBy(3)(Effect.void))
+      yield* settle
+      yield* bulkhead.withPermit(Effect.void)
+      expect(Option.isNone(yield* Fiber.poll(big))).toBe(true)
+    }))
+
+  it.scoped("the hint knows who would push whom out of a full queue", () =>
+    Effect.gen(function*() {
+      for (const order of ["fifo", "lifo"] as const) {
+        const bulkhead = yield* Bulkhead.make({
+          name: order,
+          maxConcurrent: 1,
+          maxQueued: 1,
+          maxWait: "1 minute",
+          order
+        })
+        yield* holding(bulkhead)
+        expect(yield* bulkhead.wouldAdmit).toBe(true)
+        yield* Effect.fork(bulkhead.withPermit(Effect.void))
+        yield* settle
+        expect(yield* bulkhead.wouldAdmit).toBe(order === "lifo")
+        expect(yield* bulkhead.wouldAdmit.pipe(Priority.within("high"))).toBe(true)
+        expect(yield* bulkhead.wouldAdmit.pipe(Priority.within("low"))).toBe(false)
+        expect((yield* bulkhead.metrics).waiting).toBe(1)
+      }
+    }))
+
+  it.scoped("a waiter that is interrupted with a permit in its hand leaves the gauge where it belongs", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "gauged", maxConcurrent: 1 })
+      const gauge = (name: string) =>
+        Effect.map(
+          Metric.snapshot,
+          (pairs) =>
+            pairs.flatMap(({ metricKey, metricState }) =>
+              metricKey.name === `resilience.bulkhead.${name}` &&
+                metricKey.tags.some(({ value }) => value === "gauged") &&
+                MetricState.isGaugeState(metricState)
+                ? [metricState.value]
+                : []
+            )
+        )
+      const gate = yield* Deferred.make<void>()
+      let waiter: Fiber.RuntimeFiber<void, unknown> | undefined = undefined
+      const holder = yield* Effect.fork(Effect.ensuring(
+        bulkhead.withPermit(Deferred.await(gate)),
+        Effect.sync(() => waiter?.unsafeInterruptAsFork(FiberId.none))
+      ))
+      yield* settle
+      waiter = yield* Effect.fork(bulkhead.withPermit(Effect.void))
+      yield* settle
+      expect([yield* gauge("limit"), yield* gauge("in_use"), yield* gauge("queue.depth"), yield* gauge("queue.limit")])
+        .toEqual([[1], [1], [1], [10]])
+      yield* Deferred.succeed(gate, void 0)
+      yield* Fiber.await(holder)
+      expect(Exit.isInterrupted(yield* Fiber.await(waiter))).toBe(true)
+      expect([yield* gauge("in_use"), yield* gauge("queue.depth")]).toEqual([[0], [0]])
+      expect(yield* bulkhead.metrics).toMatchObject({ active: 0, canceled: 1, admitted: 1, offered: 1 })
+    }))
+
+  it.scoped("tells how long a call waited and held, and who was turned away", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxQueued: 1 })
+      const queue = yield* bulkhead.subscribe
+      const holder = yield* holding(bulkhead)
+      const waiting = yield* Effect.fork(bulkhead.withPermit(Effect.void))
+      yield* settle
+      yield* Effect.exit(bulkhead.withPermit(Effect.void))
+      yield* TestClock.adjust("300 millis")
+      yield* holder.end
+      yield* Fiber.join(waiting)
+      yield* bulkhead.resize(4)
+      const events = yield* Queue.takeN(queue, 6)
+      expect([...events]).toMatchObject([
+        { _tag: "PermitAcquired", callId: 1, active: 1, waiting: 0, waited: Duration.zero },
+        { _tag: "Rejected", callId: 2, reason: "QueueFull", active: 1, waiting: 1 },
+        { _tag: "PermitReleased", callId: 1, active: 1, waiting: 0, held: Duration.millis(300) },
+        { _tag: "PermitAcquired", callId: 3, active: 1, waiting: 0, waited: Duration.millis(300) },
+        { _tag: "PermitReleased", callId: 3, active: 0, waiting: 0, held: Duration.zero },
+        { _tag: "Resized", from: 1, to: 4 }
+      ])
+    }))
+
+  it.effect("an operator resizes it, and is told what is wrong with nonsense", () =>
+    Effect.gen(function*() {
+      const registry = yield* Registry
+      const bulkhead = yield* Bulkhead
+      yield* registry.act("Bulkhead", "default", "resize", 2)
+      expect((yield* bulkhead.metrics).limit).toBe(2)
+      for (const input of [0, 1.5, "2", undefined]) {
+        expect(String(yield* Effect.flip(registry.act("Bulkhead", "default", "resize", input)))).toMatch(/integer/)
+      }
+    }).pipe(Effect.provide(Layer.provideMerge(Bulkhead.Live, Registry.Live))))
+})
+
 describe("a keyed bulkhead", () => {
   class Tenants extends Bulkhead.Keyed<Tenants>()("tenants", {
     maxConcurrent: 1,
@@ -254,6 +438,78 @@ describe("a keyed bulkhead", () => {
       yield* TestClock.adjust("2 minutes")
       expect((yield* Tenants.metrics).keys).toBe(0)
     }).pipe(Effect.provide(Tenants.Live)))
+
+  it.scoped("tells of a call that found every key busy, or lets it through and says so", () =>
+    Effect.gen(function*() {
+      for (const onFull of ["reject", "admit"] as const) {
+        const context = yield* Layer.build(Tenants.layer({ maxKeys: 1, onFull }))
+        yield* Effect.gen(function*() {
+          const queue = yield* Tenants.subscribe
+          yield* Effect.fork(Tenants.withPermitBy({ key: "a" })(Effect.never))
+          yield* settle
+          const other = yield* Effect.either(Tenants.withPermitBy({ key: "b" })(Effect.succeed("in")))
+          expect(yield* Queue.take(queue)).toMatchObject({ _tag: "PermitAcquired", key: "a", active: 1 })
+          const told = yield* Queue.take(queue)
+          if (onFull === "reject") {
+            expect(other).toMatchObject({ _tag: "Left", left: { reason: "TooManyKeys" } })
+            expect(told).toMatchObject({ _tag: "Rejected", key: "b", reason: "TooManyKeys" })
+          } else {
+            expect(other).toMatchObject({ _tag: "Right", right: "in" })
+            expect(told).toMatchObject({ _tag: "InternalError", source: "Keys" })
+            expect((yield* Tenants.metrics).unguarded).toBe(1)
+          }
+        }).pipe(Effect.provide(context))
+      }
+    }))
+
+  it.scoped("has options per key, and several permits of a key", () =>
+    Effect.gen(function*() {
+      const context = yield* Layer.build(
+        Tenants.layer({ optionsFor: (key) => (key === "big" ? { maxConcurrent: 5 } : {}) })
+      )
+      yield* Effect.gen(function*() {
+        yield* Tenants.withPermitBy({ key: "big", permits: 5 })(Effect.void)
+        const error = yield* Effect.flip(Tenants.withPermitBy({ key: "small", permits: 5 })(Effect.void))
+        expect(error.reason).toBe("TooManyPermits")
+        expect(Option.map(yield* Tenants.metricsOf("big"), ({ limit }) => limit)).toEqual(Option.some(5))
+        expect(Option.map(yield* Tenants.metricsOf("small"), ({ rejected }) => rejected)).toEqual(Option.some(1))
+        expect(yield* Tenants.metricsOf("unknown")).toEqual(Option.none())
+      }).pipe(Effect.provide(context))
+    }))
+
+  it.live(
+    "one key never runs more than it may, although its pool is forgotten between look-up and entry",
+    () =>
+      Effect.gen(function*() {
+        let most = 0
+        for (let budget = 10; budget < 24; budget++) {
+          for (let pad = 0; pad < budget; pad++) {
+            const context = yield* Layer.build(Tenants.layer({ maxKeys: 1 }))
+            let running = 0
+            const call = (key: string) =>
+              Effect.exit(
+                Tenants.withPermitBy({ key })(Effect.suspend(() => {
+                  if (key === "a") most = Math.max(most, ++running)
+                  return key === "a" ? Effect.never : Effect.void
+                }))
+              )
+            const nothing = Effect.forEach(Array.from({ length: pad }), () => Effect.void, { discard: true })
+            // It looks its key up and yields somewhere before it takes the permit.
+            const slow = yield* Effect.fork(Effect.withMaxOpsBeforeYield(
+              Effect.zipRight(nothing, call("a")).pipe(Effect.provide(context)),
+              budget
+            ))
+            const others = yield* Effect.fork(
+              Effect.zipRight(call("b"), call("a")).pipe(Effect.provide(context), Effect.withMaxOpsBeforeYield(100_000))
+            )
+            yield* Effect.repeatN(Effect.yieldNow(), 20)
+            yield* Fiber.interruptAll([slow, others])
+          }
+        }
+        expect(most).toBe(1)
+      }).pipe(Effect.scoped),
+    30_000
+  )
 })
 
 describe("faults of others", () => {
@@ -399,5 +655,37 @@ describe("faults of others", () => {
       yield* bulkhead.withPermit(Effect.void)
       expect(rounds - before).toBeLessThan(5)
       yield* Fiber.interrupt(hog)
+    }))
+
+  const bigAndSmall = (
+    permits: (n: number) => <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, unknown, R>
+  ) =>
+    Effect.gen(function*() {
+      const log: Array<string> = []
+      const call = (name: string, n: number) =>
+        Effect.fork(
+          permits(n)(Effect.zipRight(
+            Effect.sync(() => log.push(name)),
+            Effect.repeatN(Effect.yieldNow(), 5)
+          ))
+        )
+      const calls = [yield* call("first", 1), yield* call("first", 1)]
+      yield* settle
+      calls.push(yield* call("big", 4))
+      for (let i = 0; i < 12; i++) {
+        yield* settle
+        calls.push(yield* call("small", 1))
+      }
+      yield* Fiber.awaitAll(calls)
+      return log.indexOf("big")
+    })
+
+  it.scoped("semaphore W12: a call for many permits is not kept waiting by small ones that come later", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 4, maxQueued: 20 })
+      expect(yield* bigAndSmall((n) => bulkhead.withPermitsBy(n))).toBe(2)
+      // What this is about: Effect's own semaphore lets them pass.
+      const semaphore = yield* Effect.makeSemaphore(4)
+      expect(yield* bigAndSmall((n) => semaphore.withPermits(n))).toBeGreaterThan(4)
     }))
 })
