@@ -1029,6 +1029,24 @@ describe("functions of the user that throw", () => {
       expect(yield* breaker.withBreaker(ok)).toBe("up")
       expect(yield* breaker.state).toBe("Closed")
     }))
+
+  it.scoped("openOn too", () =>
+    Effect.gen(function*() {
+      let angry = false
+      const breaker = yield* opened({
+        openOn: () => {
+          if (angry) throw new Error("oops")
+          return Option.none()
+        }
+      })
+      yield* TestClock.adjust("5 seconds")
+      angry = true
+      const exit = yield* Effect.exit(breaker.withBreaker(ok))
+      expect(Exit.isFailure(exit) && Cause.pretty(exit.cause)).toContain("openOn threw: Error: oops")
+      expect(yield* breaker.metrics).toMatchObject({ state: "HalfOpen", running: 0, ignored: 1 })
+      angry = false
+      expect(yield* breaker.withBreaker(ok)).toBe("up")
+    }))
 })
 
 it.effect("two named breakers are apart at run time", () =>

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { FastCheck as fc } from "effect"
 import type { Config, Period, State } from "../src/internal/breaker/state.js"
-import { admit, closed, command, settle, wouldAdmit } from "../src/internal/breaker/state.js"
+import { admit, closed, command, overdue, settle, totals, wouldAdmit } from "../src/internal/breaker/state.js"
 import { CountWindow, DurationWindow } from "../src/internal/breaker/window.js"
 
 const second = 1_000_000_000
@@ -187,6 +187,68 @@ describe("the circuit, against a model", () => {
           if (state._tag === "Open") expect(state.until).toBe(BigInt(model.until * second))
         }
       }),
+      { numRuns: 10_000 }
+    )
+  }, 60_000)
+
+  it("a slow call counts once, whether it is seen while it runs, when it ends, or both", () => {
+    const slowStep = fc.oneof(
+      fc.constant({ _tag: "call" as const }),
+      fc.record({ _tag: fc.constant("pass" as const), seconds: fc.integer({ min: 1, max: 3 }) }),
+      fc.record({
+        _tag: fc.constant("end" as const),
+        pick: fc.nat(30),
+        outcome: fc.constantFrom("success" as const, "failure" as const, "ignored" as const)
+      })
+    )
+    const limit = BigInt(2 * second)
+    const windows = { count: () => new CountWindow(1000), time: () => new DurationWindow(BigInt(1_000_000 * second)) }
+    fc.assert(
+      fc.property(
+        fc.constantFrom("count" as const, "time" as const),
+        fc.array(slowStep, { maxLength: 60 }),
+        (kind, steps) => {
+          const config: Config = {
+            consecutiveFailures: false,
+            failureRate: 1,
+            minimumCalls: 1_000_000,
+            slowCallDuration: limit,
+            slowCallRate: 1,
+            halfOpenMaxCalls: 1,
+            successThreshold: 1,
+            halfOpenTimeout: limit,
+            rampUp: undefined,
+            quietAfter: limit,
+            window: windows[kind]
+          }
+          let state: State = closed(config, 0n, { first: limit, next: limit }, 0, false)
+          let now = 0n
+          const expected = { calls: 0, failures: 0, slow: 0 }
+          const flying: Array<{ readonly period: Period; readonly start: bigint; recorded: boolean }> = []
+          for (const one of steps) {
+            if (one._tag === "pass") now += BigInt(one.seconds * second)
+            else if (one._tag === "call") {
+              const late = flying.filter(({ recorded, start }) => !recorded && now - start >= limit)
+              for (const call of late) call.recorded = true
+              state = overdue(config, state, now, late.length)[1]
+              expected.calls += late.length
+              expected.slow += late.length
+              flying.push({ period: state.period, start: now, recorded: false })
+            } else {
+              const [call] = flying.splice(one.pick % Math.max(1, flying.length), 1)
+              if (call === undefined) continue
+              const { outcome } = one
+              const slow = now - call.start >= limit
+              const result = { outcome, slow, recorded: call.recorded, openFor: undefined }
+              state = settle(config, state, call.period, result, now)[1]
+              if (!call.recorded && (slow || outcome !== "ignored")) expected.calls++
+              if (!call.recorded && slow) expected.slow++
+              if (outcome === "failure") expected.failures++
+            }
+            expect(totals(state, now)).toEqual(expected)
+          }
+        }
+      ),
       { numRuns: 10_000 }
     )
   }, 60_000)
