@@ -24,7 +24,7 @@ const pages = [
 const texts = new Map(pages.map((page) => [page, readFileSync(join(root, page), "utf8")]))
 
 // Fences: each is a module of its own, compiled inside the examples, where the packages resolve.
-const folder = join(root, "examples/.snippets")
+const folder = join(root, `examples/.snippets-${process.pid}`)
 rmSync(folder, { recursive: true, force: true })
 mkdirSync(folder)
 const origins = new Map()
