@@ -229,8 +229,13 @@ export const cases: Readonly<Record<string, Setup>> = {
     return rejectedPromises(() => policy.execute(work))
   },
   "open: opossum": async () => {
-    const breaker = new Opossum(() => Promise.reject(new Error("down")), { timeout: false, resetTimeout: 3_600_000 })
+    let down = true
+    const breaker = new Opossum(() => down ? Promise.reject(new Error("down")) : work(), {
+      timeout: false,
+      resetTimeout: 3_600_000
+    })
     await breaker.fire().catch(() => {})
+    down = false // from here on only the breaker rejects, so a call that is let in is noticed
     return rejectedPromises(() => breaker.fire())
   },
 

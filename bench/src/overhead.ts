@@ -1,7 +1,7 @@
 /**
  * What each guard adds to a call, beside the peers, in one run. Method: README.md beside this folder.
  *
- * `--json` prints the result for machines as the last line, `--quick` runs three rounds, `--only text` some cases.
+ * `--json` prints the result for machines as the last line, `--quick` runs two rounds of what has a figure to reach, `--only text` some cases.
  */
 import { spawnSync } from "node:child_process"
 import { existsSync, readFileSync } from "node:fs"
