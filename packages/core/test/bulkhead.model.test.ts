@@ -101,7 +101,7 @@ const story = async (
     }
     calls.push(call)
     const body = Effect.suspend(() => {
-      if (used + permits > limit && limit >= limitWhen) wrong.push(`${call.id} started over the limit`)
+      if (used + permits > highest) wrong.push(`${call.id} started over the limit`)
       if (call.deadline !== undefined && now >= call.deadline) wrong.push(`${call.id} started after its deadline`)
       if (order === "fifo") overtaken.push(...waiting().filter(({ id }) => id < call.id && inLine.has(id)))
       used += permits
@@ -135,14 +135,15 @@ const story = async (
   let inLine = new Set<number>()
   // Those that were not running when a later call started. Each must have had its permit already, or its answer.
   let overtaken: Array<Call> = []
-  let limitWhen = limit
+  // The highest limit since then: a permit is granted under it, and its call may start after the limit shrank again.
+  let highest = limit
 
   const check = async () => {
     await still()
     const metrics = Effect.runSync(bulkhead.metrics)
     const line = waiting()
     inLine = new Set(line.map(({ id }) => id))
-    limitWhen = limit
+    highest = limit
     expect(wrong).toEqual([])
     expect(overtaken.filter(({ state }) => state === "new")).toEqual([])
     overtaken = []
@@ -169,8 +170,8 @@ const story = async (
       const fiber = pick(live)?.fiber
       if (fiber !== undefined) Effect.runFork(Fiber.interruptFork(fiber))
     } else if (one._tag === "resize") {
-      limitWhen = Math.max(limit, one.limit)
       limit = one.limit
+      highest = Math.max(highest, limit)
       Effect.runSync(Effect.withClock(bulkhead.resize(limit), manual.clock))
     } else if (one._tag === "pass") {
       now += one.millis
