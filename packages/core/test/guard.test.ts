@@ -72,7 +72,7 @@ describe("hold", () => {
   it.effect("settles every admitted call once, however it ends", () =>
     Effect.gen(function*() {
       const { handlers, log } = counting()
-      const guard = hold(() => Exit.succeed(handlers))
+      const guard = hold((_, run) => run(handlers))
       yield* guard(Effect.void)
       yield* Effect.exit(guard(Effect.fail("no")))
       yield* Effect.exit(guard(Effect.die("bug")))
@@ -85,7 +85,7 @@ describe("hold", () => {
   it.effect("keeps a caller that cannot be interrupted so", () =>
     Effect.gen(function*() {
       const { handlers, log } = counting()
-      const guard = hold(() => Exit.succeed(handlers))
+      const guard = hold((_, run) => run(handlers))
       const body = Effect.zipRight(Effect.yieldNow(), Effect.sync(() => log.push("body")))
       const call = yield* Effect.fork(Effect.uninterruptible(guard(body)))
       yield* Effect.yieldNow()
@@ -96,7 +96,7 @@ describe("hold", () => {
   it.effect("a guarded effect can be run by many fibers at once", () =>
     Effect.gen(function*() {
       const { handlers, log } = counting()
-      const call = hold(() => Exit.succeed(handlers))(Effect.yieldNow())
+      const call = hold((_, run) => run(handlers))(Effect.yieldNow())
       yield* Effect.all(Array.from({ length: 100 }, () => call), { concurrency: "unbounded" })
       expect(log).toHaveLength(100)
     }))

@@ -59,37 +59,41 @@ export const observe = <S, E>(
 }
 
 /**
- * For whatever takes a permit, a probe or a slot. `admit` runs uninterruptibly, takes, and answers with the handlers
- * that give back; only what it puts under `restore` can be interrupted, and it must give back what it was handed there.
- * Between the taking and the handlers nothing can interrupt; the handlers run whatever happens to the effect.
+ * For whatever takes a permit, a probe or a slot. `admit` runs uninterruptibly, takes, and goes on with `run` and the
+ * handlers that give back; only what it puts under `restore` can be interrupted, and it must give back what it was handed
+ * there. Between the taking and the handlers nothing can interrupt; the handlers run whatever happens to the effect.
  *
  * Handlers that are always the same object make the guard cheaper.
  *
  * @internal
  */
-export const hold =
-  <E>(admit: (restore: Restore) => Effect.Effect<Handlers, E>): Guard<E> =>
-  <A, E1, R>(effect: Effect.Effect<A, E1, R>) => {
-    const chain = (restore: Restore): Effect.Effect<A, E1 | E, R> => {
-      const body = restore(effect)
-      let settling: Handlers | undefined
-      let built: Effect.Effect<A, E1, R>
-      return Effect.flatMap(admit(restore), (handlers) => {
-        if (handlers === settling) return built
-        settling = handlers
-        return built = under(body, handlers)
-      })
-    }
-    // `uninterruptibleMask` would build both chains anew for each run; `interruptible` restores rightly only a caller
-    // that was interruptible, so the caller's flag picks one of two chains.
-    let masked: Effect.Effect<A, E1 | E, R> | undefined
-    let already: Effect.Effect<A, E1 | E, R> | undefined
-    return Effect.withFiberRuntime<A, E1 | E, R>((_, status) =>
-      RuntimeFlags.interruption(status.runtimeFlags)
-        ? masked ??= Effect.uninterruptible(chain(Effect.interruptible))
-        : already ??= chain((effect) => effect)
-    )
+export const hold = <E>(
+  admit: <A, E1, R>(
+    restore: Restore,
+    run: (handlers: Handlers) => Effect.Effect<A, E1, R>
+  ) => Effect.Effect<A, E1 | E, R>
+): Guard<E> =>
+<A, E1, R>(effect: Effect.Effect<A, E1, R>) => {
+  const chain = (restore: Restore): Effect.Effect<A, E1 | E, R> => {
+    const body = restore(effect)
+    let settling: Handlers | undefined
+    let built: Effect.Effect<A, E1, R>
+    return admit(restore, (handlers) => {
+      if (handlers === settling) return built
+      settling = handlers
+      return built = under(body, handlers)
+    })
   }
+  // `uninterruptibleMask` would build both chains anew for each run; `interruptible` restores rightly only a caller
+  // that was interruptible, so the caller's flag picks one of two chains.
+  let masked: Effect.Effect<A, E1 | E, R> | undefined
+  let already: Effect.Effect<A, E1 | E, R> | undefined
+  return Effect.withFiberRuntime<A, E1 | E, R>((_, status) =>
+    RuntimeFlags.interruption(status.runtimeFlags)
+      ? masked ??= Effect.uninterruptible(chain(Effect.interruptible))
+      : already ??= chain((effect) => effect)
+  )
+}
 
 /**
  * The typed form of a guard that classifies: the exits it sees are those of the effect it is piped to.

@@ -5,6 +5,7 @@ import * as Fiber from "effect/Fiber"
 import * as Ref from "effect/Ref"
 import type { Scope } from "effect/Scope"
 import type { Bulkhead, BulkheadFullError } from "../Bulkhead.js"
+import type { Deadline } from "../Deadline.js"
 import type { Outcome } from "../Outcome.js"
 import { classify } from "../Outcome.js"
 import type { Guard } from "../Pattern.js"
@@ -87,22 +88,28 @@ export class Pool {
 
   readonly withPermits = (permits: number): Guard<BulkheadFullError> => {
     const quiet = permits === 1 ? this.handlers : this.handlersFor(permits, undefined)
-    return hold((restore) =>
+    return hold<BulkheadFullError>((restore, run) =>
       this.enter(
         permits,
         restore,
-        (pool, visit) => visit === undefined && pool === this ? quiet : pool.handlersFor(permits, visit)
+        (pool, visit) => run(visit === undefined && pool === this ? quiet : pool.handlersFor(permits, visit))
       )
     )
   }
 
   private handlersFor(permits: number, visit: Visit | undefined): Handlers {
     return {
-      onSuccess: (value) => this.leave(permits, visit, "success", Exit.succeed(value)),
-      onFailure: (cause) => {
-        const exit = Exit.failCause(cause)
-        return this.leave(permits, visit, classify(exit), exit)
-      }
+      onSuccess: (value) =>
+        Ref.modify(this.ref, (pool) => {
+          this.leave(pool, permits, visit, "success")
+          return [value, pool]
+        }),
+      onFailure: (cause) =>
+        Effect.flatMap(this.read, (pool) => {
+          const exit = Exit.failCause(cause)
+          this.leave(pool, permits, visit, classify(exit))
+          return exit
+        })
     }
   }
 
@@ -110,18 +117,21 @@ export class Pool {
   get acquire(): Effect.Effect<void, BulkheadFullError, Scope> {
     return Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(
-        this.enter(1, restore, (pool, visit) => ({ pool, visit })),
-        ({ pool, visit }) => Effect.addFinalizer((exit) => pool.leave(1, visit, classify(exit), Exit.void))
+        this.enter(1, restore, (pool, visit) => Exit.succeed({ pool, visit })),
+        ({ pool, visit }) =>
+          Effect.addFinalizer((exit) =>
+            Effect.map(pool.read, (permits) => pool.leave(permits, 1, visit, classify(exit)))
+          )
       )
     )
   }
 
   /** Takes permits, or waits for them under `restore`. Uninterruptible. */
-  private enter<A>(
+  private enter<A, E, R>(
     permits: number,
     restore: Restore,
-    onEntered: (pool: Pool, visit: Visit | undefined) => A
-  ): Effect.Effect<A, BulkheadFullError> {
+    onEntered: (pool: Pool, visit: Visit | undefined) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | BulkheadFullError, R> {
     return Effect.flatMap(this.read, (state) => {
       const { home } = this
       if (home === undefined || home.pools.peek(home.key) === this) {
@@ -135,24 +145,35 @@ export class Pool {
     })
   }
 
-  private admit<A>(
+  private admit<A, E, R>(
     pool: Permits,
     permits: number,
     restore: Restore,
-    onEntered: (pool: Pool, visit: Visit | undefined) => A
-  ): Effect.Effect<A, BulkheadFullError> {
+    onEntered: (pool: Pool, visit: Visit | undefined) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | BulkheadFullError, R> {
     if (permits > pool.limit) return this.refuse(pool, "TooManyPermits")
     const fiber = Fiber.getCurrentFiber()
     const deadline = fiber._tag === "Some" ? deadlineOf(fiber.value) : undefined
     if (deadline !== undefined && deadline.at <= now()) return this.refuse(pool, "DeadlineTooClose")
-    if (pool.take(permits, now)) return Exit.succeed(onEntered(this, this.entered(pool, 0n)))
+    if (pool.take(permits, now)) return onEntered(this, this.entered(pool, 0n))
     if (fiber._tag === "None" || pool.maxQueued === 0) return this.refuse(pool, "QueueFull")
     if (this.maxWait === 0n) return this.refuse(pool, "WaitExceeded")
-    const clock = clockOf(fiber.value)
+    return this.wait(pool, permits, fiber.value, deadline, restore, onEntered)
+  }
+
+  private wait<A, E, R>(
+    pool: Permits,
+    permits: number,
+    fiber: Fiber.RuntimeFiber<unknown, unknown>,
+    deadline: Deadline.Instant | undefined,
+    restore: Restore,
+    onEntered: (pool: Pool, visit: Visit | undefined) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | BulkheadFullError, R> {
+    const clock = clockOf(fiber)
     const since = clock.unsafeCurrentTimeNanos()
     const untilDeadline = deadline === undefined ? undefined : deadline.at - since
     const byDeadline = untilDeadline !== undefined && untilDeadline < this.maxWait
-    const turn = new Turn(permits, Priority.rank(priorityOf(fiber.value)))
+    const turn = new Turn(permits, Priority.rank(priorityOf(fiber)))
     if (!pool.enqueue(turn, since)) return this.refuse(pool, "QueueFull")
     this.watch.queued(pool)
     const cancel = schedule(clock, byDeadline ? untilDeadline : this.maxWait, () => {
@@ -161,24 +182,24 @@ export class Pool {
       })
     })
     return Effect.matchCauseEffect(restore(turn.await), {
-      onSuccess: (verdict) => {
+      onSuccess: (verdict): Effect.Effect<A, E | BulkheadFullError, R> => {
         cancel()
         this.watch.queued(pool)
+        const time = now()
+        const waited = time - since
         if (verdict !== true) {
-          this.watch.waited(toSeconds(now() - since), "rejected")
+          this.watch.waited(toSeconds(waited), "rejected")
           return this.refuse(pool, verdict)
         }
-        const time = now()
         if (deadline !== undefined && deadline.at <= time) {
           // A busy event loop rings late: the permits came, but after the deadline.
           pool.abandon(turn, time)
           this.watch.used(pool)
-          this.watch.waited(toSeconds(time - since), "rejected")
+          this.watch.waited(toSeconds(waited), "rejected")
           return this.refuse(pool, "DeadlineTooClose")
         }
-        const waited = time - since
         this.watch.waited(toSeconds(waited), "acquired")
-        return Exit.succeed(onEntered(this, this.entered(pool, waited)))
+        return onEntered(this, this.entered(pool, waited))
       },
       onFailure: (cause) => {
         cancel()
@@ -197,7 +218,7 @@ export class Pool {
   private entered(pool: Permits, waited: Nanos): Visit | undefined {
     const { emitter } = this.watch
     this.running++
-    this.totalWait += waited
+    if (waited > 0n) this.totalWait += waited
     this.watch.used(pool)
     if (!emitter.listening) return undefined
     const visit = { call: emitter.call(), since: now() }
@@ -212,35 +233,28 @@ export class Pool {
     return visit
   }
 
-  private leave<A, E>(
-    permits: number,
-    visit: Visit | undefined,
-    outcome: Outcome,
-    result: Exit.Exit<A, E>
-  ): Effect.Effect<A, E> {
-    return Effect.flatMap(this.read, (pool) => {
-      // The order of an empty queue asks for no time.
-      const time = pool.waiting > 0 || visit !== undefined ? now() : 0n
-      pool.release(permits, time)
-      this.running--
-      if (outcome === "success") this.succeeded++
-      else if (outcome === "failure") this.failed++
-      else this.ignored++
-      this.watch.counted[outcome]()
-      this.watch.used(pool)
-      const { emitter } = this.watch
-      if (visit !== undefined && emitter.listening) {
-        emitter.emit({
-          _tag: "PermitReleased",
-          ...visit.call,
-          ...this.keyed,
-          active: pool.used,
-          waiting: pool.waiting,
-          held: fromNanos(time - visit.since)
-        })
-      }
-      return result
-    })
+  /** Gives permits back. */
+  private leave(pool: Permits, permits: number, visit: Visit | undefined, outcome: Outcome): void {
+    // The order of an empty queue asks for no time.
+    const time = pool.waiting > 0 || visit !== undefined ? now() : 0n
+    pool.release(permits, time)
+    this.running--
+    if (outcome === "success") this.succeeded++
+    else if (outcome === "failure") this.failed++
+    else this.ignored++
+    this.watch.counted[outcome]()
+    this.watch.used(pool)
+    const { emitter } = this.watch
+    if (visit !== undefined && emitter.listening) {
+      emitter.emit({
+        _tag: "PermitReleased",
+        ...visit.call,
+        ...this.keyed,
+        active: pool.used,
+        waiting: pool.waiting,
+        held: fromNanos(time - visit.since)
+      })
+    }
   }
 
   /** Turns a call away: counted, told, and failed. */

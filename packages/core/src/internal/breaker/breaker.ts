@@ -122,17 +122,21 @@ export class Breaker {
 
   /** For every call that must be seen until its end. */
   readonly guardBy = (classify: Classify): Guard<CircuitOpenError> =>
-    hold(() =>
-      this.enter((flight): Handlers => ({
-        onSuccess: (value) => this.conclude(flight.period, flight, Exit.succeed(value), classify),
-        onFailure: (cause) => this.conclude(flight.period, flight, Exit.failCause(cause), classify)
-      }))
+    hold<CircuitOpenError>((_, run) =>
+      this.enter((flight) =>
+        run({
+          onSuccess: (value) => this.conclude(flight.period, flight, Exit.succeed(value), classify),
+          onFailure: (cause) => this.conclude(flight.period, flight, Exit.failCause(cause), classify)
+        })
+      )
     )
 
   private readonly held: Guard<CircuitOpenError>
 
   /** Admits a call, or refuses it. Uninterruptible. */
-  private readonly enter = <A>(onAdmitted: (flight: Flight) => A): Effect.Effect<A, CircuitOpenError> =>
+  private readonly enter = <A, E, R>(
+    onAdmitted: (flight: Flight) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | CircuitOpenError, R> =>
     Effect.flatMap(this.config.rampUp === undefined ? Exit.succeed(0) : Random.next, (draw) =>
       Effect.flatMap(
         Ref.modify(this.ref, (state) => {
@@ -141,12 +145,12 @@ export class Breaker {
           const [admission, next] = admit(this.config, current, time, draw)
           return [{ late, admission, period: next.period, time }, next]
         }),
-        ({ admission, late, period, time }): Effect.Effect<A, CircuitOpenError> => {
+        ({ admission, late, period, time }): Effect.Effect<A, E | CircuitOpenError, R> => {
           this.report(late)
           this.report(admission)
-          const result = admission._tag === "Rejected"
+          const result: Effect.Effect<A, E | CircuitOpenError, R> = admission._tag === "Rejected"
             ? this.refuse(period, admission.reason, admission.wait)
-            : Exit.succeed(onAdmitted(this.depart(admission.period, time)))
+            : onAdmitted(this.depart(admission.period, time))
           return opened(late) || opened(admission) ? Effect.zipRight(this.drawTimes, result) : result
         }
       ))
@@ -342,11 +346,11 @@ export class Breaker {
                 (cause) => isThrow(cause) ? Effect.failCause(cause) : Effect.void
               )
             })
-          return {
+          return Exit.succeed({
             settle: (outcome: Outcome) =>
               once(() => this.settled(flight.period, flight, Exit.void, outcome, undefined, Exit.void)),
             close: (exit: Exit.Exit<unknown, unknown>) => once(() => this.conclude(flight.period, flight, exit))
-          }
+          })
         }),
         (permit, exit) => permit.close(exit)
       ),
