@@ -71,7 +71,7 @@ const tasks = {
   soak: (args) => [script("bench/src/soak.ts", ...args)],
   "bench:overhead": (args) => [
     build,
-    tsc("-p", "bench/tsconfig.json"),
+    tsc("-b", "bench"),
     [process.execPath, ["--expose-gc", at("bench/build/overhead.js"), ...args]]
   ],
   "bench:subscribers": (args) => [script("bench/src/subscribers.ts", ...args)]

@@ -1,7 +1,7 @@
 /** What is measured: each case sets itself up in a process of its own and runs `n` calls. */
 import { Bulkhead, CircuitBreaker, EventBus, ResilienceLive, Retry, Timeout } from "@effect-resilience/core"
 import * as cockatiel from "cockatiel"
-import { Clock, Effect, Exit, Layer, ManagedRuntime, Ref, Schedule, Scope } from "effect"
+import { Clock, Context, Effect, Exit, Layer, ManagedRuntime, Ref, Schedule, Scope } from "effect"
 import Opossum from "opossum"
 import pLimit from "p-limit"
 
@@ -50,11 +50,16 @@ const rejectedPromises = (call: () => Promise<unknown>): Case => ({
 })
 
 /** One fiber looping. */
-const fiber = (world: string, call: Effect.Effect<unknown, unknown>, callers = 1): Case => ({
+const fiber = <R = never>(
+  world: string,
+  call: Effect.Effect<unknown, unknown, R>,
+  callers = 1,
+  context = Context.empty() as Context.Context<R>
+): Case => ({
   world,
   run: async (n) => {
     let done = 0
-    const loop = (count: number) => {
+    const loop = (count: number): Effect.Effect<void, unknown, R> => {
       let i = 0
       return Effect.whileLoop({
         while: () => i < count,
@@ -67,14 +72,16 @@ const fiber = (world: string, call: Effect.Effect<unknown, unknown>, callers = 1
         }
       })
     }
-    await Effect.runPromise(
+    // The services are provided once, around all calls, as a program does it.
+    await Effect.runPromise(Effect.provide(
       callers === 1
         ? loop(n)
         : Effect.all(Array.from({ length: callers }, () => loop(n / callers)), {
           concurrency: "unbounded",
           discard: true
-        })
-    )
+        }),
+      context
+    ))
     return done
   }
 })
@@ -157,7 +164,7 @@ const ourStack = async () => {
 }
 const inLayer = async (layer: Layer.Layer<CircuitBreaker>, call: Effect.Effect<number, unknown, CircuitBreaker>) => {
   const runtime = await ManagedRuntime.make(layer).runtime()
-  return fiber("effect", Effect.provide(call, runtime.context))
+  return fiber("effect", call, 1, runtime.context)
 }
 const breakerOf = () => build(CircuitBreaker.make({ name: "b" }))
 
@@ -167,6 +174,21 @@ export const cases: Readonly<Record<string, Setup>> = {
   "bare effect": async () => fiber("effect", sync),
   "bare effect, async body": async () => fiber("effect, async body", async_),
   "bare effect, 100 callers": async () => fiber("effect, 100 callers", async_, 100),
+
+  // What Effect itself asks for the least that such a guard has to do: no rules, no counts, no time.
+  "floor: a Ref read and a match": async () => {
+    const match = Effect.matchCauseEffect(sync, { onSuccess: Exit.succeed, onFailure: Exit.failCause })
+    return fiber("effect", Effect.flatMap(Ref.get(Ref.unsafeMake(0)), () => match))
+  },
+  "floor: a mask, a Ref taken and given back": async () => {
+    const ref = Ref.unsafeMake(1000)
+    const back = { onSuccess: () => Ref.update(ref, (n) => n + 1), onFailure: Exit.failCause }
+    const match = Effect.matchCauseEffect(Effect.interruptible(sync), back)
+    return fiber(
+      "effect",
+      Effect.uninterruptible(Effect.flatMap(Ref.modify(ref, (n) => [n, n - 1] as const), () => match))
+    )
+  },
 
   "breaker: ours": async () => effects((await breakerOf()).withBreaker).sync(),
   "breaker: ours, async body": async () => effects((await breakerOf()).withBreaker).async(),

@@ -16,6 +16,8 @@ const to = (ours: string, peer: string, target?: number): Comparison => ({
 export const comparisons: ReadonlyArray<Comparison> = [
   to("breaker: ours", "breaker: opossum", 0.8),
   to("breaker: ours", "breaker: cockatiel sampling", 2.0),
+  to("floor: a Ref read and a match", "breaker: cockatiel sampling"),
+  to("breaker: ours", "floor: a Ref read and a match"),
   to("breaker: ours, async body", "breaker: opossum"),
   to("breaker: ours, async body", "breaker: cockatiel sampling"),
   to("breaker: ours", "breaker: cockatiel consecutive"),
@@ -31,6 +33,8 @@ export const comparisons: ReadonlyArray<Comparison> = [
   to("open: ours", "open: opossum", 0.15),
   to("bulkhead: ours", "bulkhead: p-limit", 2.0),
   to("bulkhead: ours", "bulkhead: stock Effect", 0.27),
+  to("bulkhead: ours", "floor: a mask, a Ref taken and given back"),
+  to("floor: a mask, a Ref taken and given back", "bulkhead: p-limit"),
   to("bulkhead: ours, async body", "bulkhead: p-limit"),
   to("bulkhead: ours", "bulkhead: cockatiel"),
   to("bulkhead: ours, 100 callers", "bulkhead: p-limit, 100 callers"),
