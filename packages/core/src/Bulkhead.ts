@@ -99,6 +99,8 @@ const watchOf = ({ emitter, name }: Instance<Bulkhead.Event>, single: boolean): 
   const wait = (result: string) =>
     metric.seconds("resilience.bulkhead.wait.duration", "Time in the queue, of calls that waited", labels({ result }))
   const waits = { acquired: wait("acquired"), rejected: wait("rejected"), canceled: wait("canceled") }
+  // Building an error is most of what a rejection costs, and a full bulkhead says the same to everybody.
+  let last: BulkheadFullError | undefined
   return {
     emitter,
     counted: count,
@@ -112,9 +114,11 @@ const watchOf = ({ emitter, name }: Instance<Bulkhead.Event>, single: boolean): 
     waited: (seconds, result) => waits[result](seconds),
     limited: single ? limit : () => {},
     error: (reason, active, waiting) =>
-      stackless(() =>
-        new BulkheadFullError({ instance: name, reason, retryAfter: Option.none(), active, waiting }, true)
-      )
+      last?.reason === reason && last.active === active && last.waiting === waiting ?
+        last :
+        (last = stackless(() =>
+          new BulkheadFullError({ instance: name, reason, retryAfter: Option.none(), active, waiting }, true)
+        ))
   }
 }
 
