@@ -1,7 +1,8 @@
 /** What is measured: each case sets itself up in a process of its own and runs `n` calls. */
-import { Bulkhead, CircuitBreaker, EventBus, ResilienceLive, Retry, Timeout } from "@effect-resilience/core"
+import { Bulkhead, CircuitBreaker, EventBus, Fallback, ResilienceLive, Retry, Timeout } from "@effect-resilience/core"
+import type { Guard, Observable } from "@effect-resilience/core/Pattern"
 import * as cockatiel from "cockatiel"
-import { Clock, Context, Effect, Exit, Layer, ManagedRuntime, Ref, Schedule, Scope } from "effect"
+import { Clock, Context, Effect, Exit, Layer, Ref, Schedule, Scope } from "effect"
 import Opossum from "opossum"
 import pLimit from "p-limit"
 
@@ -149,24 +150,74 @@ const stockRetry = <A, E>(effect: Effect.Effect<A, E>) =>
 
 // ---------------------------------------------------------------- ours
 
+/** A guard in all the ways in which its instance can be met. */
+interface Ours {
+  /** The instance's own guard. */
+  readonly make: Effect.Effect<
+    { readonly guard: Guard<unknown>; readonly on: Observable<any>["on"] },
+    never,
+    Scope.Scope
+  >
+  /** The default instance: its layer and its static guard. */
+  readonly live: Layer.Layer<any>
+  readonly static: Guard<unknown, any>
+  /** Timeouts around a synchronous body are no use to anybody. */
+  readonly body?: typeof async_
+}
+
+const ours = (name: string, { body, live, make, static: guard }: Ours): Record<string, Setup> => {
+  const world = body === undefined ? "effect" : "effect, async body"
+  const call = body ?? sync
+  return {
+    [`${name}: ours`]: async () => fiber(world, (await build(make)).guard(call)),
+    [`${name}: ours, async body`]: async () => fiber("effect, async body", (await build(make)).guard(async_)),
+    [`${name}: ours, 100 callers`]: async () => fiber("effect, 100 callers", (await build(make)).guard(async_), 100),
+    [`${name}: ours, static`]: async () => fiber(world, guard(call), 1, await build(Layer.build(live))),
+    [`${name}: ours, built per call`]: async () => {
+      const instance = await build(make)
+      return fiber(world, Effect.suspend(() => instance.guard(call)))
+    },
+    [`${name}: ours, one local subscriber`]: async () => {
+      const instance = await build(make)
+      await build(instance.on("*", () => Effect.void))
+      return fiber(world, instance.guard(call))
+    },
+    [`${name}: ours, one bus subscriber`]: async () => {
+      const context = await build(Layer.build(ResilienceLive))
+      const instance = await build(Effect.provide(make, context))
+      await build(Effect.provide(EventBus.on("*", () => Effect.void), context))
+      return fiber(world, instance.guard(call))
+    }
+  }
+}
+
+const breaker = Effect.map(CircuitBreaker.make({ name: "b" }), ({ on, withBreaker }) => ({ guard: withBreaker, on }))
+const bulkhead = Effect.map(
+  Bulkhead.make({ name: "b", maxConcurrent: 1000 }),
+  ({ on, withPermit }) => ({ guard: withPermit, on })
+)
+const retry = Effect.map(Retry.make({ name: "r" }), ({ on, withRetry }) => ({ guard: withRetry, on }))
+const timeout = Effect.map(
+  Timeout.make({ name: "t", duration: "10 seconds" }),
+  ({ on, withTimeout }) => ({ guard: withTimeout, on })
+)
+const fallback = Effect.map(Fallback.make({ name: "f" }), ({ on, withFallbackValue }) => ({
+  guard: withFallbackValue(() => 0) as Guard<unknown>,
+  on
+}))
+
 const open = async () => {
   const breaker = await build(CircuitBreaker.make({ name: "open", consecutiveFailures: 1, openDuration: "1 hour" }))
   await Effect.runPromise(Effect.exit(breaker.withBreaker(Effect.fail("down"))))
   return breaker
 }
 const ourStack = async () => {
-  const retry = await build(Retry.make({ name: "s" }))
   const breaker = await build(CircuitBreaker.make({ name: "s" }))
-  const timeout = await build(Timeout.make({ name: "s", duration: "10 seconds" }))
-  const bulkhead = await build(Bulkhead.make({ name: "s", maxConcurrent: 1000 }))
-  return <A>(effect: Effect.Effect<A>) =>
-    effect.pipe(bulkhead.withPermit, timeout.withTimeout, breaker.withBreaker, retry.withRetry)
+  const inner = await build(bulkhead)
+  const limit = await build(timeout)
+  const outer = await build(retry)
+  return <A>(effect: Effect.Effect<A>) => effect.pipe(inner.guard, limit.guard, breaker.withBreaker, outer.guard)
 }
-const inLayer = async (layer: Layer.Layer<CircuitBreaker>, call: Effect.Effect<number, unknown, CircuitBreaker>) => {
-  const runtime = await ManagedRuntime.make(layer).runtime()
-  return fiber("effect", call, 1, runtime.context)
-}
-const breakerOf = () => build(CircuitBreaker.make({ name: "b" }))
 
 export const cases: Readonly<Record<string, Setup>> = {
   "bare promise": async () => promises(work),
@@ -190,27 +241,9 @@ export const cases: Readonly<Record<string, Setup>> = {
     )
   },
 
-  "breaker: ours": async () => effects((await breakerOf()).withBreaker).sync(),
-  "breaker: ours, async body": async () => effects((await breakerOf()).withBreaker).async(),
-  "breaker: ours, 100 callers": async () => effects((await breakerOf()).withBreaker).callers(),
-  "breaker: ours, static": async () => inLayer(CircuitBreaker.Live, CircuitBreaker.withBreaker(sync)),
-  "breaker: ours, built per call": async () => {
-    const breaker = await breakerOf()
-    return fiber("effect", Effect.suspend(() => breaker.withBreaker(sync)))
-  },
+  ...ours("breaker", { make: breaker, live: CircuitBreaker.Live, static: CircuitBreaker.withBreaker }),
   "breaker: ours, slow calls counted": async () =>
     effects((await build(CircuitBreaker.make({ name: "b", slowCallDuration: "1 second" }))).withBreaker).sync(),
-  "breaker: ours, one local subscriber": async () => {
-    const breaker = await breakerOf()
-    await build(breaker.on("*", () => Effect.void))
-    return effects(breaker.withBreaker).sync()
-  },
-  "breaker: ours, one bus subscriber": async () => {
-    const context = await build(Layer.build(CircuitBreaker.Live.pipe(Layer.provideMerge(ResilienceLive))))
-    const breaker = await Effect.runPromise(Effect.provide(CircuitBreaker, context))
-    await build(Effect.provide(EventBus.on("*", () => Effect.void), context))
-    return effects(breaker.withBreaker).sync()
-  },
   "breaker: cockatiel consecutive": async () => {
     const policy = consecutive()
     return promises(() => policy.execute(work))
@@ -261,12 +294,17 @@ export const cases: Readonly<Record<string, Setup>> = {
     return rejectedPromises(() => breaker.fire())
   },
 
-  "bulkhead: ours": async () =>
-    effects((await build(Bulkhead.make({ name: "b", maxConcurrent: 1000 }))).withPermit).sync(),
-  "bulkhead: ours, async body": async () =>
-    effects((await build(Bulkhead.make({ name: "b", maxConcurrent: 1000 }))).withPermit).async(),
-  "bulkhead: ours, 100 callers": async () =>
-    effects((await build(Bulkhead.make({ name: "b", maxConcurrent: 1000 }))).withPermit).callers(),
+  ...ours("bulkhead", { make: bulkhead, live: Bulkhead.Live, static: Bulkhead.withPermit }),
+  "full: ours": async () => {
+    const full = await build(Bulkhead.make({ name: "full", maxConcurrent: 1, maxQueued: 0 }))
+    await build(full.acquire.pipe(Effect.orDie))
+    return rejected(full.withPermit(sync))
+  },
+  "full: cockatiel": async () => {
+    const full = cockatiel.bulkhead(1, 0)
+    void full.execute(() => new Promise(() => {}))
+    return rejectedPromises(() => full.execute(work))
+  },
   "bulkhead: cockatiel": async () => {
     const policy = cockatiel.bulkhead(1000, 0)
     return promises(() => policy.execute(work))
@@ -285,8 +323,16 @@ export const cases: Readonly<Record<string, Setup>> = {
     return bridge((action) => policy.execute(action))
   },
 
-  "retry: ours": async () => effects((await build(Retry.make({ name: "r" }))).withRetry).sync(),
-  "retry: ours, async body": async () => effects((await build(Retry.make({ name: "r" }))).withRetry).async(),
+  ...ours("retry", { make: retry, live: Retry.Live, static: Retry.withRetry }),
+  "retry: ours, failing at once": async () => {
+    const once = await build(Retry.make({ name: "once", maxAttempts: 1 }))
+    return rejected(once.withRetry(Effect.fail("no")))
+  },
+  "retry: cockatiel, failing at once": async () => {
+    const policy = cockatiel.retry(cockatiel.handleAll, { maxAttempts: 0 })
+    return rejectedPromises(() => policy.execute(() => Promise.reject("no")))
+  },
+  "retry: stock Effect, failing at once": async () => rejected(Effect.retry(Effect.fail("no"), { times: 0 })),
   "retry: cockatiel": async () => {
     const policy = cockatielRetry()
     return promises(() => policy.execute(work))
@@ -297,8 +343,7 @@ export const cases: Readonly<Record<string, Setup>> = {
     return bridge((action) => policy.execute(action))
   },
 
-  "timeout: ours": async () =>
-    effects((await build(Timeout.make({ name: "t", duration: "10 seconds" }))).withTimeout).async(),
+  ...ours("timeout", { make: timeout, live: Timeout.Live, static: Timeout.withTimeout, body: async_ }),
   "timeout: ours, without layer": async () => effects(Timeout.within("10 seconds")).async(),
   "timeout: cockatiel": async () => {
     const policy = cockatielTimeout()
@@ -309,6 +354,23 @@ export const cases: Readonly<Record<string, Setup>> = {
     const policy = cockatielTimeout()
     return bridge((action) => policy.execute(action))
   },
+
+  ...ours("fallback", {
+    make: fallback,
+    live: Fallback.Live,
+    static: Fallback.withFallbackValue(() => 0) as Guard<unknown, Fallback>
+  }),
+  "fallback: cockatiel": async () => {
+    const policy = cockatiel.fallback(cockatiel.handleAll, 0)
+    return promises(() => policy.execute(work))
+  },
+  "fallback: stock Effect": async () => fiber("effect", Effect.orElseSucceed(sync, () => 0)),
+  "fallback: ours, answering": async () => fiber("nothing", (await build(fallback)).guard(Effect.fail("no"))),
+  "fallback: cockatiel, answering": async () => {
+    const policy = cockatiel.fallback(cockatiel.handleAll, 0)
+    return { ...promises(() => policy.execute(() => Promise.reject("no"))), world: "nothing" }
+  },
+  "fallback: stock Effect, answering": async () => fiber("nothing", Effect.orElseSucceed(Effect.fail("no"), () => 0)),
 
   "stack: ours": async () => effects(await ourStack()).async(),
   "stack: cockatiel": async () => {

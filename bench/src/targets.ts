@@ -13,6 +13,12 @@ const to = (ours: string, peer: string, target?: number): Comparison => ({
   ...(target === undefined ? {} : { target })
 })
 
+/** The same guard met in another way. */
+const ways = (name: string) =>
+  ["static", "built per call", "100 callers", "one local subscriber", "one bus subscriber"].map((way) =>
+    to(`${name}: ours, ${way}`, `${name}: ours`)
+  )
+
 export const comparisons: ReadonlyArray<Comparison> = [
   to("breaker: ours", "breaker: opossum", 0.8),
   to("breaker: ours", "breaker: cockatiel sampling", 2.0),
@@ -21,14 +27,11 @@ export const comparisons: ReadonlyArray<Comparison> = [
   to("breaker: ours, async body", "breaker: opossum"),
   to("breaker: ours, async body", "breaker: cockatiel sampling"),
   to("breaker: ours", "breaker: cockatiel consecutive"),
-  to("breaker: ours, static", "breaker: opossum"),
-  to("breaker: ours, built per call", "breaker: opossum"),
   to("breaker: ours", "breaker: stock Effect"),
   to("breaker: ours, 100 callers", "breaker: opossum, 100 callers"),
   to("breaker: ours, 100 callers", "breaker: cockatiel sampling, 100 callers"),
   to("breaker: ours, slow calls counted", "breaker: ours"),
-  to("breaker: ours, one local subscriber", "breaker: ours"),
-  to("breaker: ours, one bus subscriber", "breaker: ours"),
+  ...ways("breaker"),
   to("open: ours", "open: cockatiel", 0.15),
   to("open: ours", "open: opossum", 0.15),
   to("bulkhead: ours", "bulkhead: p-limit", 2.0),
@@ -38,12 +41,23 @@ export const comparisons: ReadonlyArray<Comparison> = [
   to("bulkhead: ours, async body", "bulkhead: p-limit"),
   to("bulkhead: ours", "bulkhead: cockatiel"),
   to("bulkhead: ours, 100 callers", "bulkhead: p-limit, 100 callers"),
+  ...ways("bulkhead"),
+  to("full: ours", "full: cockatiel"),
   to("retry: ours", "retry: cockatiel", 1.2),
   to("retry: ours", "retry: stock Effect", 0.03),
   to("retry: ours, async body", "retry: cockatiel"),
+  to("retry: ours, failing at once", "retry: cockatiel, failing at once"),
+  to("retry: ours, failing at once", "retry: stock Effect, failing at once"),
+  ...ways("retry"),
   to("timeout: ours", "timeout: cockatiel", 1.0),
   to("timeout: ours", "timeout: stock Effect", 0.45),
   to("timeout: ours, without layer", "timeout: cockatiel"),
+  ...ways("timeout"),
+  to("fallback: ours", "fallback: cockatiel"),
+  to("fallback: ours", "fallback: stock Effect"),
+  to("fallback: ours, answering", "fallback: cockatiel, answering"),
+  to("fallback: ours, answering", "fallback: stock Effect, answering"),
+  ...ways("fallback"),
   to("stack: ours", "stack: cockatiel", 0.9),
   to("stack: ours", "stack: stock Effect", 0.3),
   to("breaker: ours, async body", "breaker: cockatiel through its bridge", 0.2),
