@@ -56,7 +56,7 @@ export const table = (bare: Summary, protected_: Summary): string => {
   const rows: ReadonlyArray<readonly [string, string, string]> = [
     ["", "bare", "protected"],
     ["calls", String(bare.calls), String(protected_.calls)],
-    ["real answers", percent(bare.successRate), percent(protected_.successRate)],
+    ["real answers, however late", percent(bare.successRate), percent(protected_.successRate)],
     ["real answers within 1 s", String(bare.freshWithinSecond), String(protected_.freshWithinSecond)],
     ["fallback answers within 1 s", String(bare.fallbackWithinSecond), String(protected_.fallbackWithinSecond)],
     ["p50", millis(bare.p50), millis(protected_.p50)],
