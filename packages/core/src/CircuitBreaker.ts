@@ -664,7 +664,10 @@ export declare namespace CircuitBreaker {
     readonly halfOpenMaxCalls?: number | undefined
     /** Successful probes that close the circuit; at most `halfOpenMaxCalls`. Defaults to `2`. */
     readonly successThreshold?: number | undefined
-    /** Opens again when probes are out for this long and nothing is decided. Defaults to `"10 seconds"`. */
+    /**
+     * Opens again when a probe has been out for this long: seen by the next call, or when a probe succeeds or fails.
+     * Defaults to `"10 seconds"`.
+     */
     readonly halfOpenTimeout?: Duration.DurationInput | undefined
     /** After closing, the share of traffic admitted grows from a tenth to all over this time. Defaults to off. */
     readonly rampUp?: Duration.DurationInput | undefined

@@ -363,6 +363,50 @@ describe("a half-open circuit", () => {
       expect(yield* breaker.state).toBe("Open")
     }))
 
+  it.scoped("stays half-open while probes come and go that say nothing: none of them hangs", () =>
+    Effect.gen(function*() {
+      const half = yield* CircuitBreaker.make({
+        name: "half",
+        halfOpenTimeout: "10 seconds",
+        classify: () => "ignored",
+        initial: { state: "HalfOpen" }
+      })
+      for (let i = 0; i < 25; i++) {
+        // each overlaps with the next
+        yield* Effect.fork(half.withBreaker(Effect.sleep("800 millis")))
+        yield* TestClock.adjust("500 millis")
+        expect(yield* half.state).toBe("HalfOpen")
+      }
+      expect((yield* half.metrics).rejected).toBe(0)
+    }))
+
+  it.scoped("a probe that hung and is interrupted decides nothing", () =>
+    Effect.gen(function*() {
+      const breaker = yield* opened({ halfOpenTimeout: "10 seconds" })
+      yield* TestClock.adjust("5 seconds")
+      const { fiber } = yield* running(breaker)
+      yield* TestClock.adjust("11 seconds")
+      yield* Fiber.interrupt(fiber)
+      expect(yield* breaker.state).toBe("HalfOpen")
+      expect(yield* breaker.withBreaker(ok)).toBe("up")
+      expect(yield* breaker.state).toBe("Closed")
+    }))
+
+  it.scoped("judges by the oldest probe that is still out", () =>
+    Effect.gen(function*() {
+      const breaker = yield* opened({ halfOpenMaxCalls: 3, successThreshold: 2, halfOpenTimeout: "10 seconds" })
+      yield* TestClock.adjust("5 seconds")
+      const first = yield* running(breaker)
+      yield* TestClock.adjust("8 seconds")
+      yield* running(breaker)
+      yield* Fiber.interrupt(first.fiber)
+      yield* TestClock.adjust("9 seconds")
+      expect(yield* breaker.wouldAdmit).toBe(true)
+      yield* TestClock.adjust("1 second")
+      expect(yield* breaker.wouldAdmit).toBe(false)
+      expect((yield* rejection(breaker.withBreaker(ok))).reason).toBe("Open")
+    }))
+
   it.scoped("admits a growing share of the traffic after closing, where a ramp is set", () =>
     Effect.gen(function*() {
       const breaker = yield* opened({ rampUp: "10 seconds" })

@@ -38,6 +38,12 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   }
 )
 
+/** A call that is out. */
+interface Flight {
+  readonly generation: number
+  readonly start: number
+}
+
 /** The table of the documentation, written down as plainly as possible: whole seconds, lists, no windows of buckets. */
 class Model {
   state: State["_tag"] = "Closed"
@@ -46,18 +52,18 @@ class Model {
   until = 0
   opens = 0
   row = 0
-  out = 0
+  /** When the probes began that have not come back. */
+  out: Array<number> = []
   good = 0
   bad = 0
-  probing = 0
   constructor(readonly failures: number, readonly m: number, readonly s: number) {}
 
   become(state: State["_tag"], now: number) {
     this.state = state
     this.generation++
     this.since = now
+    this.out = []
     this.row =
-      this.out =
       this.good =
       this.bad =
         0
@@ -69,29 +75,33 @@ class Model {
     this.become("Open", now)
     this.until = now + (again ? 10 : 5)
   }
+  hangs(now: number): boolean {
+    return this.out.some((start) => now - start >= 10)
+  }
   /** The generation of an admitted call; undefined for a rejected one. */
   call(now: number): number | undefined {
     if (this.state === "Open") {
       if (now < this.until) return undefined
       this.become("HalfOpen", now)
-    } else if (this.state === "HalfOpen" && this.out > 0 && now - this.probing >= 10) {
+    } else if (this.state === "HalfOpen" && this.hangs(now)) {
       this.trip(now)
       return undefined
     }
     if (this.state === "ForcedOpen") return undefined
     if (this.state === "HalfOpen") {
-      if (this.out >= this.m) return undefined
-      if (this.out === 0) this.probing = now
-      this.out++
+      if (this.out.length >= this.m) return undefined
+      this.out.push(now)
     }
     return this.generation
   }
-  end(generation: number, outcome: "success" | "failure" | "ignored", openFor: boolean, now: number) {
+  end({ generation, start }: Flight, outcome: "success" | "failure" | "ignored", openFor: boolean, now: number) {
     if (generation !== this.generation) return
     if (this.state === "HalfOpen") {
-      this.out--
+      const hung = this.hangs(now)
+      this.out.splice(this.out.indexOf(start), 1)
       if (openFor) return this.openFor(now)
-      if (now - this.probing >= 10) return this.trip(now)
+      if (outcome === "ignored") return
+      if (hung) return this.trip(now)
       if (outcome === "success" && ++this.good >= this.s) {
         this.become("Closed", now)
       } else if (outcome === "failure" && ++this.bad > this.m - this.s) this.trip(now)
@@ -138,7 +148,7 @@ describe("the circuit, against a model", () => {
         const model = new Model(failures, m, s)
         let state: State = closed(config, 0n, times, 0, false)
         let now = 0
-        const flying: Array<{ readonly period: Period; readonly generation: number }> = []
+        const flying: Array<Flight & { readonly period: Period }> = []
         for (const one of steps) {
           const nanos = BigInt(now * second)
           switch (one._tag) {
@@ -161,7 +171,7 @@ describe("the circuit, against a model", () => {
               expect(admission._tag).toBe(generation === undefined ? "Rejected" : "Admitted")
               expect(hint).toBe(admission._tag === "Admitted")
               if (admission._tag === "Admitted" && generation !== undefined) {
-                flying.push({ period: admission.period, generation })
+                flying.push({ period: admission.period, generation, start: now })
               }
               break
             }
@@ -170,19 +180,20 @@ describe("the circuit, against a model", () => {
               if (call === undefined) break
               const result = {
                 outcome: one.outcome,
+                start: BigInt(call.start * second),
                 slow: false,
                 recorded: false,
                 openFor: one.openFor ? BigInt(42 * second) : undefined
               }
               state = settle(config, state, call.period, result, nanos)[1]
-              model.end(call.generation, one.outcome, one.openFor, now)
+              model.end(call, one.outcome, one.openFor, now)
             }
           }
           expect(state._tag).toBe(model.state)
           expect(state.opens).toBe(model.opens)
           if (state._tag === "HalfOpen") {
-            expect([state.out, state.succeeded, state.failed]).toEqual([model.out, model.good, model.bad])
-            expect(state.out).toBeLessThanOrEqual(m)
+            expect([state.out.length, state.succeeded, state.failed]).toEqual([model.out.length, model.good, model.bad])
+            expect(state.out.length).toBeLessThanOrEqual(m)
           }
           if (state._tag === "Open") expect(state.until).toBe(BigInt(model.until * second))
         }
@@ -239,7 +250,7 @@ describe("the circuit, against a model", () => {
               if (call === undefined) continue
               const { outcome } = one
               const slow = now - call.start >= limit
-              const result = { outcome, slow, recorded: call.recorded, openFor: undefined }
+              const result = { outcome, start: call.start, slow, recorded: call.recorded, openFor: undefined }
               state = settle(config, state, call.period, result, now)[1]
               if (!call.recorded && (slow || outcome !== "ignored")) expected.calls++
               if (!call.recorded && slow) expected.slow++

@@ -215,6 +215,7 @@ export class Breaker {
           period,
           {
             outcome,
+            start: flight?.start,
             slow: flight !== undefined && this.isSlow(time - flight.start, outcome, exit),
             recorded: flight?.recorded === true,
             openFor

@@ -137,10 +137,8 @@ export declare namespace State {
   }
   interface HalfOpen extends Base {
     readonly _tag: "HalfOpen"
-    /** Probes that run. */
-    readonly out: number
-    /** Since when probes have been out without a break: a quiet half-open circuit waits for traffic, not for a probe. */
-    readonly probing: Nanos
+    /** When the probes that run began, the oldest first. */
+    readonly out: ReadonlyArray<Nanos>
     readonly succeeded: number
     readonly failed: number
   }
@@ -184,6 +182,8 @@ export interface Settlement {
 /** A call as it ended. @internal */
 export interface Result {
   readonly outcome: "success" | "failure" | "ignored"
+  /** When it began; not known of a call that was only observed, which is never a probe. */
+  readonly start: Nanos | undefined
   readonly slow: boolean
   /** Already recorded as slow while it ran. */
   readonly recorded: boolean
@@ -232,8 +232,7 @@ const halfOpen = (state: State, now: Nanos): State.HalfOpen => ({
   since: now,
   times: state.times,
   opens: state.opens,
-  out: 0,
-  probing: now,
+  out: [],
   succeeded: 0,
   failed: 0
 })
@@ -253,9 +252,17 @@ export const rampShare = (state: State.Closed, now: Nanos): number =>
 export const left = (state: State.Open | State.ForcedOpen, now: Nanos): Nanos | undefined =>
   state.until >= forever ? undefined : state.until > now ? state.until - now : 0n
 
-/** Whether probes are out and have not decided in time. */
-const hangs = (config: Config, state: State.HalfOpen, now: Nanos): boolean =>
-  state.out > 0 && now - state.probing >= config.halfOpenTimeout
+/** Whether a probe has been out for too long. Without one the circuit waits for traffic, and nothing hangs. */
+const hangs = (config: Config, state: State.HalfOpen, now: Nanos): boolean => {
+  const [oldest] = state.out
+  return oldest !== undefined && now - oldest >= config.halfOpenTimeout
+}
+
+/** The probes that are left when one of them comes back. Those that began at the same time are alike. */
+const withoutProbe = (out: ReadonlyArray<Nanos>, start: Nanos | undefined): ReadonlyArray<Nanos> => {
+  const back = out.findIndex((began) => began === start)
+  return out.filter((_, index) => index !== back)
+}
 
 /**
  * May a call run? `draw` is a random number from 0 to 1, looked at only while a ramp lasts.
@@ -278,7 +285,7 @@ export const admit = (config: Config, state: State, now: Nanos, draw: number): r
       const next = halfOpen(state, now)
       return [
         { _tag: "Admitted", period: next.period, probe: true, change: changed(state, next, "OpenDurationOver") },
-        { ...next, out: 1 }
+        { ...next, out: [now] }
       ]
     }
     case "HalfOpen": {
@@ -287,11 +294,10 @@ export const admit = (config: Config, state: State, now: Nanos, draw: number): r
         const change = changed(state, next, "HalfOpenTimeout")
         return [{ _tag: "Rejected", reason: "Open", wait: left(next, now), change }, next]
       }
-      if (state.out >= config.halfOpenMaxCalls) {
+      if (state.out.length >= config.halfOpenMaxCalls) {
         return [{ _tag: "Rejected", reason: "HalfOpenFull", wait: undefined }, state]
       }
-      const probing = state.out === 0 ? now : state.probing
-      return [{ _tag: "Admitted", period: state.period, probe: true }, { ...state, out: state.out + 1, probing }]
+      return [{ _tag: "Admitted", period: state.period, probe: true }, { ...state, out: [...state.out, now] }]
     }
     case "ForcedOpen": {
       if (now < state.until) {
@@ -336,16 +342,16 @@ export const settle = (
       return [{ change: changed(state, next, rule), tripped: rule }, next]
     }
     case "HalfOpen": {
-      const out = state.out - 1
+      const out = withoutProbe(state.out, result.start)
       if (result.openFor !== undefined) {
         const next = open(state, now, result.openFor, state.opens)
         return [{ change: changed(state, next, "OpenOn"), tripped: "OpenOn" }, next]
       }
+      if (result.outcome === "ignored") return [unchanged, { ...state, out }]
       if (hangs(config, state, now)) {
         const next = openNext(config, state, now)
         return [{ change: changed(state, next, "HalfOpenTimeout") }, next]
       }
-      if (result.outcome === "ignored") return [unchanged, { ...state, out }]
       if (result.outcome === "failure" || result.slow) {
         const failed = state.failed + 1
         if (failed <= config.halfOpenMaxCalls - config.successThreshold) return [unchanged, { ...state, out, failed }]
@@ -378,7 +384,7 @@ export const overdue = (config: Config, state: State, now: Nanos, calls: number)
   if (state._tag !== "Closed" && state._tag !== "MetricsOnly") return [unchanged, state]
   let last: readonly [Settlement, State] = [unchanged, state]
   for (let i = 0; i < calls; i++) {
-    const slow: Result = { outcome: "ignored", slow: true, recorded: false, openFor: undefined }
+    const slow: Result = { outcome: "ignored", start: undefined, slow: true, recorded: false, openFor: undefined }
     last = settle(config, last[1], state.period, slow, now)
     if (last[0].tripped !== undefined) return last
   }
@@ -410,7 +416,7 @@ export const wouldAdmit = (config: Config, state: State, now: Nanos): boolean =>
     case "ForcedOpen":
       return now >= state.until
     case "HalfOpen":
-      return !hangs(config, state, now) && state.out < config.halfOpenMaxCalls
+      return !hangs(config, state, now) && state.out.length < config.halfOpenMaxCalls
     case "Closed":
     case "Disabled":
     case "MetricsOnly":
