@@ -653,7 +653,10 @@ export declare namespace CircuitBreaker {
      * it on makes every call held, which costs about a microsecond.
      */
     readonly slowCallDuration?: Duration.DurationInput | undefined
-    /** Opens when this share of the window's calls was slow, above 0 and up to 1. Defaults to `1`. */
+    /**
+     * Opens when this share of the window's calls was slow, above 0 and up to 1. Looked at with each slow call, and when
+     * the window reaches `minimumCalls`. Defaults to `1`.
+     */
     readonly slowCallRate?: number | undefined
     /**
      * How long the circuit stays open: a duration, or a `Schedule` whose delays are the successive open times. A quiet

@@ -139,6 +139,24 @@ describe("a closed circuit", () => {
       expect(yield* breaker.state).toBe("Open")
     }))
 
+  it.scoped("opens when the window becomes long enough by a call that is fast", () =>
+    Effect.gen(function*() {
+      for (const last of [ok, fail]) {
+        const breaker = yield* CircuitBreaker.make({
+          name: "b",
+          minimumCalls: 3,
+          slowCallDuration: "1 second",
+          slowCallRate: 0.5
+        })
+        const slow = yield* Effect.fork(times(2, breaker.withBreaker(Effect.delay(ok, "2 seconds"))))
+        yield* TestClock.adjust("4 seconds")
+        yield* Fiber.join(slow)
+        expect(yield* breaker.state).toBe("Closed")
+        yield* times(1, breaker.withBreaker(last))
+        expect(yield* breaker.state).toBe("Open")
+      }
+    }))
+
   it.scoped("opens while slow calls are still in flight", () =>
     Effect.gen(function*() {
       const breaker = yield* CircuitBreaker.make({ name: "b", minimumCalls: 3, slowCallDuration: "1 second" })

@@ -79,7 +79,10 @@ export class Tally {
     this.successesInRow++
   }
 
-  /** Whether the next call lets the window hold enough for a rate, and there are failures to look at. */
+  /**
+   * Whether the next call lets the window hold enough for a rate, and there are failures to look at. Slow calls are not
+   * asked about: where they count, every call is recorded by `record`.
+   */
   completes(now: Nanos): boolean {
     return this.window.failing && this.window.totals(now).calls + 1 === this.config.minimumCalls
   }
@@ -104,9 +107,10 @@ export class Tally {
     }
     const totals = this.window.totals(now)
     if (totals.calls < minimumCalls) return undefined
+    const completed = totals.calls === minimumCalls
     // Divided, not multiplied: 0.07 * 100 is more than 7.
-    if ((failed || totals.calls === minimumCalls) && totals.failures / totals.calls >= failureRate) return "FailureRate"
-    return slow && slowCallDuration !== undefined && totals.slow / totals.calls >= slowCallRate
+    if ((failed || completed) && totals.failures / totals.calls >= failureRate) return "FailureRate"
+    return (slow || completed) && slowCallDuration !== undefined && totals.slow / totals.calls >= slowCallRate
       ? "SlowCallRate"
       : undefined
   }
