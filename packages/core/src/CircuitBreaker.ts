@@ -108,6 +108,8 @@ const Snapshot = Schema.Struct({
   /** How often it opened in a row. */
   opens: Schema.optionalWith(Schema.NonNegativeInt, { default: () => 0 }),
   consecutiveFailures: Schema.optionalWith(Schema.NonNegativeInt, { default: () => 0 }),
+  /** How long the share of traffic that a closed circuit admits still grows; absent where it admits all. */
+  rampLeft: Schema.optional(duration),
   /** What the rules look at, oldest first. */
   window: Schema.optionalWith(
     Schema.Array(Schema.Struct({
@@ -179,7 +181,7 @@ export const circuitBreakerFields = {
   ))
 } satisfies option.Fields<CircuitBreaker.Options>
 
-const blank: Omit<CircuitBreaker.Snapshot, "state" | "left"> = {
+const blank: Omit<CircuitBreaker.Snapshot, "state" | "left" | "rampLeft"> = {
   age: Duration.zero,
   opens: 0,
   consecutiveFailures: 0,
@@ -245,6 +247,7 @@ const imageOf = (snapshot: CircuitBreaker.Snapshot): transitions.Image => ({
   age: time.toNanos(snapshot.age),
   opens: Math.min(snapshot.opens, 1000), // a schedule is stepped that often
   failuresInRow: snapshot.consecutiveFailures,
+  rampLeft: snapshot.rampLeft === undefined ? undefined : time.toNanos(snapshot.rampLeft),
   window: snapshot.window.map((part) => ({ ...part, age: time.toNanos(part.age) }))
 })
 
@@ -254,6 +257,7 @@ const snapshotOf = (image: transitions.Image): CircuitBreaker.Snapshot => ({
   age: time.fromNanos(image.age),
   opens: image.opens,
   consecutiveFailures: image.failuresInRow,
+  ...(image.rampLeft === undefined ? {} : { rampLeft: time.fromNanos(image.rampLeft) }),
   window: image.window.map((part) => ({ ...part, age: time.fromNanos(part.age) }))
 })
 

@@ -548,13 +548,19 @@ describe("acquire", () => {
     }))
 })
 
+/** A snapshot as another process gets it. */
+const overTheWire = (breaker: CircuitBreaker.Service) =>
+  Effect.gen(function*() {
+    const wire = yield* Effect.flatMap(breaker.snapshot, Schema.encode(CircuitBreaker.Snapshot))
+    return yield* Schema.decodeUnknown(CircuitBreaker.Snapshot)(JSON.parse(JSON.stringify(wire)))
+  })
+
 describe("snapshots", () => {
   it.scoped("a circuit goes on in another process where it stood", () =>
     Effect.gen(function*() {
       const breaker = yield* opened()
       yield* TestClock.adjust("2 seconds")
-      const wire = yield* Effect.flatMap(breaker.snapshot, Schema.encode(CircuitBreaker.Snapshot))
-      const initial = yield* Schema.decodeUnknown(CircuitBreaker.Snapshot)(JSON.parse(JSON.stringify(wire)))
+      const initial = yield* overTheWire(breaker)
       yield* TestClock.adjust("1 day")
       const other = yield* CircuitBreaker.make({ name: "other", halfOpenMaxCalls: 1, successThreshold: 1, initial })
       expect((yield* rejection(other.withBreaker(ok))).retryAfter).toEqual(Option.some(Duration.seconds(3)))
@@ -573,6 +579,34 @@ describe("snapshots", () => {
       expect((yield* other.metrics).window).toEqual({ calls: 9, failures: 9, slow: 0 })
       yield* TestClock.adjust("15 seconds")
       expect((yield* other.metrics).window.calls).toBe(4)
+    }))
+
+  it.scoped("a ramp goes on where it stood", () =>
+    Effect.gen(function*() {
+      const breaker = yield* opened({ rampUp: "10 seconds" })
+      yield* TestClock.adjust("5 seconds")
+      yield* breaker.withBreaker(ok)
+      yield* TestClock.adjust("3 seconds")
+      const initial = yield* overTheWire(breaker)
+      expect(initial.rampLeft).toEqual(Duration.seconds(7))
+      yield* TestClock.adjust("1 day")
+      const other = yield* CircuitBreaker.make({ name: "other", rampUp: "10 seconds", initial })
+      const share = Effect.gen(function*() {
+        let admitted = 0
+        for (let i = 0; i < 1000; i++) if (Exit.isSuccess(yield* Effect.exit(other.withBreaker(ok)))) admitted++
+        return admitted / 1000
+      })
+      expect(yield* share).toBeCloseTo(0.3, 1)
+      yield* TestClock.adjust("4 seconds")
+      expect(yield* share).toBeCloseTo(0.7, 1)
+      yield* TestClock.adjust("3 seconds")
+      expect(yield* share).toBe(1)
+      expect((yield* other.snapshot).rampLeft).toBe(undefined)
+      // where no ramp is wanted, none is taken over
+      const plain = yield* CircuitBreaker.make({ name: "plain", initial })
+      yield* times(100, plain.withBreaker(ok))
+      expect(yield* plain.metrics).toMatchObject({ rejected: 0 })
+      expect((yield* plain.snapshot).rampLeft).toBe(undefined)
     }))
 
   it.scoped("an open circuit that does not say how long is open for its first time", () =>

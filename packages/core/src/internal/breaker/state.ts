@@ -442,6 +442,8 @@ export interface Image {
   readonly age: Nanos
   readonly opens: number
   readonly failuresInRow: number
+  /** Of a closed circuit whose traffic still grows; its age tells how far it has come. */
+  readonly rampLeft: Nanos | undefined
   readonly window: ReadonlyArray<AgedTotals>
 }
 
@@ -454,6 +456,9 @@ export const imageOf = (state: State, now: Nanos): Image => ({
   age: now - state.since,
   opens: state.opens,
   failuresInRow: state._tag === "Closed" || state._tag === "MetricsOnly" ? state.tally.failuresInRow : 0,
+  rampLeft: state._tag === "Closed" && state.rampUntil !== undefined && state.rampUntil > now
+    ? state.rampUntil - now
+    : undefined,
   window: state._tag === "Closed" || state._tag === "MetricsOnly" ? state.tally.window.parts(now) : []
 })
 
@@ -471,8 +476,10 @@ export const restore = (config: Config, image: Image, times: OpenTimes, now: Nan
     return tally
   }
   switch (image.state) {
-    case "Closed":
-      return { ...base, _tag: "Closed", tally: tally(), rampUntil: undefined }
+    case "Closed": {
+      const ramps = config.rampUp !== undefined && image.rampLeft !== undefined
+      return { ...base, _tag: "Closed", tally: tally(), rampUntil: ramps ? now + image.rampLeft : undefined }
+    }
     case "MetricsOnly":
       return { ...base, _tag: "MetricsOnly", tally: tally() }
     case "Open":
