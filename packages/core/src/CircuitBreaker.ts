@@ -101,7 +101,10 @@ const Event = Schema.Union(
 
 const Snapshot = Schema.Struct({
   state: State,
-  /** Time left of an open circuit; absent for one that is open until it is reset. */
+  /**
+   * Time left of an open circuit, `null` on the wire for one without end; absent for the other states. Where it is absent
+   * of an open circuit, that is open for its first time, and a forced one until it is reset.
+   */
   left: Schema.optional(duration),
   /** How long it has been in this state. */
   age: Schema.optionalWith(duration, { default: () => Duration.zero }),
@@ -253,7 +256,7 @@ const imageOf = (snapshot: CircuitBreaker.Snapshot): transitions.Image => ({
 
 const snapshotOf = (image: transitions.Image): CircuitBreaker.Snapshot => ({
   state: image.state,
-  ...(image.left === undefined || image.left >= time.forever ? {} : { left: time.fromNanos(image.left) }),
+  ...(image.left === undefined ? {} : { left: time.fromNanos(image.left) }),
   age: time.fromNanos(image.age),
   opens: image.opens,
   consecutiveFailures: image.failuresInRow,

@@ -609,6 +609,20 @@ describe("snapshots", () => {
       expect((yield* plain.snapshot).rampLeft).toBe(undefined)
     }))
 
+  it.scoped("a circuit that is open without end stays so", () =>
+    Effect.gen(function*() {
+      const breaker = yield* CircuitBreaker.make({ name: "b", openOn: () => Option.some(Duration.infinity) })
+      yield* times(1, breaker.withBreaker(fail))
+      expect(yield* Effect.flatMap(breaker.snapshot, Schema.encode(CircuitBreaker.Snapshot))).toMatchObject({
+        state: "Open",
+        left: null
+      })
+      const other = yield* CircuitBreaker.make({ name: "other", initial: yield* overTheWire(breaker) })
+      yield* TestClock.adjust("1 day")
+      expect((yield* rejection(other.withBreaker(ok))).reason).toBe("Open")
+      expect((yield* other.metrics).openFor).toEqual(Option.some(Duration.infinity))
+    }))
+
   it.scoped("an open circuit that does not say how long is open for its first time", () =>
     Effect.gen(function*() {
       const breaker = yield* CircuitBreaker.make({

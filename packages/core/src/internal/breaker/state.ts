@@ -437,7 +437,7 @@ export const totals = (state: State, now: Nanos): Totals =>
 /** A state in terms of ages and durations left: means the same in another process. @internal */
 export interface Image {
   readonly state: Tag
-  /** Of an open circuit. */
+  /** Of an open circuit; `forever` for one without end. */
   readonly left: Nanos | undefined
   readonly age: Nanos
   readonly opens: number
