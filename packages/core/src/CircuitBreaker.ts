@@ -335,14 +335,21 @@ const watchOf = (
   }
 }
 
-const commands = (breaker: Breaker) => ({
+const parseForced = option.parseDuration({ above: 0, infinite: true })
+
+/** How long a circuit is forced open: nonsense is a bug of the caller. */
+const forcedOrDie = (name: string, duration: Duration.DurationInput | undefined): time.Nanos => {
+  if (duration === undefined) return time.forever
+  try {
+    return time.toNanos(parseForced(duration))
+  } catch {
+    throw new option.InvalidOptionError("CircuitBreaker", name, "forceOpen", duration, "a duration above 0 ms")
+  }
+}
+
+const commands = (name: string, breaker: Breaker) => ({
   forceOpen: (duration?: Duration.DurationInput) =>
-    Effect.suspend(() =>
-      breaker.command({
-        _tag: "forceOpen",
-        length: duration === undefined ? time.forever : time.toNanos(duration)
-      })
-    ),
+    Effect.suspend(() => breaker.command({ _tag: "forceOpen", length: forcedOrDie(name, duration) })),
   disable: breaker.command({ _tag: "disable" }),
   metricsOnly: breaker.command({ _tag: "metricsOnly" }),
   reset: breaker.command({ _tag: "reset" })
@@ -355,7 +362,7 @@ const build = (options: Named, site: string): Effect.Effect<CircuitBreaker.Servi
     const watch = watchOf(instance, true)
     const breaker = yield* openBreaker(resolved, watch)
     watch.born(resolved.initial?.state ?? "Closed")
-    const operate = commands(breaker)
+    const operate = commands(options.name, breaker)
     yield* register({
       pattern: "CircuitBreaker",
       instance: options.name,
@@ -720,7 +727,7 @@ export declare namespace CircuitBreaker {
     readonly metrics: Effect.Effect<Metrics, never, Env>
     /** To be given as `initial` elsewhere. */
     readonly snapshot: Effect.Effect<Snapshot, never, Env>
-    /** Lets nothing through until `reset`, or for this long. */
+    /** Lets nothing through until `reset`, or for this long, which is more than nothing. */
     readonly forceOpen: (duration?: Duration.DurationInput) => Effect.Effect<void, never, Env>
     /** Lets everything through and counts nothing against the circuit, until `reset`. */
     readonly disable: Effect.Effect<void, never, Env>

@@ -482,6 +482,20 @@ describe("operators", () => {
       expect(yield* breaker.state).toBe("Closed")
     }))
 
+  it.scoped("cannot force a circuit open for a time that is none", () =>
+    Effect.gen(function*() {
+      const breaker = yield* CircuitBreaker.make({ name: "b" })
+      for (const bad of [NaN, -5, 0, "soon", "-1 seconds", {}, null]) {
+        const exit = yield* Effect.exit(breaker.forceOpen(bad as never))
+        expect(Exit.isFailure(exit) && Cause.pretty(exit.cause)).toContain(
+          `CircuitBreaker "b": option forceOpen must be a duration above 0 ms`
+        )
+        expect(yield* breaker.state).toBe("Closed")
+      }
+      yield* breaker.forceOpen(Duration.infinity)
+      expect(yield* breaker.state).toBe("ForcedOpen")
+    }))
+
   it.scoped("disable a circuit: it lets everything through and never opens", () =>
     Effect.gen(function*() {
       const breaker = yield* opened()
