@@ -1,4 +1,11 @@
-import { Bulkhead, CircuitBreaker, CircuitOpenError, classifyWith, Timeout } from "@effect-resilience/core"
+import {
+  Bulkhead,
+  CircuitBreaker,
+  CircuitOpenError,
+  classifyWith,
+  OptionThrewError,
+  Timeout
+} from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
 import {
   Cause,
@@ -1173,6 +1180,28 @@ describe("functions of the user that throw", () => {
       expect(yield* breaker.metrics).toMatchObject({ state: "HalfOpen", running: 0, ignored: 1 })
       angry = false
       expect(yield* breaker.withBreaker(ok)).toBe("up")
+    }))
+})
+
+describe("an openOn that names no time", () => {
+  for (const bad of [NaN, -5, "soon", "-1 seconds", {}, null]) {
+    it.scoped(`as ${String(bad)}, is named by the defect and opens nothing`, () =>
+      Effect.gen(function*() {
+        const breaker = yield* CircuitBreaker.make({ name: "b", openOn: () => Option.some(bad as never) })
+        const exit = yield* Effect.exit(breaker.withBreaker(fail))
+        const defect = Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined
+        expect(defect).toBeInstanceOf(OptionThrewError)
+        expect(String(defect)).toContain(`"b": the function given as openOn threw: Error: it must give a duration`)
+        expect(yield* breaker.metrics).toMatchObject({ state: "Closed", running: 0, ignored: 1 })
+      }))
+  }
+
+  it.scoped("a server that names no wait at all is probed by the next call", () =>
+    Effect.gen(function*() {
+      const breaker = yield* CircuitBreaker.make({ name: "b", openOn: () => Option.some(0) })
+      yield* times(1, breaker.withBreaker(fail))
+      expect(yield* breaker.state).toBe("Open")
+      expect(yield* breaker.wouldAdmit).toBe(true)
     }))
 })
 

@@ -15,6 +15,7 @@ import type { Call } from "../event.js"
 import type { Handlers } from "../guard.js"
 import { finish, hold, observe, read } from "../guard.js"
 import type { Emitter } from "../hub.js"
+import { parseDuration, show } from "../options.js"
 import type { Nanos } from "../time.js"
 import { forever, fromNanos, now, toNanos } from "../time.js"
 import type { OpenTimeline } from "./openTimes.js"
@@ -252,7 +253,7 @@ export class Breaker {
   private readOpenOn(exit: Exit.Exit<unknown, unknown>): Nanos | undefined | OptionThrewError {
     if (this.config.openOn === undefined) return undefined
     try {
-      return Option.getOrUndefined(Option.map(this.config.openOn(exit), toNanos))
+      return Option.getOrUndefined(Option.map(this.config.openOn(exit), parseNamed))
     } catch (error) {
       return new OptionThrewError("CircuitBreaker", this.watch.instance, "openOn", error)
     }
@@ -416,6 +417,17 @@ export class Breaker {
   unsafeForgettable(): boolean {
     const state = Effect.runSync(this.read)
     return state._tag === "Closed" && state.rampUntil === undefined && this.running === 0
+  }
+}
+
+const parseWait = parseDuration({ min: 0, infinite: true })
+
+/** The time that a server names, through the user's function: anything else is that function's bug. */
+const parseNamed = (input: Duration.DurationInput): Nanos => {
+  try {
+    return toNanos(parseWait(input))
+  } catch {
+    throw new Error(`it must give a duration of at least 0 ms, but gave ${show(input)}`)
   }
 }
 
