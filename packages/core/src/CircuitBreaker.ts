@@ -204,6 +204,17 @@ const check = (options: Named) => {
       `at most halfOpenMaxCalls (${resolved.halfOpenMaxCalls})`
     )
   }
+  const { window } = resolved
+  // The default is cut down to a small window; what somebody wrote is not changed in silence.
+  if (options.minimumCalls !== undefined && "count" in window && options.minimumCalls > window.count) {
+    throw new option.InvalidOptionError(
+      "CircuitBreaker",
+      options.name,
+      "minimumCalls",
+      options.minimumCalls,
+      `at most the window's count (${window.count})`
+    )
+  }
   return resolved
 }
 
@@ -655,7 +666,10 @@ export declare namespace CircuitBreaker {
      * window reaches `minimumCalls`. Defaults to `0.5`.
      */
     readonly failureRate?: number | undefined
-    /** Calls that the window must hold before a rate counts. Defaults to `20`. */
+    /**
+     * Calls that the window must hold before a rate counts; at most the `count` of the window. Defaults to `20`, or to
+     * that `count` where it is less.
+     */
     readonly minimumCalls?: number | undefined
     /**
      * What the rates look at: the calls of the last `duration`, in ten buckets, or the last `count` calls. Defaults to

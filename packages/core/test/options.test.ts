@@ -138,6 +138,20 @@ describe("options", () => {
     })
   })
 
+  it.effect("refuse minimumCalls that the window cannot hold", () =>
+    Effect.gen(function*() {
+      const make = (options: CircuitBreaker.Options) =>
+        Effect.map(
+          Effect.exit(Effect.scoped(CircuitBreaker.make({ name: "x", ...options }))),
+          (exit) => Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "taken"
+        )
+      expect(yield* make({ window: { count: 5 }, minimumCalls: 6 })).toContain(
+        `CircuitBreaker "x": option minimumCalls must be at most the window's count (5), but is 6`
+      )
+      expect(yield* make({ window: { count: 5 }, minimumCalls: 5 })).toBe("taken")
+      expect(yield* make({ window: { count: 5 } })).toBe("taken")
+    }))
+
   it.effect("come from Config, values and Configs mixed", () =>
     Effect.gen(function*() {
       class Api extends CircuitBreaker.Tag<Api>()("api", { halfOpenMaxCalls: 4 }) {}
