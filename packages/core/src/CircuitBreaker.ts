@@ -233,7 +233,12 @@ const configOf = (options: ReturnType<typeof check>): BreakerConfig => {
   }
 }
 
-const openBreaker = (options: ReturnType<typeof check>, watch: Watch, key?: string): Effect.Effect<Breaker> =>
+const openBreaker = (
+  options: ReturnType<typeof check>,
+  watch: Watch,
+  scope: Scope,
+  key?: string
+): Effect.Effect<Breaker> =>
   Effect.gen(function*() {
     const config = configOf(options)
     const timeline = new OpenTimeline(options.openDuration)
@@ -252,7 +257,7 @@ const openBreaker = (options: ReturnType<typeof check>, watch: Watch, key?: stri
     const state = initial === undefined
       ? transitions.closed(config, now, times, 0, false)
       : transitions.restore(config, initial, times, now)
-    return new Breaker(config, timeline, watch, state, key)
+    return new Breaker(config, timeline, watch, state, scope, key)
   })
 
 const imageOf = (snapshot: CircuitBreaker.Snapshot): transitions.Image => ({
@@ -371,7 +376,7 @@ const build = (options: Named, site: string): Effect.Effect<CircuitBreaker.Servi
     const resolved = yield* orDie(() => check(options))
     const instance = yield* openInstance<CircuitBreaker.Event>("CircuitBreaker", options.name)
     const watch = watchOf(instance, true)
-    const breaker = yield* openBreaker(resolved, watch)
+    const breaker = yield* openBreaker(resolved, watch, yield* Effect.scope)
     watch.born(resolved.initial?.state ?? "Closed")
     const operate = commands(options.name, breaker)
     yield* register({
@@ -486,12 +491,13 @@ const buildKeyed = (
     const { name } = options
     const instance = yield* openInstance<CircuitBreaker.Event>("CircuitBreaker", name)
     const watch = watchOf(instance, false)
+    const scope = yield* Effect.scope
     const table: KeyedTable<Breaker> = yield* openKeyed({
       ...keyed,
       make: (key) => {
         const resolved = check({ ...option.merge(own, keyed.optionsFor?.(key)), name: `${name}/${key}` })
         watch.born(resolved.initial?.state ?? "Closed")
-        return openBreaker(resolved, watch, key)
+        return openBreaker(resolved, watch, scope, key)
       },
       evictable: (breaker) => breaker.unsafeForgettable()
     })
@@ -688,7 +694,9 @@ export declare namespace CircuitBreaker {
     readonly slowCallRate?: number | undefined
     /**
      * How long the circuit stays open: a duration, or a `Schedule` whose delays are the successive open times. A quiet
-     * window (30 seconds where it is a count) starts the schedule anew; one that ends keeps its last delay. Defaults to 5 s, doubling to 60 s, ±10 %.
+     * window (30 seconds where it is a count) starts the schedule anew; one that ends keeps its last delay. It is stepped
+     * beside the calls: while it waits, or when it fails, the last time known stays. Defaults to 5 s, doubling to 60 s,
+     * ±10 %.
      */
     readonly openDuration?: Duration.DurationInput | Schedule.Schedule<unknown> | undefined
     /** Probes that may run at once while the circuit is half-open. Defaults to `3`. */

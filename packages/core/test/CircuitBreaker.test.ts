@@ -15,6 +15,7 @@ import {
   Exit,
   Fiber,
   Layer,
+  Logger,
   Metric,
   MetricState,
   Option,
@@ -301,6 +302,77 @@ describe("an open circuit", () => {
       yield* TestClock.adjust("31 seconds")
       yield* Effect.exit(breaker.withBreaker(fail))
       expect((yield* breaker.metrics).openFor).toEqual(Option.some(Duration.seconds(1)))
+    }))
+})
+
+describe("a schedule of open times", () => {
+  /** Doubles from a second; from the second step on it does what `then` says first. */
+  const schedule = (then: Effect.Effect<void>) => {
+    let steps = 0
+    return Schedule.exponential("1 second").pipe(
+      Schedule.mapEffect((delay) => Effect.as(Effect.suspend(() => ++steps > 1 ? then : Effect.void), delay))
+    )
+  }
+  const probed = (breaker: CircuitBreaker.Service) =>
+    Effect.gen(function*() {
+      const left = Option.getOrThrow((yield* breaker.metrics).openFor)
+      yield* TestClock.adjust(left)
+      expect(yield* Effect.flip(breaker.withBreaker(fail))).toBe("down")
+      expect(yield* breaker.state).toBe("Open")
+    })
+
+  it.scoped("that waits keeps no caller waiting", () =>
+    Effect.gen(function*() {
+      const gate = yield* Deferred.make<void>()
+      const breaker = yield* opened({ openDuration: schedule(Deferred.await(gate)) })
+      yield* probed(breaker)
+      expect((yield* breaker.metrics).openFor).toEqual(Option.some(Duration.seconds(1))) // the last time known
+      yield* breaker.reset
+      yield* Deferred.succeed(gate, void 0)
+      yield* Effect.exit(breaker.withBreaker(fail))
+      for (let turn = 0; turn < 5; turn++) yield* Effect.yieldNow()
+      yield* probed(breaker)
+      expect((yield* breaker.metrics).openFor).toEqual(Option.some(Duration.seconds(2)))
+    }))
+
+  it.scoped("that dies is reported, and takes no call's own error", () =>
+    Effect.gen(function*() {
+      let broken = true
+      const breaker = yield* CircuitBreaker.make({
+        name: "b",
+        consecutiveFailures: 1,
+        halfOpenMaxCalls: 1,
+        successThreshold: 1,
+        openDuration: schedule(Effect.suspend(() => broken ? Effect.die("schedule bug") : Effect.void))
+      })
+      const reported: Array<string> = []
+      yield* breaker.on("InternalError", ({ error, source }) =>
+        Effect.sync(() => reported.push(`${source}: ${String(error)}`)))
+      expect(yield* Effect.flip(breaker.withBreaker(fail))).toBe("down")
+      yield* probed(breaker)
+      expect((yield* breaker.metrics).openFor).toEqual(Option.some(Duration.seconds(1)))
+      for (let turn = 0; turn < 5; turn++) {
+        yield* Effect.yieldNow()
+      }
+      expect(reported).toHaveLength(2)
+      expect(reported[0]).toContain("Option: Error: the schedule given as openDuration failed")
+      expect(reported[0]).toContain("schedule bug")
+      broken = false
+      yield* probed(breaker)
+      yield* probed(breaker)
+      expect(Duration.toSeconds(Option.getOrThrow((yield* breaker.metrics).openFor))).toBeGreaterThan(1)
+    }).pipe(Effect.provide(Logger.remove(Logger.defaultLogger))))
+
+  it.scoped("is stepped no more when the breaker is gone", () =>
+    Effect.gen(function*() {
+      let interrupted = false
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* opened({
+          openDuration: schedule(Effect.onInterrupt(Effect.never, () => Effect.sync(() => interrupted = true)))
+        })
+        for (let turn = 0; turn < 5; turn++) yield* Effect.yieldNow()
+      }))
+      expect(interrupted).toBe(true)
     }))
 })
 

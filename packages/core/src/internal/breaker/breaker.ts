@@ -80,6 +80,7 @@ export class Breaker {
     private readonly timeline: OpenTimeline,
     private readonly watch: Watch,
     initial: State,
+    private readonly scope: Scope,
     private readonly key?: string
   ) {
     this.ref = Ref.unsafeMake(initial)
@@ -304,13 +305,39 @@ export class Breaker {
     }
   }
 
-  /** Times for the next opening, now that these are used up. */
-  private readonly drawTimes: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.flatMap(
-      this.read,
-      ({ opens }) =>
-        Effect.flatMap(this.timeline.after(opens), (times) => Ref.update(this.ref, (state) => ({ ...state, times })))
-    )
+  /**
+   * Times for the next opening, now that these are used up. A fiber of its own draws them: a schedule of the user may wait
+   * or die, which is no affair of the call that found the dependency failing. The last times known stay until there are
+   * others.
+   */
+  private readonly drawTimes: Effect.Effect<void> = Effect.suspend(() => {
+    if (this.drawing) return Effect.void // it goes on until it has drawn for the current state
+    this.drawing = true
+    return Effect.asVoid(Effect.forkIn(Effect.interruptible(this.draw), this.scope))
+  })
+  private drawing = false
+
+  private readonly draw: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.flatMap(this.read, ({ opens }) =>
+      Effect.flatMap(this.timeline.after(opens), (times) =>
+        Effect.flatMap(
+          Ref.modify(this.ref, (state) => {
+            this.drawing = state.opens !== opens
+            return [this.drawing, { ...state, times }]
+          }),
+          (again) => again ? this.draw : Effect.void
+        )))
+  ).pipe(
+    Effect.catchAllCause((cause) => {
+      this.drawing = false
+      if (Cause.isInterruptedOnly(cause)) return Effect.void
+      const error = Cause.squash(cause)
+      const failed = new Error(
+        `the schedule given as openDuration failed, so the times known last are kept: ${String(error)}`,
+        { cause: error }
+      )
+      return this.watch.emitter.internalError("Option", failed)
+    })
   )
 
   /** Rejections of the same millisecond share one error: it is what rejecting costs. */

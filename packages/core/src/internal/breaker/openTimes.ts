@@ -17,7 +17,7 @@ interface Place {
  * ends keeps its last delay.
  *
  * Stepping needs effects (a random jitter), and transitions may have none. So the times are drawn ahead of the
- * transition that uses them, and drawn anew after it.
+ * transition that uses them, and drawn anew after it, one fiber at a time.
  *
  * @internal
  */
