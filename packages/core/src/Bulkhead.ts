@@ -17,7 +17,7 @@ import { silent } from "./internal/hub.js"
 import type { Instance } from "./internal/instance.js"
 import { callSite, openInstance, register } from "./internal/instance.js"
 import type { KeyedTable } from "./internal/keyed.js"
-import { keyedFields, openKeyed } from "./internal/keyed.js"
+import { keyedFields, openKeyed, Unguarded } from "./internal/keyed.js"
 import * as metric from "./internal/metrics.js"
 import * as option from "./internal/options.js"
 import type { Watch } from "./internal/pool.js"
@@ -256,7 +256,7 @@ const buildKeyed = (
         ),
       evictable: (pool) => pool.unsafeIdle()
     })
-    let unguarded = 0
+    const unguarded = new Unguarded(emitter, keyed.maxKeys)
     const metrics: Effect.Effect<Bulkhead.KeyedMetrics> = Effect.map(
       Effect.suspend(() =>
         Effect.forEach(table, ([key, pool]) =>
@@ -265,7 +265,7 @@ const buildKeyed = (
       (pools) => ({
         keys: pools.length,
         evicted: table.evicted,
-        unguarded,
+        unguarded: unguarded.calls,
         busy: pools.filter((pool) =>
           pool.active > 0
         )
@@ -280,11 +280,7 @@ const buildKeyed = (
             const guard = permits === 1 ? pool.withPermit : pool.withPermits(permitsOrDie(name, permits))
             return guard(effect)
           }
-          if (keyed.onFull === "admit") {
-            unguarded++
-            const full = new Error(`all ${keyed.maxKeys} keys are busy; a call with a new one went unguarded`)
-            return Effect.zipRight(emitter.internalError("Keys", full), effect)
-          }
+          if (keyed.onFull === "admit") return Effect.zipRight(unguarded.count, effect)
           watch.rejected("TooManyKeys")
           if (emitter.listening) {
             emitter.emit({ _tag: "Rejected", ...emitter.call(), key, reason: "TooManyKeys", active: 0, waiting: 0 })

@@ -25,7 +25,7 @@ import { silent } from "./internal/hub.js"
 import type { Instance } from "./internal/instance.js"
 import { callSite, openInstance, register } from "./internal/instance.js"
 import type { KeyedTable } from "./internal/keyed.js"
-import { keyedFields, openKeyed } from "./internal/keyed.js"
+import { keyedFields, openKeyed, Unguarded } from "./internal/keyed.js"
 import * as metric from "./internal/metrics.js"
 import * as option from "./internal/options.js"
 import { makeTag, orDie } from "./internal/tag.js"
@@ -501,7 +501,7 @@ const buildKeyed = (
       },
       evictable: (breaker) => breaker.unsafeForgettable()
     })
-    let unguarded = 0
+    const unguarded = new Unguarded(instance.emitter, keyed.maxKeys)
     const atKey = <A>(key: string, f: (breaker: Breaker) => Effect.Effect<A>) =>
       Effect.suspend(() => {
         const breaker = table.peek(key)
@@ -518,7 +518,7 @@ const buildKeyed = (
       (circuits) => ({
         keys: circuits.length,
         evicted: table.evicted,
-        unguarded,
+        unguarded: unguarded.calls,
         open: circuits.filter(([, state]) => state._tag !== "Closed").map(([key, state]) => ({
           key,
           state: state._tag
@@ -542,11 +542,7 @@ const buildKeyed = (
       withBreakerBy: ({ key }) => (effect) =>
         Effect.flatMap(table.get(key), (breaker) => {
           if (breaker !== undefined) return breaker.guard(effect)
-          const full = new Error(`all ${keyed.maxKeys} keys are live; a call with a new one was ${keyed.onFull}ed`)
-          if (keyed.onFull === "admit") {
-            unguarded++
-            return Effect.zipRight(instance.emitter.internalError("Keys", full), effect)
-          }
+          if (keyed.onFull === "admit") return Effect.zipRight(unguarded.count, effect)
           watch.rejected("TooManyKeys")
           return Effect.fail(watch.error("TooManyKeys", Option.none(), undefined))
         }),

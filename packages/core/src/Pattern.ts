@@ -137,8 +137,8 @@ export interface KeyedOptions<Options> {
   /** A key that was not used for so long, and holds nothing, is forgotten. Defaults to `"10 minutes"`. */
   readonly idleAfter?: DurationInput | undefined
   /**
-   * What happens to a call with a new key when every held key is live: it is rejected, or let through unguarded (and
-   * reported). Defaults to `"reject"`.
+   * What happens to a call with a new key when every held key is live: it is rejected, or let through unguarded, which
+   * is counted and reported once a minute. Defaults to `"reject"`.
    */
   readonly onFull?: "reject" | "admit" | undefined
   /** Options of one key, laid over the options given beside it. Defaults to none. */

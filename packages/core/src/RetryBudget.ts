@@ -12,7 +12,7 @@ import type { BucketConfig } from "./internal/bucket.js"
 import { Budget } from "./internal/budget.js"
 import { callSite, openInstance, register } from "./internal/instance.js"
 import type { KeyedTable } from "./internal/keyed.js"
-import { keyedFields, openKeyed } from "./internal/keyed.js"
+import { keyedFields, openKeyed, Unguarded } from "./internal/keyed.js"
 import * as metric from "./internal/metrics.js"
 import * as option from "./internal/options.js"
 import { makeTag, orDie } from "./internal/tag.js"
@@ -129,7 +129,7 @@ const buildKeyed = (
     })
     const denying = new Budget(name, { maxTokens: 0, tokensPerSuccess: 0, minPerSecond: 0 })
     const admitting = endless(name)
-    let unguarded = 0
+    const unguarded = new Unguarded(emitter, keyed.maxKeys)
     let denied = 0
     const metrics: Effect.Effect<RetryBudget.KeyedMetrics> = Effect.map(
       Effect.suspend(() =>
@@ -138,7 +138,7 @@ const buildKeyed = (
           ([key, { budget }]) => Effect.map(budget.available, (available) => ({ key, available }))
         )
       ),
-      (low) => ({ keys: table.size, evicted: table.evicted, unguarded, denied, low })
+      (low) => ({ keys: table.size, evicted: table.evicted, unguarded: unguarded.calls, denied, low })
     )
     yield* register({
       pattern: "RetryBudget",
@@ -164,9 +164,7 @@ const buildKeyed = (
             denied++
             return Effect.succeed(denying)
           }
-          unguarded++
-          const full = new Error(`all ${keyed.maxKeys} keys are live; a call with a new one went without a budget`)
-          return Effect.as(emitter.internalError("Keys", full), admitting)
+          return Effect.as(unguarded.count, admitting)
         }),
       metrics
     }

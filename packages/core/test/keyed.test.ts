@@ -9,6 +9,7 @@ import {
   FastCheck as fc,
   Fiber,
   Layer,
+  Logger,
   Option,
   Scope,
   TestClock
@@ -256,6 +257,59 @@ describe("options of keyed forms", () => {
         expect(yield* Tenants.withPermitBy({ key: "good" })(Effect.succeed(1))).toBe(1)
       }).pipe(Effect.provide(layer))
     }))
+})
+
+describe("a table that is full of live keys, and lets new ones through", () => {
+  const full = { maxKeys: 1, onFull: "admit" } as const
+  class Hosts extends CircuitBreaker.Keyed<Hosts>()("full hosts", { ...full, consecutiveFailures: 1 }) {}
+  class Tenants extends Bulkhead.Keyed<Tenants>()("full tenants", full) {}
+  class Budgets extends RetryBudget.Keyed<Budgets>()("full budgets", full) {}
+  type Forms = Hosts | Tenants | Budgets
+  const forms: Record<string, {
+    readonly fill: Effect.Effect<unknown, unknown, Forms>
+    readonly call: Effect.Effect<unknown, unknown, Forms>
+    readonly unguarded: Effect.Effect<number, never, Forms>
+  }> = {
+    CircuitBreaker: {
+      fill: Hosts.withBreakerBy({ key: "a" })(Effect.fail("down")),
+      call: Hosts.withBreakerBy({ key: "b" })(Effect.void),
+      unguarded: Effect.map(Hosts.metrics, (metrics) => metrics.unguarded)
+    },
+    Bulkhead: {
+      fill: Effect.zipRight(Effect.fork(Tenants.withPermitBy({ key: "a" })(Effect.never)), Effect.yieldNow()),
+      call: Tenants.withPermitBy({ key: "b" })(Effect.void),
+      unguarded: Effect.map(Tenants.metrics, (metrics) => metrics.unguarded)
+    },
+    RetryBudget: {
+      fill: Effect.flatMap(Budgets.budgetFor("a"), (budget) => budget.withdraw),
+      call: Budgets.budgetFor("b"),
+      unguarded: Effect.map(Budgets.metrics, (metrics) => metrics.unguarded)
+    }
+  }
+  for (const [pattern, { call, fill, unguarded }] of Object.entries(forms)) {
+    it.effect(`${pattern} counts each such call, and warns once a minute`, () => {
+      const warnings: Array<string> = []
+      const logger = Logger.make(({ message }) => warnings.push(String(message)))
+      return Effect.gen(function*() {
+        yield* Effect.exit(fill)
+        yield* Effect.repeatN(call, 999)
+        expect(yield* unguarded).toBe(1000)
+        expect(warnings).toHaveLength(1)
+        yield* TestClock.adjust("59 seconds")
+        yield* call
+        expect(warnings).toHaveLength(1)
+        yield* TestClock.adjust("1 second")
+        yield* Effect.repeatN(call, 999)
+        expect(warnings).toHaveLength(2)
+        expect(warnings[1]).toContain("all 1 keys are live")
+        expect(warnings[1]).toContain("1002 so far")
+        expect(yield* unguarded).toBe(2001)
+      }).pipe(
+        Effect.provide(Layer.mergeAll(Hosts.Live, Tenants.Live, Budgets.Live)),
+        Effect.provide(Logger.replace(Logger.defaultLogger, logger))
+      )
+    })
+  }
 })
 
 describe("interruption", () => {

@@ -2,6 +2,7 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type { KeyedOptions } from "../Pattern.js"
+import type { Emitter } from "./hub.js"
 import * as option from "./options.js"
 import type { Nanos } from "./time.js"
 import { forever, fromNanos, now, toNanos } from "./time.js"
@@ -127,6 +128,34 @@ export class KeyedTable<A> {
     })
     return Effect.forkIn(Effect.interruptible(loop), this.options.scope)
   }))
+}
+
+/** Time between two warnings of a table that stays full. */
+const warningPause = toNanos("1 minute")
+
+/**
+ * Calls with a new key that were let through because every key was live. Each is counted; a warning for each would bury
+ * the log for as long as the table is full, so there is one a minute.
+ *
+ * @internal
+ */
+export class Unguarded {
+  calls = 0
+  private warned: Nanos | undefined
+
+  constructor(
+    private readonly emitter: Pick<Emitter<never>, "internalError">,
+    private readonly maxKeys: number
+  ) {}
+
+  readonly count: Effect.Effect<void> = Effect.suspend(() => {
+    this.calls++
+    const time = now()
+    if (this.warned !== undefined && time - this.warned < warningPause) return Effect.void
+    this.warned = time
+    const full = `all ${this.maxKeys} keys are live: calls with a new one go unguarded, ${this.calls} so far`
+    return this.emitter.internalError("Keys", new Error(full))
+  })
 }
 
 /** The options of a keyed instance beside those of its pattern. @internal */
