@@ -257,6 +257,7 @@ const buildKeyed = (
       evictable: (pool) => pool.unsafeIdle()
     })
     const unguarded = new Unguarded(emitter, keyed.maxKeys)
+    let rejected = 0
     const metrics: Effect.Effect<Bulkhead.KeyedMetrics> = Effect.map(
       Effect.suspend(() =>
         Effect.forEach(table, ([key, pool]) =>
@@ -266,6 +267,7 @@ const buildKeyed = (
         keys: pools.length,
         evicted: table.evicted,
         unguarded: unguarded.calls,
+        rejected,
         busy: pools.filter((pool) =>
           pool.active > 0
         )
@@ -281,6 +283,7 @@ const buildKeyed = (
             return guard(effect)
           }
           if (keyed.onFull === "admit") return Effect.zipRight(unguarded.count, effect)
+          rejected++
           watch.rejected("TooManyKeys")
           if (emitter.listening) {
             emitter.emit({ _tag: "Rejected", ...emitter.call(), key, reason: "TooManyKeys", active: 0, waiting: 0 })
@@ -310,7 +313,7 @@ const Keyed: <Self>() => <const Name extends string>(
     noop: (name): Bulkhead.KeyedService => ({
       name,
       withPermitBy: () => passThrough,
-      metrics: Effect.succeed({ keys: 0, evicted: 0, unguarded: 0, busy: [] }),
+      metrics: Effect.succeed({ keys: 0, evicted: 0, unguarded: 0, rejected: 0, busy: [] }),
       metricsOf: () => Effect.succeedNone,
       ...silent
     }),
@@ -482,6 +485,8 @@ export declare namespace Bulkhead {
     readonly evicted: number
     /** Calls let through without a pool, because every key was busy. */
     readonly unguarded: number
+    /** Calls turned away because every key was busy and theirs was new. */
+    readonly rejected: number
     readonly busy: ReadonlyArray<{
       readonly key: string
       readonly limit: number

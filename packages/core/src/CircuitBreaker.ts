@@ -501,7 +501,9 @@ const buildKeyed = (
       },
       evictable: (breaker) => breaker.unsafeForgettable()
     })
-    const unguarded = new Unguarded(instance.emitter, keyed.maxKeys)
+    const { emitter } = instance
+    const unguarded = new Unguarded(emitter, keyed.maxKeys)
+    let rejected = 0
     const atKey = <A>(key: string, f: (breaker: Breaker) => Effect.Effect<A>) =>
       Effect.suspend(() => {
         const breaker = table.peek(key)
@@ -519,6 +521,7 @@ const buildKeyed = (
         keys: circuits.length,
         evicted: table.evicted,
         unguarded: unguarded.calls,
+        rejected,
         open: circuits.filter(([, state]) => state._tag !== "Closed").map(([key, state]) => ({
           key,
           state: state._tag
@@ -543,7 +546,11 @@ const buildKeyed = (
         Effect.flatMap(table.get(key), (breaker) => {
           if (breaker !== undefined) return breaker.guard(effect)
           if (keyed.onFull === "admit") return Effect.zipRight(unguarded.count, effect)
+          rejected++
           watch.rejected("TooManyKeys")
+          if (emitter.listening) {
+            emitter.emit({ _tag: "CallRejected", ...emitter.call(), key, reason: "TooManyKeys" })
+          }
           return Effect.fail(watch.error("TooManyKeys", Option.none(), undefined))
         }),
       metrics,
@@ -574,7 +581,7 @@ const Keyed: <Self>() => <const Name extends string>(
     noop: (name): CircuitBreaker.KeyedService => ({
       name,
       withBreakerBy: () => passThrough,
-      metrics: Effect.succeed({ keys: 0, evicted: 0, unguarded: 0, open: [] }),
+      metrics: Effect.succeed({ keys: 0, evicted: 0, unguarded: 0, rejected: 0, open: [] }),
       metricsOf: () => Effect.succeedNone,
       ...silent
     }),
@@ -827,6 +834,8 @@ export declare namespace CircuitBreaker {
     readonly evicted: number
     /** Calls let through without a circuit, because every key was live. */
     readonly unguarded: number
+    /** Calls turned away because every key was live and theirs was new. */
+    readonly rejected: number
     /** The circuits that are not closed. */
     readonly open: ReadonlyArray<{ readonly key: string; readonly state: State }>
   }

@@ -453,6 +453,7 @@ describe("a keyed bulkhead", () => {
           if (onFull === "reject") {
             expect(other).toMatchObject({ _tag: "Left", left: { reason: "TooManyKeys" } })
             expect(told).toMatchObject({ _tag: "Rejected", key: "b", reason: "TooManyKeys" })
+            expect(yield* Tenants.metrics).toMatchObject({ rejected: 1, unguarded: 0 })
           } else {
             expect(other).toMatchObject({ _tag: "Right", right: "in" })
             expect(told).toMatchObject({ _tag: "InternalError", source: "Keys" })

@@ -1040,6 +1040,24 @@ describe("faults of others", () => {
       expect(yield* queue.take).toMatchObject({ _tag: "CallRejected", reason: "Open", retryAfter: Duration.seconds(5) })
     }))
 
+  it.scoped("W-C16: a call that finds every key live is counted and told too", () =>
+    Effect.gen(function*() {
+      class Hosts extends CircuitBreaker.Keyed<Hosts>()("full", { consecutiveFailures: 1, maxKeys: 1 }) {}
+      yield* Effect.gen(function*() {
+        yield* Effect.exit(Hosts.withBreakerBy({ key: "a" })(fail))
+        const queue = yield* Hosts.subscribe
+        expect(yield* Effect.flip(Hosts.withBreakerBy({ key: "b" })(ok))).toMatchObject({ reason: "TooManyKeys" })
+        expect(yield* queue.take).toMatchObject({
+          _tag: "CallRejected",
+          instance: "full",
+          key: "b",
+          callId: 1,
+          reason: "TooManyKeys"
+        })
+        expect(yield* Hosts.metrics).toMatchObject({ keys: 1, rejected: 1, unguarded: 0 })
+      }).pipe(Effect.provide(Hosts.Live))
+    }))
+
   it.scoped("W-C17: the one classification is honoured everywhere", () =>
     Effect.gen(function*() {
       class NotFound {
