@@ -94,10 +94,6 @@ const toEffect = (step: unknown, failures: ReadonlyArray<unknown>): Effect.Effec
   return Predicate.isFunction(step) ? toEffect(step(failures), failures) : Effect.succeed(step)
 }
 
-/** The error that triggers a fallback, unless the cause holds an interruption. */
-const failureOf = <E>(cause: Cause.Cause<E>): Option.Option<E> =>
-  Cause.isInterrupted(cause) ? Option.none() : Cause.failureOption(cause)
-
 /** The guards of a watch. What a recovery takes out of the error channel, `answer` cannot know: hence the casts. */
 const guards = (name: string, catchDefects: boolean, watch: AnswerWatch): Fallback.Guards => ({
   withFallback:
@@ -106,7 +102,9 @@ const guards = (name: string, catchDefects: boolean, watch: AnswerWatch): Fallba
         watch,
         effect,
         (cause) =>
-          Option.getOrUndefined(Option.map(failureOf(cause), (error) => one({ kind: "error", error }, () => f(error))))
+          Option.getOrUndefined(
+            Option.map(Cause.failureOption(cause), (error) => one({ kind: "error", error }, () => f(error)))
+          )
       ) as Effect.Effect<A | A2, E2, R | R2>,
   withFallbackCause:
     <E, A2, E2, R2>(f: (cause: Cause.Cause<NoInfer<E>>) => Effect.Effect<A2, E2, R2>) =>
@@ -122,7 +120,7 @@ const guards = (name: string, catchDefects: boolean, watch: AnswerWatch): Fallba
     }) as Effect.Effect<A | ReturnType<typeof value>, never, R>,
   withFallbackTag: (tag, f) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     answer(watch, effect, (cause) => {
-      const error: unknown = Option.getOrUndefined(failureOf(cause))
+      const error: unknown = Option.getOrUndefined(Cause.failureOption(cause))
       return Predicate.isTagged(error, tag)
         ? one({ kind: "error", error }, () => f(error as Parameters<typeof f>[0]))
         : undefined

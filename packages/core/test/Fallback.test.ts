@@ -1,6 +1,6 @@
 import { Fallback, FallbackFailedError } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Queue, Schema } from "effect"
+import { Cause, Effect, Exit, Fiber, Option, Queue, Schema } from "effect"
 
 class NotFound {
   readonly _tag = "NotFound"
@@ -80,6 +80,23 @@ describe("fallbacks", () => {
         .toBe("bug")
     }))
 
+  it.scoped("a failure of concurrent work, which interrupts the rest of it, is a failure", () =>
+    Effect.gen(function*() {
+      const fallback = yield* make()
+      const together = Effect.all([Effect.fail(new Down(503)), Effect.never], { concurrency: "unbounded" })
+      const answers = [
+        together.pipe(fallback.withFallback((error) => Effect.succeed(error.status))),
+        together.pipe(fallback.withFallbackCause((cause) => Effect.succeed(Cause.failureOption(cause)))),
+        together.pipe(fallback.withFallbackValue(() => "value")),
+        together.pipe(fallback.withFallbackTag("Down", (error) => Effect.succeed(error.status))),
+        together.pipe(fallback.chain("last")),
+        together.pipe(Fallback.to("one-off"))
+      ]
+      const seen = yield* Effect.forEach(answers, (call: Effect.Effect<unknown>) => call)
+      expect(seen).toEqual([503, Option.some(new Down(503)), "value", 503, "last", "one-off"])
+      expect(yield* fallback.metrics).toMatchObject({ fallbacks: 5, failed: 0, ignored: 0 })
+    }))
+
   it.scoped("an interrupted fallback leaves nothing running", () =>
     Effect.gen(function*() {
       const fallback = yield* make()
@@ -113,6 +130,15 @@ describe("a chain", () => {
       ))
       expect(yield* call).toBe("third")
       expect(seen).toEqual([["call", "first"]])
+    }))
+
+  it.scoped("goes on after a step whose concurrent work failed", () =>
+    Effect.gen(function*() {
+      const fallback = yield* make()
+      const together = (error: string) => Effect.all([Effect.fail(error), Effect.never], { concurrency: "unbounded" })
+      expect(yield* Effect.fail("call").pipe(fallback.chain(together("a"), "value"))).toBe("value")
+      const error = yield* Effect.flip(Effect.fail("call").pipe(fallback.chain(together("a"), together("b"))))
+      expect(error.failures).toEqual(["call", "a", "b"])
     }))
 
   it.scoped("holds every failure in order when all fail", () =>

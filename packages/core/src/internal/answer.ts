@@ -28,9 +28,13 @@ export interface AnswerWatch {
   readonly ignored: () => void
 }
 
-/** A typed failure, or a defect where that is asked for. Interruption never triggers a fallback. @internal */
+/**
+ * A typed failure, or a defect where that is asked for. Interruption alone never triggers a fallback; beside a failure it
+ * is what concurrent work does to the rest of itself.
+ *
+ * @internal
+ */
 export const triggerOf = (cause: Cause.Cause<unknown>, catchDefects: boolean): Trigger | undefined => {
-  if (Cause.isInterrupted(cause)) return undefined
   if (Cause.isFailure(cause)) return { kind: "error", error: errorOf(cause) }
   return catchDefects && Cause.isDie(cause) ? { kind: "defect", error: errorOf(cause) } : undefined
 }
@@ -81,14 +85,15 @@ const recover = <A, E, R>(
           return Exit.succeed(value)
         },
         onFailure: (cause) => {
-          if (!Cause.isInterrupted(cause)) {
+          const interrupted = Cause.isInterruptedOnly(cause)
+          if (!interrupted) {
             failures.push(errorOf(cause))
             if (index + 1 < steps.length) return run(index + 1)
             watch.exhausted(call, failures)
           }
           watch.running(-1)
           lost(watch, cause)
-          return Cause.isInterrupted(cause) ? Exit.failCause(cause) : failWith(failures, cause)
+          return interrupted ? Exit.failCause(cause) : failWith(failures, cause)
         }
       })
     watch.running(1)
