@@ -85,6 +85,7 @@ const check = (options: Named) => option.resolve("Fallback", options.name, fallb
 /** One fallback, whose failure is the call's. */
 const one = <A, E, R>(trigger: Trigger, run: () => Effect.Effect<A, E, R>): Recovery<A, E, R> => ({
   trigger,
+  catchDefects: false,
   steps: [run],
   failWith: (_, cause) => Exit.failCause(cause)
 })
@@ -137,6 +138,7 @@ const guards = (name: string, catchDefects: boolean, watch: AnswerWatch): Fallba
       const trigger = triggerOf(cause, catchDefects)
       return trigger && {
         trigger,
+        catchDefects,
         steps: steps.map((step) => (failures) => toEffect(step, failures)),
         failWith: (failures) => Exit.fail(allFailed(name, failures))
       }
@@ -320,8 +322,8 @@ export declare namespace Fallback {
    */
   export interface Options {
     /**
-     * Whether a defect, too, is answered by `withFallbackValue` and `chain`. `withFallbackCause` always sees defects.
-     * Defaults to `false`.
+     * Whether a defect, too, is answered by `withFallbackValue` and `chain`, whose steps may then die as they may fail.
+     * `withFallbackCause` always sees defects. Defaults to `false`.
      */
     readonly catchDefects?: boolean | undefined
   }

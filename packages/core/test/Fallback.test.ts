@@ -141,6 +141,26 @@ describe("a chain", () => {
       expect(error.failures).toEqual(["call", "a", "b"])
     }))
 
+  it.scoped("a step that dies ends it with its defect, unless defects are asked for", () =>
+    Effect.gen(function*() {
+      const bug = new Error("bug")
+      const throwing = (): number => {
+        throw bug
+      }
+      const call = Effect.fail("call")
+      const plain = yield* make()
+      for (
+        const steps of [plain.chain(throwing), plain.chain(Effect.die(bug), "value"), plain.chain(throwing, "value")]
+      ) {
+        expect(yield* Effect.exit(call.pipe(steps))).toEqual(Exit.die(bug))
+      }
+      expect(yield* plain.metrics).toMatchObject({ failed: 3, fallbacks: 0, running: 0 })
+      const catching = yield* make({ catchDefects: true })
+      expect(yield* call.pipe(catching.chain(throwing, "value"))).toBe("value")
+      const error = yield* Effect.flip(call.pipe(catching.chain(throwing, Effect.fail("b"))))
+      expect(error.failures).toEqual(["call", bug, "b"])
+    }))
+
   it.scoped("holds every failure in order when all fail", () =>
     Effect.gen(function*() {
       const fallback = yield* make()

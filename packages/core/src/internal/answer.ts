@@ -13,6 +13,8 @@ export interface Trigger {
 /** A fallback: steps that are tried in order, and what it fails with when none of them answers. @internal */
 export interface Recovery<A, E, R> {
   readonly trigger: Trigger
+  /** Whether a step that dies is a step that failed. Otherwise its defect ends the call. */
+  readonly catchDefects: boolean
   readonly steps: ReadonlyArray<(failures: ReadonlyArray<unknown>) => Effect.Effect<A, E, R>>
   readonly failWith: (failures: ReadonlyArray<unknown>, last: Cause.Cause<E>) => Exit.Exit<never, E>
 }
@@ -72,7 +74,7 @@ const lost = (watch: AnswerWatch, cause: Cause.Cause<unknown>): void => {
 
 const recover = <A, E, R>(
   watch: AnswerWatch,
-  { failWith, steps, trigger }: Recovery<A, E, R>
+  { catchDefects, failWith, steps, trigger }: Recovery<A, E, R>
 ): Effect.Effect<A, E, R> =>
   Effect.uninterruptibleMask((restore) => {
     const call = watch.call()
@@ -85,15 +87,15 @@ const recover = <A, E, R>(
           return Exit.succeed(value)
         },
         onFailure: (cause) => {
-          const interrupted = Cause.isInterruptedOnly(cause)
-          if (!interrupted) {
+          const failed = triggerOf(cause, catchDefects) !== undefined
+          if (!Cause.isInterruptedOnly(cause)) {
             failures.push(errorOf(cause))
-            if (index + 1 < steps.length) return run(index + 1)
+            if (failed && index + 1 < steps.length) return run(index + 1)
             watch.exhausted(call, failures)
           }
           watch.running(-1)
           lost(watch, cause)
-          return interrupted ? Exit.failCause(cause) : failWith(failures, cause)
+          return failed ? failWith(failures, cause) : Exit.failCause(cause)
         }
       })
     watch.running(1)
