@@ -190,6 +190,32 @@ describe("fallbacks", () => {
     expect(charge.pipe(Fallback.chain(Effect.fail("x")))).type.toBe<
       Effect.Effect<number, FallbackFailedError, Db | Fallback>
     >()
+    expect(charge.pipe(Fallback.chain(Effect.fail("x"), null))).type.toBe<
+      Effect.Effect<number | null, never, Db | Fallback>
+    >()
+    expect(charge.pipe(Fallback.chain(Effect.fail("x"), { none: true }))).type.toBe<
+      Effect.Effect<number | { readonly none: true }, never, Db | Fallback>
+    >()
+  })
+
+  it("give the functions of a chain the failures so far", () => {
+    expect(charge.pipe(Fallback.chain((failures) => {
+      expect(failures).type.toBe<ReadonlyArray<unknown>>()
+      return failures.length
+    }))).type.toBe<Effect.Effect<number, never, Db | Fallback>>()
+    expect(charge.pipe(Fallback.chain(Effect.fail("x"), (failures) => Effect.fail(failures), "last"))).type.toBe<
+      Effect.Effect<number | "last", never, Db | Fallback>
+    >()
+    expect(charge.pipe(Fallback.chain("first", (failures) => Effect.fail(failures)))).type.toBe<
+      Effect.Effect<number | "first", FallbackFailedError, Db | Fallback>
+    >()
+    const counted = Effect.fn("charge")(
+      function*(_id: string) {
+        return yield* charge
+      },
+      Fallback.chain(Effect.fail("x"), (failures) => failures.length)
+    )
+    expect(counted).type.toBe<(id: string) => Effect.Effect<number, never, Db | Fallback>>()
   })
 })
 

@@ -57,7 +57,7 @@ const allFailed = (instance: string, failures: ReadonlyArray<unknown>): Fallback
   const error = stackless(() =>
     new FallbackFailedError({ instance, reason: "AllFailed", attempts: failures.length }, true)
   )
-  return Object.defineProperty(error, "failures", { value: failures, enumerable: false })
+  return Object.defineProperty(error, "failures", { value: [...failures], enumerable: false })
 }
 
 const fields = eventFields("Fallback")
@@ -329,6 +329,15 @@ export declare namespace Fallback {
   }
 
   /**
+   * A step of a chain: an effect, a function of the failures so far, or anything else, which is a value. An `Option` or an
+   * `Either` is an effect and is run: as a value it stands in `Effect.succeed`.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type Step = ((failures: ReadonlyArray<unknown>) => unknown) | {} | null | undefined
+
+  /**
    * The value that a step of a chain answers with.
    *
    * @since 0.1.0
@@ -404,11 +413,8 @@ export declare namespace Fallback {
       refuse: (value: NoInfer<A>) => boolean,
       f: (value: NoInfer<A>) => Effect.Effect<A2, E2, R2>
     ) => <E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A | A2, E | E2, R | R2 | Env>
-    /**
-     * Tries the steps in order until one answers. A step is an effect, a function of the failures so far, or anything
-     * else, which is a value.
-     */
-    readonly chain: <const Steps extends readonly [unknown, ...Array<unknown>]>(
+    /** Tries the steps in order until one answers. */
+    readonly chain: <const Steps extends readonly [Step, ...Array<Step>]>(
       ...steps: Steps
     ) => <A, E, R>(
       effect: Effect.Effect<A, E, R>

@@ -1,6 +1,6 @@
 import { Fallback, FallbackFailedError } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Option, Queue, Schema } from "effect"
+import { Cause, Effect, Either, Exit, Fiber, Option, Queue, Schema } from "effect"
 
 class NotFound {
   readonly _tag = "NotFound"
@@ -121,8 +121,8 @@ describe("a chain", () => {
       const seen: Array<ReadonlyArray<unknown>> = []
       const call = Effect.fail("call").pipe(fallback.chain(
         Effect.fail("first"),
-        (failures: ReadonlyArray<unknown>) => {
-          seen.push([...failures])
+        (failures) => {
+          seen.push(failures)
           return Effect.fail("second")
         },
         () => "third",
@@ -159,6 +159,31 @@ describe("a chain", () => {
       expect(yield* call.pipe(catching.chain(throwing, "value"))).toBe("value")
       const error = yield* Effect.flip(call.pipe(catching.chain(throwing, Effect.fail("b"))))
       expect(error.failures).toEqual(["call", bug, "b"])
+    }))
+
+  it.scoped("gives each step, each event and its error failures that stay as they are", () =>
+    Effect.gen(function*() {
+      const fallback = yield* make()
+      const queue = yield* fallback.subscribe
+      const kept: Array<ReadonlyArray<unknown>> = []
+      const keep = (failures: ReadonlyArray<unknown>) => {
+        kept.push(failures)
+        return Effect.fail(kept.length)
+      }
+      const error = yield* Effect.flip(Effect.fail("call").pipe(fallback.chain(keep, keep)))
+      const event = yield* Queue.take(queue)
+      expect(kept).toEqual([["call"], ["call", 1]])
+      expect(error.failures).toEqual(["call", 1, 2])
+      expect(event._tag === "FallbackExhausted" && event.errors).toEqual(error.failures)
+      expect(event._tag === "FallbackExhausted" && event.errors).not.toBe(error.failures)
+    }))
+
+  it.scoped("runs an Option or an Either as the effect that it is", () =>
+    Effect.gen(function*() {
+      const fallback = yield* make()
+      const call = Effect.fail("call")
+      expect(yield* call.pipe(fallback.chain(Option.none(), () => Either.right(1)))).toBe(1)
+      expect(yield* call.pipe(fallback.chain(Effect.succeed(Option.none())))).toEqual(Option.none())
     }))
 
   it.scoped("holds every failure in order when all fail", () =>

@@ -78,7 +78,8 @@ const recover = <A, E, R>(
 ): Effect.Effect<A, E, R> =>
   Effect.uninterruptibleMask((restore) => {
     const call = watch.call()
-    const failures: Array<unknown> = [trigger.error]
+    // Never written to: steps, events and the error keep what they are given.
+    let failures: ReadonlyArray<unknown> = [trigger.error]
     const run = (index: number): Effect.Effect<A, E, R> =>
       Effect.matchCauseEffect(restore(Effect.suspend(() => steps[index]?.(failures) ?? Effect.interrupt)), {
         onSuccess: (value) => {
@@ -89,7 +90,7 @@ const recover = <A, E, R>(
         onFailure: (cause) => {
           const failed = triggerOf(cause, catchDefects) !== undefined
           if (!Cause.isInterruptedOnly(cause)) {
-            failures.push(errorOf(cause))
+            failures = [...failures, errorOf(cause)]
             if (failed && index + 1 < steps.length) return run(index + 1)
             watch.exhausted(call, failures)
           }
