@@ -28,20 +28,24 @@ export type Outcome = "success" | "failure" | "ignored"
  */
 export type Classify = (exit: Exit.Exit<unknown, unknown>) => Outcome
 
-const saysNothing = (error: unknown): boolean => {
-  if (!Predicate.hasProperty(error, ErrorTypeId)) return false
-  return error[ErrorTypeId] === "rejection"
-}
+/** The rejections of this library say nothing about the dependency. */
+const ofError = (error: unknown): Outcome =>
+  Predicate.hasProperty(error, ErrorTypeId) && error[ErrorTypeId] === "rejection" ? "ignored" : "failure"
 
-const ofCause = (cause: Cause.Cause<unknown>): Outcome => {
-  if (cause._tag === "Fail") return saysNothing(cause.error) ? "ignored" : "failure"
+/** The outcome of a cause by that of its errors. A defect is a failure, and interruption says nothing. */
+const ofCause = (cause: Cause.Cause<unknown>, ofError: (error: unknown) => Outcome): Outcome => {
+  if (cause._tag === "Fail") return ofError(cause.error)
   if (Cause.isInterruptedOnly(cause)) return "ignored"
   if (cause._tag === "Die") return "failure"
   for (const _ of Cause.defects(cause)) return "failure"
+  let outcome: Outcome = "ignored"
+  // Concurrent work fails with several errors at once: what is worst for the dependency counts.
   for (const error of Cause.failures(cause)) {
-    if (!saysNothing(error)) return "failure"
+    const one = ofError(error)
+    if (one === "failure") return "failure"
+    if (one === "success") outcome = "success"
   }
-  return "ignored"
+  return outcome
 }
 
 /**
@@ -52,7 +56,7 @@ const ofCause = (cause: Cause.Cause<unknown>): Outcome => {
  * @since 0.1.0
  * @category constructors
  */
-export const classify: Classify = (exit) => exit._tag === "Success" ? "success" : ofCause(exit.cause)
+export const classify: Classify = (exit) => exit._tag === "Success" ? "success" : ofCause(exit.cause, ofError)
 
 /**
  * The default classification with exceptions.
@@ -77,16 +81,19 @@ export const classifyWith = (options: {
   readonly failureTags?: ReadonlyArray<string> | undefined
   /** Values that are failures although the effect succeeded. */
   readonly failureWhen?: ((value: unknown) => boolean) | undefined
-}): Classify =>
-(exit) => {
-  if (exit._tag === "Success") return options.failureWhen?.(exit.value) === true ? "failure" : "success"
-  const outcome = ofCause(exit.cause)
-  if (exit.cause._tag !== "Fail" || !Predicate.hasProperty(exit.cause.error, "_tag")) return outcome
-  const tag = String(exit.cause.error._tag)
-  if (options.ignoreTags?.includes(tag)) return "ignored"
-  if (options.successTags?.includes(tag)) return "success"
-  if (options.failureTags?.includes(tag)) return "failure"
-  return options.failureTags === undefined ? outcome : "ignored"
+}): Classify => {
+  const ofTag = (error: unknown): Outcome => {
+    const tag = Predicate.hasProperty(error, "_tag") ? String(error._tag) : undefined
+    const isIn = (tags: ReadonlyArray<string> | undefined) => tag !== undefined && tags?.includes(tag) === true
+    if (isIn(options.ignoreTags)) return "ignored"
+    if (isIn(options.successTags)) return "success"
+    if (isIn(options.failureTags)) return "failure"
+    return options.failureTags === undefined ? ofError(error) : "ignored"
+  }
+  return (exit) => {
+    if (exit._tag === "Failure") return ofCause(exit.cause, ofTag)
+    return options.failureWhen?.(exit.value) === true ? "failure" : "success"
+  }
 }
 
 /**
