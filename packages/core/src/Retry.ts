@@ -190,7 +190,8 @@ const backoffOf = (options: option.Resolved<typeof backoffFields>): Backoff => (
 const planOf = (options: option.Resolved<typeof backoffFields>): Plan => ({
   maxAttempts: options.maxAttempts,
   schedule: toSchedule(backoffOf(options), Infinity),
-  cap: toNanos(options.maxDelay)
+  cap: toNanos(options.maxDelay),
+  maxDelay: toNanos(options.maxDelay)
 })
 
 const loopConfig = (
@@ -202,9 +203,13 @@ const loopConfig = (
   instance,
   plan: resolved.schedule === undefined
     ? planOf(resolved)
-    : { maxAttempts: resolved.maxAttempts, schedule: resolved.schedule, cap: forever },
+    : {
+      maxAttempts: resolved.maxAttempts,
+      schedule: resolved.schedule,
+      cap: forever,
+      maxDelay: toNanos(resolved.maxDelay)
+    },
   plans: new Map(resolved.strategies.map(([tag, strategy]) => [tag, planOf(strategy)])),
-  maxDelay: toNanos(resolved.maxDelay),
   maxDuration: resolved.maxDuration && toNanos(resolved.maxDuration),
   classify: resolved.classify,
   retryOn: matches(resolved.retryOn),

@@ -453,6 +453,22 @@ describe("delays", () => {
       ])
     }).pipe(Effect.scoped))
 
+  it.effect("an error with a strategy of its own may name a delay up to the maxDelay of that strategy", () =>
+    Effect.gen(function*() {
+      const attempts = (maxDelay: Duration.DurationInput, named: Duration.DurationInput) =>
+        Effect.gen(function*() {
+          const strategies = { Busy: { initialDelay: 0, maxDelay } }
+          const byError = failing(new Busy({ retryAfter: Duration.decode(named) }))
+          yield* settle(byError.effect.pipe(Retry.using({ ...plain, strategies })))
+          const byOption = failing(new Busy({}))
+          const delayFrom = () => ({ after: named })
+          yield* settle(byOption.effect.pipe(Retry.using({ ...plain, strategies, delayFrom })))
+          return [byError.calls.length, byOption.calls.length]
+        })
+      expect(yield* attempts("2 minutes", "1 minute")).toEqual([3, 3])
+      expect(yield* attempts("1 second", "20 seconds")).toEqual([1, 1])
+    }))
+
   it.effect("a Schedule that ends the retries does so even where errors name the delays", () =>
     Effect.gen(function*() {
       const { calls, effect } = failing(new Busy({ retryAfter: Duration.seconds(1) }))

@@ -30,6 +30,8 @@ export interface Plan {
   readonly schedule: Schedule.Schedule<unknown, unknown>
   /** No delay of the schedule is longer. */
   readonly cap: Nanos
+  /** The longest time that an error or `delayFrom` may ask for. */
+  readonly maxDelay: Nanos
 }
 
 /** Values that are failures, and the error that they become. @internal */
@@ -43,8 +45,6 @@ export interface LoopConfig<X> {
   readonly instance: string
   readonly plan: Plan
   readonly plans: ReadonlyMap<string, Plan>
-  /** The longest time that an error or `delayFrom` may ask for. */
-  readonly maxDelay: Nanos
   readonly maxDuration: Nanos | undefined
   readonly classify: Classify
   readonly retryOn: ((exit: Exit.Failure<unknown, unknown>) => boolean) | undefined
@@ -342,7 +342,7 @@ const waitFor = (
   attempt: number
 ): Wait | OptionThrewError => {
   const stop = (reason: Retry.Exhaustion): Wait => ({ delay: 0n, stop: reason, named: false })
-  const named = (delay: Nanos): Wait => ({ delay, stop: delay > config.maxDelay ? "Duration" : undefined, named: true })
+  const named = (delay: Nanos): Wait => ({ delay, stop: delay > plan.maxDelay ? "Duration" : undefined, named: true })
   if (config.delayFrom !== undefined) {
     try {
       const choice = config.delayFrom(exit, attempt)
