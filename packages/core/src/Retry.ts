@@ -296,7 +296,7 @@ const build = <B, S>(
     const context = yield* Effect.context<S>()
     const budget = Effect.isEffect(budgetOption)
       ? yield* budgetOption
-      : ownBudget(name, resolved.budget, watchedBudget)
+      : ownBudget(name, resolved.budget, (name, config) => watchedBudget("Retry", name, config))
     const schedule = options.schedule && Schedule.provideContext(options.schedule, context)
     const { metrics, watch } = retryWatch(name, emitter, budget)
     yield* register({

@@ -32,15 +32,16 @@ type Named = RetryBudget.Options & { readonly name: string }
 const check = (options: Named) => option.resolve("RetryBudget", options.name, retryBudgetFields, options)
 
 /**
- * A budget that keeps the gauge of its tokens.
+ * A budget that keeps the gauge of its tokens. That of a retry is labelled as the retry's, so that a budget of the same
+ * name is another series.
  *
  * @internal
  */
-export const watchedBudget = (name: string, config: BucketConfig): Budget => {
+export const watchedBudget = (pattern: "Retry" | "RetryBudget", name: string, config: BucketConfig): Budget => {
   const gauge = metric.gauge(
     "resilience.retry.budget.available",
     "Tokens left, as a share of the most there can be",
-    metric.attributes("RetryBudget", name)
+    metric.attributes(pattern, name)
   )
   return new Budget(
     name,
@@ -52,7 +53,7 @@ export const watchedBudget = (name: string, config: BucketConfig): Budget => {
 const build = (options: Named, site: string): Effect.Effect<RetryBudget.Service, never, Scope> =>
   Effect.gen(function*() {
     const config = yield* orDie(() => check(options))
-    const budget = watchedBudget(options.name, config)
+    const budget = watchedBudget("RetryBudget", options.name, config)
     yield* register({
       pattern: "RetryBudget",
       instance: options.name,

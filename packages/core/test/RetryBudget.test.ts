@@ -281,6 +281,22 @@ describe("a budget", () => {
       expect(yield* share).toEqual([1])
     }).pipe(Effect.scoped))
 
+  it.effect("its gauge is apart from that of a retry with the same name", () =>
+    Effect.gen(function*() {
+      yield* RetryBudget.make({ name: "twice", maxTokens: 2 })
+      const retry = yield* Retry.make({ name: "twice", budget: { maxTokens: 4 }, maxAttempts: 2, initialDelay: 0 })
+      yield* Effect.exit(retry.withRetry(Effect.fail("no")))
+      const shares = Object.fromEntries(
+        (yield* Metric.snapshot).flatMap(({ metricKey, metricState }) => {
+          const tags = Object.fromEntries(metricKey.tags.map(({ key, value }) => [key, value]))
+          return metricKey.name === "resilience.retry.budget.available" && tags["resilience.name"] === "twice"
+            ? [[tags["resilience.pattern"], (metricState as unknown as { readonly value: number }).value]]
+            : []
+        })
+      )
+      expect(shares).toEqual({ RetryBudget: 1, Retry: 0.75 })
+    }).pipe(Effect.scoped))
+
   it.effect("the registry lists it with its operator's reset", () =>
     Effect.gen(function*() {
       yield* Outgoing.withdraw
