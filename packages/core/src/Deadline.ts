@@ -63,7 +63,7 @@ const exceeded = (reason: DeadlineExceededError["reason"], origin: Deadline.Orig
   )
 }
 
-/** Runs the effect with this deadline, unless the ambient one comes first. */
+/** Runs the effect with this deadline. The ambient one goes on, and ends the effect where it comes first. */
 const enforce = <A, E, R>(
   effect: Effect.Effect<A, E, R>,
   instantAt: (now: Nanos, nowMillis: number) => Deadline.Instant
@@ -75,7 +75,7 @@ const enforce = <A, E, R>(
     const own = instantAt(now, clock.unsafeCurrentTimeMillis())
     const first = ambient !== undefined && ambient.at <= own.at ? ambient : own
     if (first.at <= now) return exceeded("Expired", first.origin)
-    return first === ambient ? effect : limit(effect, {
+    return limit(effect, {
       span: own.at >= forever ? forever : own.at - now,
       instant: own,
       disconnect: false,
@@ -157,7 +157,7 @@ export class Deadline extends Context.Reference<Deadline>()(deadlineKey, {
 
   /** The ambient deadline, if there is one. */
   static readonly current: Effect.Effect<Option.Option<Deadline.Instant>> = Effect.withFiberRuntime((fiber) =>
-    Effect.succeed(Option.fromNullable(deadlineOf(fiber)))
+    Effect.succeed(Option.map(Option.fromNullable(deadlineOf(fiber)), ({ at, origin }) => ({ at, origin })))
   )
 
   /** Time left until the ambient deadline, zero when it has passed; none where there is no deadline. */

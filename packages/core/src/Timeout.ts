@@ -6,7 +6,7 @@
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import type * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Ref from "effect/Ref"
 import * as Schema from "effect/Schema"
@@ -120,7 +120,6 @@ const build = (options: Named, site: string): Effect.Effect<Timeout.Service, nev
       Effect.withFiberRuntime<A, E | TimeoutExceededError, R>((fiber) => {
         const clock = clockOf(fiber)
         const start = clock.unsafeCurrentTimeNanos()
-        const ambient = deadlineOf(fiber)
         const at = span >= forever ? forever : start + span
         const call = emitter.listening ? emitter.call() : undefined
         let timedOut = false
@@ -135,6 +134,7 @@ const build = (options: Named, site: string): Effect.Effect<Timeout.Service, nev
           tally.totalTime += end - start
           count[metered[outcome]]()
           if (call === undefined || !emitter.listening) return
+          const ambient = deadlineOf(fiber)
           const late = exit._tag === "Failure" && Cause.isInterruptedOnly(exit.cause) && ambient !== undefined &&
             ambient.at <= end
           const limit = fromNanos(span)
@@ -143,8 +143,6 @@ const build = (options: Named, site: string): Effect.Effect<Timeout.Service, nev
           else if (late) emitter.emit({ _tag: "TimedOut", ...call, limit, elapsed: took, by: "deadline" })
           else emitter.emit({ _tag: "CompletedInTime", ...call, duration: took, limit })
         }
-        // Where the ambient deadline comes first there is nothing to add: whoever set it ends the call.
-        if (ambient !== undefined && ambient.at <= at) return watched(effect, onStart, onEnd)
         return limit(effect, {
           span,
           instant: { at, origin: "own" },
@@ -185,28 +183,6 @@ const build = (options: Named, site: string): Effect.Effect<Timeout.Service, nev
       metrics,
       ...observable
     }
-  })
-
-/** Tells of an effect when it starts and how it ended. */
-const watched = <A, E, R>(
-  effect: Effect.Effect<A, E, R>,
-  onStart: () => void,
-  onEnd: (exit: Exit.Exit<A, E>) => void
-): Effect.Effect<A, E, R> =>
-  Effect.uninterruptibleMask((restore) => {
-    onStart()
-    return Effect.matchCauseEffect(restore(effect), {
-      onSuccess: (value) => {
-        const exit = Exit.succeed(value)
-        onEnd(exit)
-        return exit
-      },
-      onFailure: (cause) => {
-        const exit = Exit.failCause(cause)
-        onEnd(exit)
-        return exit
-      }
-    })
   })
 
 const settled = { success: "succeeded", failure: "failed", ignored: "ignored" } as const
@@ -280,8 +256,7 @@ export class Timeout extends Tag<Timeout>()("default") {
       Effect.withFiberRuntime((fiber) => {
         const start = clockOf(fiber).unsafeCurrentTimeNanos()
         const at = span >= forever ? forever : start + span
-        const ambient = deadlineOf(fiber)
-        return ambient !== undefined && ambient.at <= at ? effect : limit(effect, {
+        return limit(effect, {
           span,
           instant: { at, origin: "own" },
           disconnect,

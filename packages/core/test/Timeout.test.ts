@@ -1,6 +1,14 @@
-import { classify, Deadline, DeadlineExceededError, Timeout, TimeoutExceededError } from "@effect-resilience/core"
+import {
+  Bulkhead,
+  classify,
+  Deadline,
+  DeadlineExceededError,
+  Retry,
+  Timeout,
+  TimeoutExceededError
+} from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Deferred, Duration, Effect, Exit, Fiber, FiberRef, Option, Queue, TestClock } from "effect"
+import { Cause, Deferred, Duration, Effect, Exit, Fiber, FiberRef, Option, Queue, Scope, TestClock } from "effect"
 
 /** The same suite under the live clock, in milliseconds, and under `TestClock`, which is adjusted. */
 const clocks = [
@@ -249,6 +257,164 @@ describe("deadline", () => {
     expect(() => Deadline.within(NaN)).toThrow(/Deadline/)
     expect(() => Deadline.within(-5)).toThrow(/Deadline/)
   })
+})
+
+/** A fiber that begins in a region and outlives it: the region ends at once. */
+const daemonIn = <A, E, E2>(
+  work: Effect.Effect<A, E>,
+  region: (effect: Effect.Effect<Fiber.RuntimeFiber<A, E>>) => Effect.Effect<Fiber.RuntimeFiber<A, E>, E2>
+) => region(Effect.zipLeft(Effect.forkDaemon(work), Effect.yieldNow()))
+
+describe("a fiber that outlives the region it was forked in", () => {
+  const regions = [
+    { name: "a deadline", region: Deadline.within("100 millis") },
+    { name: "a timeout", region: Timeout.within("100 millis") }
+  ]
+  for (const { name, region } of regions) {
+    it.effect(`sees no deadline any more: ${name}`, () =>
+      Effect.gen(function*() {
+        const before = Deadline.current
+        const after = Effect.zipRight(Effect.sleep("1 second"), Deadline.remaining)
+        const daemon = yield* daemonIn(Effect.zip(before, after), region)
+        yield* TestClock.adjust("1 second")
+        const [there, gone] = yield* Fiber.join(daemon)
+        expect(Option.isSome(there)).toBe(true)
+        expect(gone).toEqual(Option.none())
+      }))
+
+    it.effect(`is limited by its own timeout: ${name}`, () =>
+      Effect.gen(function*() {
+        const daemon = yield* daemonIn(Effect.flip(Effect.never.pipe(Timeout.within("200 millis"))), region)
+        yield* TestClock.adjust("199 millis")
+        expect(Option.isNone(yield* Fiber.poll(daemon))).toBe(true)
+        yield* TestClock.adjust("1 millis")
+        expect(yield* Fiber.join(daemon)).toBeInstanceOf(TimeoutExceededError)
+      }))
+
+    it.effect(`is limited by its own deadline: ${name}`, () =>
+      Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        const late = Effect.zipRight(Effect.sleep("150 millis"), Effect.never.pipe(Deadline.within("1 second")))
+        const worker = yield* region(Effect.forkIn(Effect.flip(late), scope))
+        yield* TestClock.adjust("1149 millis")
+        expect(Option.isNone(yield* Fiber.poll(worker))).toBe(true)
+        yield* TestClock.adjust("1 millis")
+        expect(yield* Fiber.join(worker)).toMatchObject({ reason: "Exceeded", origin: "own" })
+        yield* Scope.close(scope, Exit.void)
+      }))
+  }
+
+  it.effect("is limited by its own timeout also where the region waits for work that cannot be interrupted", () =>
+    Effect.gen(function*() {
+      let daemon: Fiber.RuntimeFiber<TimeoutExceededError, never> | undefined
+      const work = Effect.flip(Effect.never.pipe(Timeout.within("200 millis")))
+      const stubborn = Effect.zipRight(
+        Effect.map(Effect.forkDaemon(work), (fiber) => {
+          daemon = fiber
+        }),
+        Effect.uninterruptible(Effect.sleep("1 hour"))
+      )
+      const region = yield* Effect.fork(stubborn.pipe(Deadline.within("100 millis")))
+      yield* TestClock.adjust("200 millis")
+      expect(daemon === undefined ? Option.none() : yield* Fiber.poll(daemon))
+        .toMatchObject({ value: { value: { _tag: "TimeoutExceededError" } } })
+      yield* TestClock.adjust("1 hour")
+      yield* Fiber.await(region)
+    }))
+
+  it.effect("still sees an outer region that stands", () =>
+    Effect.gen(function*() {
+      const left = Effect.zipRight(Effect.sleep("500 millis"), Deadline.remaining)
+      const both = Effect.flatMap(
+        Effect.forkDaemon(left).pipe(Timeout.within("100 millis")),
+        (daemon) => Fiber.join(daemon)
+      )
+      const call = yield* Effect.fork(both.pipe(Deadline.within("2 seconds")))
+      yield* TestClock.adjust("500 millis")
+      expect(yield* Fiber.join(call)).toEqual(Option.some(Duration.millis(1500)))
+    }))
+
+  it.effect("a value of an instant that others used stands for whoever uses it next", () =>
+    Effect.gen(function*() {
+      const instant = yield* Deadline.after("1 second")
+      yield* Effect.void.pipe(Deadline.at(instant))
+      expect(yield* Deadline.remaining.pipe(Deadline.at(instant))).toEqual(Option.some(Duration.seconds(1)))
+      const current = yield* Deadline.current.pipe(Deadline.within("1 second"))
+      const call = Effect.never.pipe(Deadline.at(Option.getOrThrow(current)), Timeout.within("1 minute"))
+      const late = yield* Effect.fork(Effect.flip(call))
+      yield* TestClock.adjust("1 second")
+      expect(yield* Fiber.join(late)).toBeInstanceOf(DeadlineExceededError)
+    }))
+
+  it.scoped("is let into a bulkhead, at once and from the queue", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxWait: "1 minute" })
+      const region = Deadline.within("100 millis")
+      const late = yield* daemonIn(Effect.zipRight(Effect.sleep("1 second"), bulkhead.withPermit(Effect.void)), region)
+      yield* TestClock.adjust("1 second")
+      expect(yield* Fiber.await(late)).toEqual(Exit.void)
+
+      yield* Effect.fork(bulkhead.withPermit(Effect.sleep("1 second")))
+      yield* Effect.yieldNow()
+      const queued = yield* daemonIn(bulkhead.withPermit(Effect.void), region)
+      yield* TestClock.adjust("1 second")
+      expect(yield* Fiber.await(queued)).toEqual(Exit.void)
+    }))
+
+  it.scoped("waits for a bulkhead no longer than its maxWait", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxWait: "1 second" })
+      yield* Effect.fork(bulkhead.withPermit(Effect.never))
+      yield* Effect.yieldNow()
+      const queued = yield* daemonIn(Effect.flip(bulkhead.withPermit(Effect.void)), Deadline.within("100 millis"))
+      yield* TestClock.adjust("999 millis")
+      expect(Option.isNone(yield* Fiber.poll(queued))).toBe(true)
+      yield* TestClock.adjust("1 millis")
+      expect(yield* Fiber.join(queued)).toMatchObject({ reason: "WaitExceeded" })
+    }))
+
+  it.effect("sleeps between its retries", () =>
+    Effect.gen(function*() {
+      let attempts = 0
+      const call = Effect.suspend(() => Effect.fail(++attempts))
+      const retried = call.pipe(Retry.using({ initialDelay: "1 second", jitter: "none" }))
+      const daemon = yield* daemonIn(
+        Effect.flip(Effect.zipRight(Effect.sleep("1 second"), retried)),
+        Deadline.within("100 millis")
+      )
+      yield* TestClock.adjust("1 minute")
+      expect(yield* Fiber.join(daemon)).toBe(3)
+    }))
+
+  it.effect("a finalizer that runs when the deadline has passed is limited by its own timeout", () =>
+    Effect.gen(function*() {
+      const closing = Effect.exit(Effect.sleep("1 hour").pipe(Timeout.within("1 second", { disconnect: true })))
+      const call = yield* Effect.fork(
+        Effect.flip(Effect.never.pipe(Effect.ensuring(closing), Deadline.within("100 millis")))
+      )
+      yield* TestClock.adjust("1100 millis")
+      expect(Option.map(yield* Fiber.poll(call), (exit) => exit._tag)).toEqual(Option.some("Success"))
+    }))
+})
+
+describe("disconnect under a deadline that comes first", () => {
+  it.scoped("answers at the deadline around work that cannot be interrupted", () =>
+    Effect.gen(function*() {
+      const timeout = yield* Timeout.make({ name: "t", duration: "300 millis", disconnect: true })
+      const work = Effect.uninterruptible(Effect.sleep("1 hour"))
+      const calls = yield* Effect.forEach(
+        [timeout.withTimeout, Timeout.within("300 millis", { disconnect: true })],
+        (guard) => Effect.fork(Effect.flip(work.pipe(guard, Deadline.within("200 millis"))))
+      )
+      yield* TestClock.adjust("200 millis")
+      for (const call of calls) {
+        expect(Option.map(yield* Fiber.poll(call), (exit) => exit)).toMatchObject({
+          value: { value: { _tag: "DeadlineExceededError" } }
+        })
+      }
+      expect(yield* timeout.metrics).toMatchObject({ timedOut: 0, ignored: 1, running: 0 })
+      yield* TestClock.adjust("1 hour")
+    }))
 })
 
 describe("faults of others", () => {

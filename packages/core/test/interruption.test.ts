@@ -1,6 +1,7 @@
 import { Bulkhead, CircuitBreaker, Retry, RetryBudget, Timeout } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Ref, Schedule } from "effect"
+import { DeadlineTag, Region } from "../src/internal/ambient.js"
 import type { Subject } from "./utils/sweep.js"
 import { sweep } from "./utils/sweep.js"
 
@@ -209,6 +210,22 @@ describe("retry budget", () => {
 })
 
 describe("timeout", () => {
+  whole(
+    "nothing relies on a nearer deadline any more, or a timer would be armed when that one ends",
+    Effect.sync(() => {
+      const nearer = new Region({ at: 1n, origin: "own" }, undefined)
+      const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length
+      const before = timers()
+      return {
+        with: (effect) => effect.pipe(Timeout.within("1 minute"), Effect.provideService(DeadlineTag, nearer)),
+        whole: Effect.sync(() => {
+          nearer.end()
+          return timers() <= before
+        })
+      } satisfies Subject
+    }),
+    { contended: [false] }
+  )
   whole(
     "nothing runs on, and no timer is left",
     Effect.gen(function*() {

@@ -5,8 +5,8 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import type { Deadline } from "../Deadline.js"
-import { DeadlineTag } from "./ambient.js"
-import { clockOf, type Nanos } from "./time.js"
+import { deadlineOf, DeadlineTag, innermostOf, Region } from "./ambient.js"
+import { clockOf, forever, type Nanos } from "./time.js"
 import { schedule } from "./timer.js"
 
 /**
@@ -14,6 +14,8 @@ import { schedule } from "./timer.js"
  * it.
  *
  * - The fiber carries `instant` as its ambient deadline: it is forked anyway, so telling what runs inside costs little.
+ * - Where the ambient deadline comes first no second timer is armed. It is armed after all when that deadline's region ends
+ *   before this effect: it then runs in a fiber that has outlived the region.
  * - When the time is over the effect is interrupted and waited for, unless `disconnect` is set. An effect that answers
  *   all the same, because it could not be interrupted, keeps its answer: only an interruption becomes `onExpired`.
  * - When the caller is interrupted, so is the effect, and the timer is gone.
@@ -39,7 +41,9 @@ export const limit = <A, E, R, E2>(
       const clock = clockOf(parent)
       const start = clock.unsafeCurrentTimeNanos()
       options.onStart?.()
-      const body = within(Context.add(outside, DeadlineTag, options.instant), outside, restore(effect))
+      const nearer = deadlineOf(parent)
+      const region = new Region(options.instant, innermostOf(parent))
+      const body = within(region, outside, restore(effect))
       return Effect.flatMap(options.disconnect ? Effect.forkDaemon(body) : Effect.fork(body), (child) => {
         // Who is first decides: the effect, the timer, or whoever interrupts the caller.
         let decided = false
@@ -68,10 +72,18 @@ export const limit = <A, E, R, E2>(
             cancel()
             resume(result())
           }
-          cancel = schedule(clock, options.span, () =>
+          const ring = () => {
+            region.disarm()
             decide(() =>
               Effect.uninterruptible(expired)
-            ))
+            )
+          }
+          const armLate = () => {
+            const left = region.at >= forever ? forever : region.at - clock.unsafeCurrentTimeNanos()
+            cancel = schedule(clock, left, ring)
+          }
+          const spared = nearer instanceof Region && nearer.at <= region.at ? nearer.relyOn(armLate) : undefined
+          cancel = spared ?? schedule(clock, options.span, ring)
           child.addObserver((exit) => decide(() => finished(exit)))
         })
         return Effect.matchCauseEffect(restore(first), {
@@ -85,6 +97,7 @@ export const limit = <A, E, R, E2>(
             const left = decided ? Effect.void : leave
             decided = true
             cancel()
+            region.disarm()
             return Effect.flatMap(left, () => {
               options.onEnd?.(exit)
               return exit
@@ -95,17 +108,24 @@ export const limit = <A, E, R, E2>(
     })
   )
 
-/** Runs an effect in another context. What is cheaper than `Effect.provide` only serves a fiber of one's own. */
+/** Runs an effect in a region. What is cheaper than `Effect.provide` only serves a fiber of one's own. */
 const within = <A, E, R>(
-  inside: Context.Context<never>,
+  region: Region,
   outside: Context.Context<never>,
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> => {
+  const inside = Context.add(outside, DeadlineTag, region)
   // Put back, or the caller would inherit it.
   const restored = FiberRef.set(FiberRef.currentContext, outside)
   return Effect.flatMap(FiberRef.set(FiberRef.currentContext, inside), () =>
     Effect.matchCauseEffect(effect, {
-      onSuccess: (value) => Effect.zipRight(restored, Exit.succeed(value)),
-      onFailure: (cause) => Effect.zipRight(restored, Exit.failCause(cause))
+      onSuccess: (value) => {
+        region.end()
+        return Effect.zipRight(restored, Exit.succeed(value))
+      },
+      onFailure: (cause) => {
+        region.end()
+        return Effect.zipRight(restored, Exit.failCause(cause))
+      }
     }))
 }

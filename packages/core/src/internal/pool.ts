@@ -5,7 +5,6 @@ import * as Fiber from "effect/Fiber"
 import * as Ref from "effect/Ref"
 import type { Scope } from "effect/Scope"
 import type { Bulkhead, BulkheadFullError } from "../Bulkhead.js"
-import type { Deadline } from "../Deadline.js"
 import type { Outcome } from "../Outcome.js"
 import { classify } from "../Outcome.js"
 import type { Guard } from "../Pattern.js"
@@ -20,7 +19,7 @@ import type { Order, Waiter } from "./permits.js"
 import { Permits } from "./permits.js"
 import type { Nanos } from "./time.js"
 import { clockOf, fromNanos, now, toMillis, toNanos, toSeconds } from "./time.js"
-import { schedule } from "./timer.js"
+import { scheduleWait } from "./wait.js"
 
 /** What a bulkhead tells, and to whom. Shared by the pools of a keyed instance. @internal */
 export interface Watch {
@@ -158,25 +157,22 @@ export class Pool {
     if (pool.take(permits, now)) return onEntered(this, this.entered(pool, 0n))
     if (fiber._tag === "None" || pool.maxQueued === 0) return this.refuse(pool, "QueueFull")
     if (this.maxWait === 0n) return this.refuse(pool, "WaitExceeded")
-    return this.wait(pool, permits, fiber.value, deadline, restore, onEntered)
+    return this.wait(pool, permits, fiber.value, restore, onEntered)
   }
 
   private wait<A, E, R>(
     pool: Permits,
     permits: number,
     fiber: Fiber.RuntimeFiber<unknown, unknown>,
-    deadline: Deadline.Instant | undefined,
     restore: Restore,
     onEntered: (pool: Pool, visit: Visit | undefined) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | BulkheadFullError, R> {
     const clock = clockOf(fiber)
     const since = clock.unsafeCurrentTimeNanos()
-    const untilDeadline = deadline === undefined ? undefined : deadline.at - since
-    const byDeadline = untilDeadline !== undefined && untilDeadline < this.maxWait
     const turn = new Turn(permits, Priority.rank(priorityOf(fiber)))
     if (!pool.enqueue(turn, since)) return this.refuse(pool, "QueueFull")
     this.watch.queued(pool)
-    const cancel = schedule(clock, byDeadline ? untilDeadline : this.maxWait, () => {
+    const cancel = scheduleWait(fiber, this.maxWait, (byDeadline) => {
       turn.expire(byDeadline ? "DeadlineTooClose" : "WaitExceeded", () => {
         pool.abandon(turn, clock.unsafeCurrentTimeNanos())
       })
@@ -191,6 +187,7 @@ export class Pool {
           this.watch.waited(toSeconds(waited), "rejected")
           return this.refuse(pool, verdict)
         }
+        const deadline = deadlineOf(fiber)
         if (deadline !== undefined && deadline.at <= time) {
           // A busy event loop rings late: the permits came, but after the deadline.
           pool.abandon(turn, time)
