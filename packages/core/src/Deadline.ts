@@ -7,10 +7,11 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { deadlineKey, deadlineOf } from "./internal/ambient.js"
-import { errorFields, ErrorTypeId, reject, retryAfter } from "./internal/errors.js"
+import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { limit } from "./internal/limit.js"
 import * as metric from "./internal/metrics.js"
 import * as option from "./internal/options.js"
@@ -58,7 +59,7 @@ const failures = metric.rejections<DeadlineExceededError["reason"]>("Deadline", 
 
 const exceeded = (reason: DeadlineExceededError["reason"], origin: Deadline.Origin) => {
   failures(reason)
-  return reject(() =>
+  return stackless(() =>
     new DeadlineExceededError({ instance: "ambient", reason, origin, retryAfter: Option.none() }, true)
   )
 }
@@ -74,7 +75,7 @@ const enforce = <A, E, R>(
     const ambient = deadlineOf(fiber)
     const own = instantAt(now, clock.unsafeCurrentTimeMillis())
     const first = ambient !== undefined && ambient.at <= own.at ? ambient : own
-    if (first.at <= now) return exceeded("Expired", first.origin)
+    if (first.at <= now) return Exit.fail(exceeded("Expired", first.origin))
     return limit(effect, {
       span: own.at >= forever ? forever : own.at - now,
       instant: own,

@@ -12,7 +12,7 @@ import * as Ref from "effect/Ref"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import { deadlineOf } from "./internal/ambient.js"
-import { errorFields, ErrorTypeId, reject, retryAfter } from "./internal/errors.js"
+import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { duration, eventFields } from "./internal/event.js"
 import { passThrough } from "./internal/guard.js"
 import { silent } from "./internal/hub.js"
@@ -78,7 +78,7 @@ type Named = Timeout.Options & { readonly name: string }
 const check = (options: Named) => option.resolve("Timeout", options.name, timeoutFields, options)
 
 const exceeded = (instance: string, limit: Nanos, elapsed: Nanos) =>
-  reject(() =>
+  stackless(() =>
     new TimeoutExceededError({
       instance,
       reason: "LimitExceeded",
@@ -135,7 +135,7 @@ const build = (options: Named, site: string): Effect.Effect<Timeout.Service, nev
           count[metered[outcome]]()
           if (call === undefined || !emitter.listening) return
           const ambient = deadlineOf(fiber)
-          const late = exit._tag === "Failure" && Cause.isInterruptedOnly(exit.cause) && ambient !== undefined &&
+          const late = exit._tag === "Failure" && Cause.isInterrupted(exit.cause) && ambient !== undefined &&
             ambient.at <= end
           const limit = fromNanos(span)
           const took = fromNanos(end - start)
@@ -143,7 +143,7 @@ const build = (options: Named, site: string): Effect.Effect<Timeout.Service, nev
           else if (late) emitter.emit({ _tag: "TimedOut", ...call, limit, elapsed: took, by: "deadline" })
           else emitter.emit({ _tag: "CompletedInTime", ...call, duration: took, limit })
         }
-        return limit(effect, {
+        return limit<A, E, R, TimeoutExceededError>(effect, {
           span,
           instant: { at, origin: "own" },
           disconnect: resolved.disconnect,

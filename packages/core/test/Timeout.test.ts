@@ -3,6 +3,7 @@ import {
   classify,
   Deadline,
   DeadlineExceededError,
+  Fallback,
   Retry,
   Timeout,
   TimeoutExceededError
@@ -394,6 +395,69 @@ describe("a fiber that outlives the region it was forked in", () => {
       )
       yield* TestClock.adjust("1100 millis")
       expect(Option.map(yield* Fiber.poll(call), (exit) => exit._tag)).toEqual(Option.some("Success"))
+    }))
+})
+
+describe("a call that fails while it is interrupted", () => {
+  const bug = new Error("close failed")
+  const closingFails = <A>(effect: Effect.Effect<A>) => Effect.ensuring(effect, Effect.die(bug))
+  const expire = <A, E>(call: Effect.Effect<A, E>) =>
+    Effect.gen(function*() {
+      const fiber = yield* Effect.fork(Effect.exit(call))
+      yield* TestClock.adjust("50 millis")
+      return yield* Fiber.join(fiber)
+    })
+
+  it.scoped("has timed out, and the error carries what else went wrong", () =>
+    Effect.gen(function*() {
+      const timeout = yield* Timeout.make({ name: "t", duration: "1 minute" })
+      const calls = [
+        closingFails(Effect.never).pipe(Timeout.within("50 millis")),
+        closingFails(Effect.never).pipe(Deadline.within("50 millis")),
+        closingFails(Effect.never).pipe(timeout.withTimeout, Deadline.within("50 millis"))
+      ]
+      for (const call of calls) {
+        const exit = yield* expire<never, TimeoutExceededError | DeadlineExceededError>(call)
+        const error = Option.getOrThrow(Cause.failureOption(Exit.isFailure(exit) ? exit.cause : Cause.empty))
+        expect(exit).toEqual(Exit.fail(error))
+        expect(error._tag).toMatch(/^(Timeout|Deadline)ExceededError$/)
+        expect(error.cause).toBe(bug)
+        expect(Object.keys(error)).not.toContain("cause")
+      }
+      const several = yield* expire(closingFails(closingFails(Effect.never)).pipe(Timeout.within("50 millis")))
+      expect(Exit.isFailure(several) && Cause.squash(several.cause)).toMatchObject({ cause: { errors: [bug, bug] } })
+    }))
+
+  it.effect("counts, is retried and is answered like any other that timed out", () =>
+    Effect.gen(function*() {
+      let attempts = 0
+      const call = Effect.suspend(() => {
+        attempts++
+        return closingFails(Effect.never)
+      })
+      const limited = call.pipe(Timeout.within("20 millis"))
+      expect(classify(yield* expire(limited))).toBe("failure")
+      expect(attempts).toBe(1)
+      const retried = limited.pipe(Retry.using({ initialDelay: 0, maxAttempts: 2 }), Fallback.to("answer"))
+      expect(yield* expire(retried)).toEqual(Exit.succeed("answer"))
+      expect(attempts).toBe(3)
+    }))
+
+  it.effect("is not the dependency's fault where the caller set the deadline", () =>
+    Effect.gen(function*() {
+      const guard = Deadline.within("50 millis", { origin: "caller" })
+      expect(classify(yield* expire(closingFails(Effect.never).pipe(guard)))).toBe("ignored")
+    }))
+
+  it.effect("keeps its own answer where nothing in it was interrupted", () =>
+    Effect.gen(function*() {
+      const late = <E>(answer: Effect.Effect<string, E>) =>
+        expire(Effect.uninterruptible(
+          Effect.zipRight(Effect.sleep("50 millis"), answer).pipe(Timeout.within("20 millis"))
+        ))
+      expect(yield* late(Effect.succeed("late"))).toEqual(Exit.succeed("late"))
+      expect(yield* late(Effect.fail("late"))).toEqual(Exit.fail("late"))
+      expect(yield* late(Effect.die(bug))).toEqual(Exit.die(bug))
     }))
 })
 

@@ -4,8 +4,10 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
+import * as Option from "effect/Option"
 import type { Deadline } from "../Deadline.js"
 import { deadlineOf, DeadlineTag, innermostOf, Region } from "./ambient.js"
+import { withCause } from "./errors.js"
 import { clockOf, forever, type Nanos } from "./time.js"
 import { schedule } from "./timer.js"
 
@@ -17,19 +19,20 @@ import { schedule } from "./timer.js"
  * - Where the ambient deadline comes first no second timer is armed. It is armed after all when that deadline's region ends
  *   before this effect: it then runs in a fiber that has outlived the region.
  * - When the time is over the effect is interrupted and waited for, unless `disconnect` is set. An effect that answers
- *   all the same, because it could not be interrupted, keeps its answer: only an interruption becomes `onExpired`.
+ *   all the same, because it could not be interrupted, keeps its answer: only an interruption becomes `onExpired`. What
+ *   failed beside it, such as a finalizer, is the cause of that error.
  * - When the caller is interrupted, so is the effect, and the timer is gone.
  * - What the effect did to its `FiberRef`s reaches the caller, as with `Effect.timeout`.
  *
  * @internal
  */
-export const limit = <A, E, R, E2>(
+export const limit = <A, E, R, E2 extends Error>(
   effect: Effect.Effect<A, E, R>,
   options: {
     readonly span: Nanos
     readonly instant: Deadline.Instant
     readonly disconnect: boolean
-    readonly onExpired: (elapsed: Nanos) => Exit.Exit<never, E2>
+    readonly onExpired: (elapsed: Nanos) => E2
     /** Told once when the effect is about to run, and once how it ended. Neither may throw. */
     readonly onStart?: () => void
     readonly onEnd?: (exit: Exit.Exit<A, E | E2>) => void
@@ -59,8 +62,8 @@ export const limit = <A, E, R, E2>(
         const expired = Effect.suspend(() => {
           const elapsed = clock.unsafeCurrentTimeNanos() - start
           return Effect.flatMap(leave, (exit): Effect.Effect<A, E | E2> =>
-            exit._tag === "Failure" && Cause.isInterruptedOnly(exit.cause)
-              ? options.onExpired(elapsed)
+            exit._tag === "Failure" && Cause.isInterrupted(exit.cause)
+              ? Exit.fail(carrying(options.onExpired(elapsed), exit.cause))
               : finished(exit))
         })
         const first = Effect.async<A, E | E2>((resume) => {
@@ -86,27 +89,39 @@ export const limit = <A, E, R, E2>(
           cancel = spared ?? schedule(clock, options.span, ring)
           child.addObserver((exit) => decide(() => finished(exit)))
         })
+        const end = (exit: Exit.Exit<A, E | E2>) => {
+          options.onEnd?.(exit)
+          return exit
+        }
         return Effect.matchCauseEffect(restore(first), {
-          onSuccess: (value) => {
-            const exit = Exit.succeed(value)
-            options.onEnd?.(exit)
-            return exit
-          },
+          onSuccess: (value) => end(Exit.succeed(value)),
           onFailure: (cause) => {
-            const exit = Exit.failCause(cause)
-            const left = decided ? Effect.void : leave
+            if (decided) return end(Exit.failCause(cause))
             decided = true
             cancel()
             region.disarm()
-            return Effect.flatMap(left, () => {
-              options.onEnd?.(exit)
-              return exit
-            })
+            return Effect.flatMap(leave, (exit) => end(Exit.failCause(withDefects(cause, exit))))
           }
         })
       })
     })
   )
+
+/** An error that carries what went wrong while the effect was interrupted. */
+const carrying = <E extends Error>(error: E, cause: Cause.Cause<unknown>): E => {
+  const others = [...Cause.failures(cause), ...Cause.defects(cause)]
+  if (others.length === 0) return error
+  return withCause(error, others.length === 1 ? others[0] : new AggregateError(others))
+}
+
+/** A cause with the defects of what was interrupted because of it. */
+const withDefects = <E>(cause: Cause.Cause<E>, exit: Exit.Exit<unknown, unknown>): Cause.Cause<E> =>
+  exit._tag === "Success"
+    ? cause
+    : Option.match(Cause.keepDefects(exit.cause), {
+      onNone: () => cause,
+      onSome: (defects) => Cause.sequential(cause, defects)
+    })
 
 /** Runs an effect in a region. What is cheaper than `Effect.provide` only serves a fiber of one's own. */
 const within = <A, E, R>(
