@@ -8,17 +8,20 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { Hub, hubCapacity, observable } from "./internal/hub.js"
+import { Emitter, Hub, hubCapacity, observable } from "./internal/hub.js"
 import type { EventOf, Observable, OnLayer, Subscription } from "./Pattern.js"
 import type { ResilienceEvent } from "./ResilienceEvent.js"
 
 const make = (capacity: number): Effect.Effect<EventBus.Service, never, Scope> =>
-  Effect.map(Hub.make<ResilienceEvent>(capacity), (hub) => ({
-    ...observable(hub, (error) => Effect.logWarning("EventBus: a subscriber's handler failed", error)),
-    hub,
-    dropped: Effect.sync(() => hub.dropped),
-    subscribers: Effect.sync(() => hub.listeners)
-  }))
+  Effect.map(Hub.make<ResilienceEvent>(capacity), (hub) => {
+    const emitter = new Emitter<ResilienceEvent>("EventBus", "default", hub, undefined)
+    return {
+      ...observable(hub, emitter.subscriberFailed),
+      hub,
+      dropped: Effect.sync(() => hub.dropped),
+      subscribers: Effect.sync(() => hub.listeners)
+    }
+  })
 
 /**
  * The bus. An instance publishes to it where the bus is in the context when the instance's layer is built, so wire it

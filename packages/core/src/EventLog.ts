@@ -13,6 +13,7 @@ import * as LogLevel from "effect/LogLevel"
 import * as Predicate from "effect/Predicate"
 import * as Queue from "effect/Queue"
 import { EventBus } from "./EventBus.js"
+import { Emitter } from "./internal/hub.js"
 import type { ResilienceEvent } from "./ResilienceEvent.js"
 
 /** The level of an event: what an operator wants to see at night is a warning, what happens per call is debug or less. */
@@ -93,6 +94,7 @@ const follow = <R>(
   Layer.scopedDiscard(Effect.gen(function*() {
     const bus = yield* EventBus
     const { drained, queue } = yield* bus.hub.open
+    const emitter = new Emitter<ResilienceEvent>("EventLog", "default", bus.hub, undefined)
     const one = (event: ResilienceEvent) =>
       Effect.suspend(() => {
         if (options?.filter?.(event) === false) return Effect.void
@@ -103,7 +105,7 @@ const follow = <R>(
         Effect.flatMap((exit) =>
           Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)
             ? Effect.void
-            : Effect.logWarning("EventLog: the sink failed", exit.cause)
+            : emitter.subscriberFailed(Cause.squash(exit.cause), event)
         )
       )
     const context = yield* Effect.context<R>()

@@ -294,7 +294,11 @@ describe("event log", () => {
         })
       )
       yield* Effect.provide(Effect.exit(Payments.withBreaker(fail)), Layer.provideMerge(sink, app))
-      expect(seen).toEqual([["CallFailed", "down"], ["StateChanged", undefined]])
+      expect(seen).toEqual([
+        ["CallFailed", "down"],
+        ["StateChanged", undefined],
+        ["InternalError", new Error("sink")]
+      ])
     }).pipe(Effect.provide(layer))
   })
 

@@ -74,6 +74,25 @@ describe("subscribers", () => {
     })).pipe(Effect.provide(layer))
   })
 
+  it.effect("a handler on the bus that fails is an event too, and is not told of its own reports without end", () => {
+    const { layer, lines } = logs()
+    return Effect.scoped(Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b" })
+      const queue = yield* EventBus.subscribe
+      yield* EventBus.on("*", () => Effect.die("listener"))
+      yield* bulkhead.withPermit(Effect.void)
+      yield* Effect.repeatN(Effect.yieldNow(), 200)
+      const events = [...(yield* Queue.takeAll(queue))]
+      const reports = events.filter(({ _tag }) => _tag === "InternalError")
+      expect(events).toHaveLength(4)
+      expect(reports).toHaveLength(2)
+      expect(reports[0]).toMatchObject({ pattern: "EventBus", source: "Subscriber", error: "listener" })
+      // A warning for each of the four events that it failed on.
+      expect(lines).toHaveLength(4)
+      expect(lines[0]).toContain(`WARN EventBus "default": subscriber failed`)
+    })).pipe(Effect.provide(ResilienceLive), Effect.provide(layer))
+  })
+
   it.effect("a handler that throws before it returns an effect is reported, and goes on", () => {
     const { layer, lines } = logs()
     return Effect.scoped(Effect.gen(function*() {
@@ -316,12 +335,35 @@ describe("event log", () => {
         return true
       }
       const lines = yield* attempt({ filter }, breaks)
-      expect(lines[0]).toContain("WARN EventLog: the sink failed")
+      expect(lines[0]).toContain(`WARN EventLog "default": subscriber failed`)
       expect(lines.slice(1)).toEqual([
         `WARN CircuitBreaker "b": StateChanged`,
-        `INFO CircuitBreaker "b": CallRejected`
+        `INFO CircuitBreaker "b": CallRejected`,
+        expect.stringMatching(/^WARN EventLog "default": InternalError \| Error: filter/)
       ])
     }))
+
+  it.effect("a sink that fails is an event too, and is not told of its own reports without end", () => {
+    const { layer, lines } = logs()
+    return Effect.gen(function*() {
+      const seen: Array<string> = []
+      const sink = EventLog.layerSink(({ message }) => {
+        seen.push(message)
+        return Effect.fail("disk full")
+      })
+      yield* Effect.provide(
+        Effect.scoped(Effect.gen(function*() {
+          const bulkhead = yield* Bulkhead.make({ name: "b" })
+          yield* bulkhead.withPermit(Effect.void)
+          yield* Effect.repeatN(Effect.yieldNow(), 200)
+        })),
+        Layer.provideMerge(sink, ResilienceLive)
+      )
+      const report = `EventLog "default": InternalError`
+      expect(seen).toEqual([`Bulkhead "b": PermitAcquired`, `Bulkhead "b": PermitReleased`, report, report])
+      expect(lines).toHaveLength(4)
+    }).pipe(Effect.provide(layer))
+  })
 
   it.effect("an exhausted fallback shows every failure, in order", () =>
     Effect.gen(function*() {

@@ -136,15 +136,25 @@ export class Emitter<E extends AnyEvent> {
     if (this.bus !== undefined) this.bus.built++
   }
 
-  /**
-   * A helper of ours failed: an event where somebody listens, and always a warning. `quiet` spares the event: a
-   * subscriber that fails on such an event would otherwise hear of itself without end.
-   */
-  internalError(source: InternalError["source"], error: unknown, quiet = false): Effect.Effect<void> {
+  /** A helper of ours failed: an event where somebody listens, and always a warning. */
+  internalError(source: InternalError["source"], error: unknown): Effect.Effect<void> {
     return Effect.suspend(() => {
-      if (!quiet && this.listening) this.emit({ _tag: "InternalError", source, error })
-      return Effect.logWarning(`${this.pattern} "${this.instance}": ${source.toLowerCase()} failed`, error)
-    }).pipe(Effect.annotateLogs({ package: "@effect-resilience/core", pattern: this.pattern, instance: this.instance }))
+      if (this.listening) this.emit({ _tag: "InternalError", source, error })
+      return this.warn(source, error)
+    })
+  }
+
+  /**
+   * A subscriber failed on an event. Where that event is such a report itself there is only the warning: it would
+   * otherwise hear of itself without end.
+   */
+  readonly subscriberFailed = (error: unknown, event: AnyEvent): Effect.Effect<void> =>
+    event._tag === "InternalError" ? this.warn("Subscriber", error) : this.internalError("Subscriber", error)
+
+  private warn(source: InternalError["source"], error: unknown): Effect.Effect<void> {
+    return Effect.logWarning(`${this.pattern} "${this.instance}": ${source.toLowerCase()} failed`, error).pipe(
+      Effect.annotateLogs({ package: "@effect-resilience/core", pattern: this.pattern, instance: this.instance })
+    )
   }
 }
 

@@ -49,10 +49,7 @@ export const openInstance = <E extends AnyEvent>(
       pattern,
       name,
       emitter,
-      observable: observable<E | InternalError>(
-        hub,
-        (error, event) => emitter.internalError("Subscriber", error, event._tag === "InternalError")
-      )
+      observable: observable<E | InternalError>(hub, emitter.subscriberFailed)
     }
   })
 
