@@ -11,7 +11,6 @@ import * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
 import * as LogLevel from "effect/LogLevel"
 import * as Predicate from "effect/Predicate"
-import * as Queue from "effect/Queue"
 import { EventBus } from "./EventBus.js"
 import { Emitter } from "./internal/hub.js"
 import type { ResilienceEvent } from "./ResilienceEvent.js"
@@ -93,7 +92,7 @@ const follow = <R>(
 ): Layer.Layer<never, never, EventBus | R> =>
   Layer.scopedDiscard(Effect.gen(function*() {
     const bus = yield* EventBus
-    const { drained, queue } = yield* bus.hub.open
+    const { drained, inbox } = yield* bus.hub.open
     const emitter = new Emitter<ResilienceEvent>("EventLog", "default", bus.hub, undefined)
     const one = (event: ResilienceEvent) =>
       Effect.suspend(() => {
@@ -110,12 +109,13 @@ const follow = <R>(
       )
     const context = yield* Effect.context<R>()
     // Nobody interrupts this before the end: what was taken from the queue is written, and the queue's end ends it.
-    const writing = Effect.interruptible(Effect.forever(Effect.flatMap(Queue.take(queue), one)))
+    const writing = Effect.interruptible(Effect.forever(Effect.flatMap(inbox.take, one)))
     const flush = (writer: Fiber.Fiber<never>) =>
       Effect.gen(function*() {
         yield* drained
-        const rest = yield* queue.takeAll
-        yield* queue.shutdown
+        // Where the bus has ended, the writer takes what is left.
+        const rest = (yield* inbox.isShutdown) ? [] : yield* inbox.takeAll
+        yield* inbox.shutdown
         yield* Fiber.await(writer)
         yield* Effect.forEach(rest, one, { discard: true })
       })

@@ -36,6 +36,7 @@ import {
   Schema,
   SchemaAST,
   Scope,
+  Stream,
   TestClock
 } from "effect"
 import { inspect } from "node:util"
@@ -158,6 +159,89 @@ describe("subscribers", () => {
       yield* bulkhead.withPermit(Effect.void)
       expect(bus.hub.published).toBe(0)
     })).pipe(Effect.provide(EventBus.Live)))
+
+  it.effect("a stream of events ends with its instance, and has first what was queued", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const bulkhead = yield* Scope.extend(Bulkhead.make({ name: "b" }), scope)
+      const events = yield* Effect.fork(Stream.runCollect(bulkhead.events))
+      const slow = yield* Effect.fork(
+        bulkhead.events.pipe(Stream.tap(() => Effect.sleep("1 second")), Stream.runCount)
+      )
+      yield* settle
+      for (let i = 0; i < 50; i++) yield* bulkhead.withPermit(Effect.void)
+      // Nobody has yielded: some of it is still in the hub.
+      yield* Scope.close(scope, Exit.void)
+      expect((yield* Fiber.join(events)).length).toBe(100)
+      yield* TestClock.adjust("100 seconds")
+      expect(yield* Fiber.join(slow)).toBe(100)
+      expect((yield* Stream.runCollect(bulkhead.events)).length).toBe(0)
+    }))
+
+  it.effect("a stream of all events ends with the bus", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const context = yield* Layer.buildWithScope(EventBus.Live, scope)
+      const events = yield* Effect.fork(Effect.provide(Stream.runCollect(EventBus.events), context))
+      yield* settle
+      yield* Effect.provide(
+        Effect.scoped(Effect.flatMap(Bulkhead.make({ name: "b" }), (b) => b.withPermit(Effect.void))),
+        context
+      )
+      yield* Scope.close(scope, Exit.void)
+      expect([...(yield* Fiber.join(events))].map(({ _tag }) => _tag)).toEqual(["PermitAcquired", "PermitReleased"])
+    }))
+
+  it.scoped("a subscription outlives its instance by what it holds, then whoever takes is interrupted", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const bulkhead = yield* Scope.extend(Bulkhead.make({ name: "b" }), scope)
+      const [one, some, empty] = yield* Effect.all([bulkhead.subscribe, bulkhead.subscribe, bulkhead.subscribe])
+      yield* bulkhead.withPermit(Effect.void)
+      yield* settle
+      yield* Queue.takeAll(empty)
+      const waiting = yield* Effect.fork(Queue.take(empty))
+      yield* settle
+      yield* Scope.close(scope, Exit.void)
+      expect(Exit.isInterrupted(yield* Fiber.await(waiting))).toBe(true)
+      expect([yield* one.isShutdown, yield* one.size]).toEqual([false, 2])
+      expect((yield* one)._tag).toBe("PermitAcquired")
+      expect((yield* Queue.take(one))._tag).toBe("PermitReleased")
+      expect(yield* one.isShutdown).toBe(true)
+      expect(Exit.isInterrupted(yield* Fiber.await(yield* Effect.fork(Queue.take(one))))).toBe(true)
+      // Fewer than asked for: there will be no more.
+      expect((yield* Queue.takeBetween(some, 3, 5)).length).toBe(2)
+      expect(yield* some.isShutdown).toBe(true)
+    }))
+
+  it.scoped("a handler hears what was queued when its instance ended", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const bulkhead = yield* Scope.extend(Bulkhead.make({ name: "b" }), scope)
+      let heard = 0
+      yield* bulkhead.on("*", () => Effect.zipRight(Effect.sleep("1 second"), Effect.sync(() => heard++)))
+      for (let i = 0; i < 5; i++) yield* bulkhead.withPermit(Effect.void)
+      yield* Scope.close(scope, Exit.void)
+      yield* TestClock.adjust("20 seconds")
+      expect(heard).toBe(10)
+    }))
+
+  it.effect("a bus that ends before the log leaves it what is queued", () =>
+    Effect.gen(function*() {
+      const [bus, log] = yield* Effect.all([Scope.make(), Scope.make()])
+      const context = yield* Layer.buildWithScope(EventBus.Live, bus)
+      const written: Array<string> = []
+      const sink = EventLog.layerSink(({ event }) => Effect.sync(() => written.push(event._tag)))
+      yield* Effect.provide(Layer.buildWithScope(sink, log), context)
+      yield* Effect.provide(
+        Effect.scoped(Effect.flatMap(Bulkhead.make({ name: "b" }), (b) => b.withPermit(Effect.void))),
+        context
+      )
+      yield* Scope.close(bus, Exit.void)
+      yield* settle
+      expect(Exit.isSuccess(yield* Effect.exit(Scope.close(log, Exit.void)))).toBe(true)
+      expect(written).toEqual(["PermitAcquired", "PermitReleased"])
+    }))
 
   it.effect("W-E8: the events of a call share its id, and calls have different ones", () =>
     Effect.scoped(Effect.gen(function*() {

@@ -3,7 +3,6 @@ import type * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
-import * as Option from "effect/Option"
 import * as PubSub from "effect/PubSub"
 import * as Queue from "effect/Queue"
 import type { Scope } from "effect/Scope"
@@ -11,6 +10,7 @@ import * as Stream from "effect/Stream"
 import type { InternalError } from "../InternalError.js"
 import type { EventOf, Observable, Subscription } from "../Pattern.js"
 import type { AnyEvent, Body, Call } from "./event.js"
+import { Inbox } from "./inbox.js"
 import { currentClock } from "./time.js"
 
 /** Events that a hub holds until its drains run: they are woken at once, so this bounds one burst. @internal */
@@ -18,9 +18,15 @@ export const hubCapacity = 1024
 /** Events that a subscription holds for a slow subscriber. @internal */
 export const subscriptionCapacity = 256
 
+/** An inbox, and a way to wait until what was published before has reached it. */
+interface Open<E> {
+  readonly inbox: Inbox<E>
+  readonly drained: Effect.Effect<void>
+}
+
 /**
- * A dropping `PubSub` that knows whether anybody listens. Each subscription is drained at once into its own sliding
- * queue, so a slow subscriber neither fills the hub nor takes events from another.
+ * A dropping `PubSub` that knows whether anybody listens. Each subscription is drained at once into its own inbox, so a
+ * slow subscriber neither fills the hub nor takes events from another.
  *
  * @internal
  */
@@ -33,61 +39,68 @@ export class Hub<E> {
   published = 0
   /** Events lost because one burst exceeded the hub. */
   dropped = 0
+  private closed = false
+  private readonly opened = new Set<Open<E>>()
 
   constructor(readonly pubsub: PubSub.PubSub<E>) {}
 
   static readonly make = <E>(capacity: number = hubCapacity): Effect.Effect<Hub<E>, never, Scope> =>
-    Effect.map(Effect.acquireRelease(PubSub.dropping<E>(capacity), PubSub.shutdown), (pubsub) => new Hub(pubsub))
+    Effect.acquireRelease(Effect.map(PubSub.dropping<E>(capacity), (pubsub) => new Hub(pubsub)), (hub) => hub.close)
 
   /** Never waits and never fails. Call it only while `listeners > 0`. */
   unsafeOffer(event: E): void {
+    if (this.closed) return
     this.published++
     if (!this.pubsub.unsafeOffer(event)) this.dropped++
   }
 
   readonly subscribe: Effect.Effect<Subscription<E>, never, Scope> = Effect.map(
     Effect.suspend(() => this.open),
-    ({ queue }) => queue
+    ({ inbox }) => inbox
   )
 
-  /** A subscription, and a way to wait until what was published before has reached its queue. */
-  readonly open: Effect.Effect<
-    { readonly queue: Subscription<E> & Queue.Queue<E>; readonly drained: Effect.Effect<void> },
-    never,
-    Scope
-  > = Effect.gen(this, function*() {
+  readonly open: Effect.Effect<Open<E>, never, Scope> = Effect.gen(this, function*() {
+    const inbox = yield* Inbox.make<E>(subscriptionCapacity)
+    if (this.closed) {
+      yield* inbox.end
+      return { inbox, drained: Effect.void }
+    }
     const source = yield* PubSub.subscribe(this.pubsub)
     const accepted = () => this.published - this.dropped
     let moved = accepted()
-    yield* Effect.acquireRelease(
-      Effect.sync(() => {
-        this.listeners++
-      }),
-      () =>
-        Effect.sync(() => {
-          this.listeners--
-        })
-    )
-    const queue = yield* Effect.acquireRelease(Queue.sliding<E>(subscriptionCapacity), Queue.shutdown)
-    let dropped = 0
     const move = (events: Chunk.Chunk<E>) =>
       Effect.suspend(() => {
-        const waiting = Math.max(0, Option.getOrElse(queue.unsafeSize(), () => 0))
-        dropped += Math.max(0, waiting + events.length - subscriptionCapacity)
         moved += events.length
-        return queue.offerAll(events)
+        return inbox.put(events)
       })
-    yield* Effect.forkScoped(Effect.forever(Effect.flatMap(source.takeBetween(1, hubCapacity), move)))
     const until = (target: number, turns: number): Effect.Effect<void> =>
       Effect.suspend(() =>
         moved >= target || turns === 0 ? Effect.void : Effect.flatMap(Effect.yieldNow(), () => until(target, turns - 1))
       )
-    return {
-      queue: Object.assign(queue, { dropped: Effect.sync(() => dropped) }),
-      // The drain is woken when events come, so a few turns do; none come where the drain ended with its hub.
-      drained: Effect.suspend(() => until(accepted(), hubCapacity))
-    }
+    // The drain is woken when events come, so a few turns do; none come where the drain ended with its hub.
+    const open: Open<E> = { inbox, drained: Effect.suspend(() => until(accepted(), hubCapacity)) }
+    yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        this.listeners++
+        this.opened.add(open)
+      }),
+      () =>
+        Effect.sync(() => {
+          this.listeners--
+          this.opened.delete(open)
+        })
+    )
+    yield* Effect.forkScoped(Effect.forever(Effect.flatMap(source.takeBetween(1, hubCapacity), move)))
+    return open
   })
+
+  /** Nothing comes any more: whoever listens gets what was published, and ends. */
+  private readonly close: Effect.Effect<void> = Effect.suspend(() => {
+    this.closed = true
+    return Effect.forEach([...this.opened], ({ drained, inbox }) => Effect.zipRight(drained, inbox.end), {
+      discard: true
+    })
+  }).pipe(Effect.zipRight(Effect.suspend(() => PubSub.shutdown(this.pubsub))))
 }
 
 /**
