@@ -1,10 +1,19 @@
-import { Bulkhead, CircuitBreaker, CircuitBreakerLive, Fallback, Retry, Timeout } from "@effect-resilience/core"
+import {
+  Bulkhead,
+  CircuitBreaker,
+  CircuitBreakerLive,
+  Fallback,
+  Resilience,
+  Retry,
+  Timeout
+} from "@effect-resilience/core"
 import * as Breaker from "@effect-resilience/core/CircuitBreaker"
 import { Effect, Layer } from "effect"
 
 export class Payments extends CircuitBreaker.Tag<Payments>()("payments", { consecutiveFailures: 3 }) {}
 export class Reports extends Bulkhead.Tag<Reports>()("reports", { maxConcurrent: 2 }) {}
 export class Hosts extends CircuitBreaker.Keyed<Hosts>()("hosts") {}
+export class Orders extends Resilience.Tag<Orders>()("orders", { bulkhead: false }) {}
 
 export const charge = Effect.fn("charge")(
   function*(id: string) {
@@ -17,6 +26,7 @@ export const charge = Effect.fn("charge")(
 )
 
 export const byHost = Effect.succeed(1).pipe(Hosts.withBreakerBy({ key: "a" }), Fallback.to(0))
+export const order = Effect.succeed(1).pipe(Orders.protect)
 export const typed = Effect.fail("no" as const).pipe(
   Retry.using({ retryOn: (error) => error === "no", initialDelay: 1 })
 )

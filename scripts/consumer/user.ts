@@ -1,6 +1,7 @@
 // Compiled against the declarations of program.ts alone: they must name nothing that the packages hide.
+import type { CircuitOpenError, DeadlineExceededError, TimeoutExceededError } from "@effect-resilience/core"
 import { Effect, type Layer } from "effect"
-import { charge, type Hosts, type Live, type Payments, Reports } from "./program.js"
+import { charge, type Hosts, type Live, order, type Orders, type Payments, Reports } from "./program.js"
 
 export const again: Effect.Effect<
   string,
@@ -8,6 +9,9 @@ export const again: Effect.Effect<
   Payments | Reports | Effect.Effect.Context<ReturnType<typeof charge>>
 > = charge("1")
 export const guarded = Effect.succeed(1).pipe(Reports.withPermit)
+// No bulkhead, so no BulkheadFullError.
+export const ordered: Effect.Effect<number, CircuitOpenError | DeadlineExceededError | TimeoutExceededError, Orders> =
+  order
 export type Provided = Layer.Layer.Success<typeof Live> extends infer P
   ? Payments extends P ? Hosts extends P ? true : false : false
   : false

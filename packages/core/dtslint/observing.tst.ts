@@ -18,8 +18,8 @@ import {
   ResilienceLive,
   type Retry
 } from "@effect-resilience/core"
-import type { Duration, Option, Scope, Stream } from "effect"
-import { Context, Effect, Layer } from "effect"
+import type { ConfigError, Duration, Option, Scope, Stream } from "effect"
+import { Config, Context, Effect, Layer } from "effect"
 import { describe, expect, it } from "tstyche"
 
 class Db extends Context.Tag("Db")<Db, { readonly db: true }>() {}
@@ -141,6 +141,61 @@ describe("the standard chain", () => {
         Scope.Scope
       >
     >()
+  })
+
+  it("as a tag it adds what its parts add, and needs itself", () => {
+    class All extends Resilience.Tag<All>()("all") {}
+    class Some extends Resilience.Tag<Some>()("some", {
+      deadline: false,
+      bulkhead: false,
+      timeout: { duration: "1 second", disconnect: true }
+    }) {}
+    class None extends Resilience.Tag<None>()("none", {
+      deadline: false,
+      retry: false,
+      circuitBreaker: false,
+      bulkhead: false,
+      timeout: false
+    }) {}
+    expect(charge.pipe(All.protect)).type.toBe<
+      Effect.Effect<
+        number,
+        "declined" | DeadlineExceededError | CircuitOpenError | BulkheadFullError | TimeoutExceededError,
+        Db | All
+      >
+    >()
+    expect(charge.pipe(Some.protect)).type.toBe<
+      Effect.Effect<number, "declined" | CircuitOpenError | TimeoutExceededError, Db | Some>
+    >()
+    expect(charge.pipe(None.protect)).type.toBe<Effect.Effect<number, "declined", Db | None>>()
+    expect(Effect.map(Some, (some) => some.bulkhead)).type.toBe<Effect.Effect<undefined, never, Some>>()
+    expect(Effect.map(Some, (some) => some.protect(charge))).type.toBe<
+      Effect.Effect<
+        Effect.Effect<number, "declined" | CircuitOpenError | TimeoutExceededError, Db>,
+        never,
+        Some
+      >
+    >()
+    const decorated = Effect.fn("charge")(function*(id: string) {
+      return yield* Effect.succeed(id)
+    }, Some.protect)
+    expect(decorated("x")).type.toBe<Effect.Effect<string, CircuitOpenError | TimeoutExceededError, Some>>()
+  })
+
+  it("the layers of a tag keep its parts", () => {
+    class Some extends Resilience.Tag<Some>()("some", { bulkhead: false }) {}
+    expect(Some.Live).type.toBe<Layer.Layer<Some>>()
+    expect(Some.layer({ timeout: "1 second", bulkhead: false })).type.toBe<Layer.Layer<Some>>()
+    expect(Some.layerConfig({ timeout: Config.duration("TIMEOUT") })).type.toBe<
+      Layer.Layer<Some, ConfigError.ConfigError>
+    >()
+    expect(Some.layerNoop).type.toBe<Layer.Layer<Some>>()
+    expect(Some.layer).type.not.toBeCallableWith({ bulkhead: { maxConcurrent: 3 } })
+    expect(Some.layer).type.not.toBeCallableWith({ timeout: false })
+    expect(Some.layer).type.not.toBeCallableWith({ retries: {} })
+    // @ts-expect-error! circuitBreaker is meant
+    const misspelt = Resilience.Tag<Some>()("x", { circuitbreaker: false, timeout: false })
+    expect(misspelt).type.not.toBe<never>()
   })
 
   it("a misspelt option does not compile", () => {

@@ -3,7 +3,8 @@
  *
  * @since 0.1.0
  */
-import type * as Duration from "effect/Duration"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
@@ -16,13 +17,14 @@ import type { DeadlineExceededError } from "./Deadline.js"
 import { Deadline } from "./Deadline.js"
 import { EventBus } from "./EventBus.js"
 import { passThrough } from "./internal/guard.js"
+import { callSite } from "./internal/instance.js"
 import * as option from "./internal/options.js"
-import { orDie } from "./internal/tag.js"
-import type { Guard } from "./Pattern.js"
+import { makeTag, orDie } from "./internal/tag.js"
+import type { Guard, TagClass } from "./Pattern.js"
 import { Registry } from "./Registry.js"
 import { Retry } from "./Retry.js"
 import type { TimeoutExceededError } from "./Timeout.js"
-import { Timeout } from "./Timeout.js"
+import { Timeout, timeoutFields } from "./Timeout.js"
 
 /**
  * The `EventBus` and the `Registry`. Instances find them when their layers are built, so this is the outermost:
@@ -33,31 +35,137 @@ import { Timeout } from "./Timeout.js"
  */
 export const ResilienceLive: Layer.Layer<EventBus | Registry> = Layer.mergeAll(EventBus.Live, Registry.Live)
 
+const deadlineDefault = "30 seconds"
 const timeoutDefault = "10 seconds"
 
 /** A part of the chain: options of its pattern, which checks them, or nothing. */
-const part = option.field<object | false, object | false>({}, (input) => {
-  if (input === false || Predicate.isRecord(input)) return input
-  throw new option.Requirement("options or false")
-}, "those of the pattern")
+const part = <O extends object>() =>
+  option.field<O | {} | false, O | {} | false>({}, (input) => {
+    if (input === false || Predicate.isRecord(input)) return input
+    throw new option.Requirement("options or false")
+  }, "those of the pattern")
 
+const isOptions = (input: unknown): input is object => Predicate.isRecord(input) && !Duration.isDuration(input)
+
+const limit = { above: 0, infinite: true }
+
+/** A duration, options of `Timeout`, which are checked later, or nothing. */
 const limitOrNone = (fallback: Duration.DurationInput) =>
-  option.field<Duration.DurationInput | false, Duration.DurationInput | false>(
+  option.field<Resilience.Limit | false, Timeout.Options | false>(
     fallback,
-    (input) => input === false ? false : option.parseDuration({ above: 0, infinite: true })(input)
+    (input) =>
+      input === false || isOptions(input)
+        ? input as Timeout.Options | false
+        : { duration: option.parseDuration(limit)(input) }
   )
 
 /** The options, their defaults and what they accept. @internal */
 export const resilienceFields = {
-  deadline: limitOrNone("30 seconds"),
-  retry: part,
-  circuitBreaker: part,
-  bulkhead: part,
+  deadline: limitOrNone(deadlineDefault),
+  retry: part<Retry.Options>(),
+  circuitBreaker: part<CircuitBreaker.Options>(),
+  bulkhead: part<Bulkhead.Options>(),
   timeout: limitOrNone(timeoutDefault)
-} satisfies option.Fields<Omit<Resilience.Options, "name">>
+} satisfies option.Fields<Resilience.Parts>
 
-const check = (options: Resilience.Options) =>
-  option.resolve("Resilience", options.name, resilienceFields, { ...options })
+const deadlineFields = { ...timeoutFields, duration: option.duration(deadlineDefault, limit) }
+
+const check = (options: Resilience.Options) => {
+  const resolved = option.resolve("Resilience", options.name, resilienceFields, { ...options })
+  const { deadline } = resolved
+  return {
+    ...resolved,
+    deadline: deadline === false ? deadline : option.resolve("Deadline", options.name, deadlineFields, { ...deadline })
+  }
+}
+
+/** Options of a part laid over others: a duration is the `duration` of options. */
+const laidOver = (under: unknown, over: unknown) => {
+  const asOptions = (input: unknown) => isOptions(input) ? input : { duration: input }
+  if (over === undefined || over === false || under === undefined || under === false) return over ?? under
+  return isOptions(under) || isOptions(over) ? option.merge<object>(asOptions(under), asOptions(over)) : over
+}
+
+const merge = (own: Resilience.Parts = {}, over: Resilience.Parts = {}): Resilience.Parts =>
+  Object.fromEntries(
+    Object.keys({ ...own, ...over }).map((key) => {
+      const name = key as keyof Resilience.Parts
+      return [name, laidOver(own[name], over[name])]
+    })
+  )
+
+/** The parts as tags of their patterns: a tag remembers the line of the program that asked for it. */
+const partsOf = (name: string) => ({
+  retry: Retry.Tag<Retry.Service>()(name),
+  circuitBreaker: CircuitBreaker.Tag<CircuitBreaker.Service>()(name),
+  bulkhead: Bulkhead.Tag<Bulkhead.Service>()(name),
+  timeout: Timeout.Tag<Timeout.Service>()(name, { duration: timeoutDefault })
+})
+type PartTags = ReturnType<typeof partsOf>
+
+type PartTag<Id, S, O> = Context.Tag<Id, S> & { readonly layer: (options?: O) => Layer.Layer<Id> }
+
+const instance = <Id, S>(tag: Context.Tag<Id, S>, layer: Layer.Layer<Id>): Effect.Effect<S, never, Scope> =>
+  Effect.map(Layer.build(layer), Context.get(tag))
+
+const partOf = <Id, S, O>(tag: PartTag<Id, S, O>, options: O | false) =>
+  options === false ? Effect.succeed(undefined) : instance(tag, tag.layer(options))
+
+const noopOf = <Id, S>(tag: Context.Tag<Id, S> & { readonly layerNoop: Layer.Layer<Id> }, options: unknown) =>
+  options === false ? Effect.succeed(undefined) : instance(tag, tag.layerNoop)
+
+const build = (tags: PartTags, options: Resilience.Options) =>
+  Effect.gen(function*() {
+    const { deadline, ...wanted } = yield* orDie(() => check(options))
+    const retry = yield* partOf(tags.retry, wanted.retry)
+    const circuitBreaker = yield* partOf(tags.circuitBreaker, wanted.circuitBreaker)
+    const bulkhead = yield* partOf(tags.bulkhead, wanted.bulkhead)
+    const timeout = yield* partOf(tags.timeout, wanted.timeout)
+    const withTimeout: Guard<TimeoutExceededError> = timeout?.withTimeout ?? passThrough
+    const withPermit: Guard<BulkheadFullError> = bulkhead?.withPermit ?? passThrough
+    const withBreaker: Guard<CircuitOpenError> = circuitBreaker?.withBreaker ?? passThrough
+    const withRetry: Guard = retry?.withRetry ?? passThrough
+    const disconnected: Guard = deadline !== false && deadline.disconnect ? Effect.disconnect : passThrough
+    const withDeadline: Guard<DeadlineExceededError> = deadline === false
+      ? passThrough
+      : Deadline.within(deadline.duration)
+    const protect: Guard<Resilience.Errors<Resilience.Parts>> = (effect) =>
+      effect.pipe(withTimeout, withPermit, withBreaker, withRetry, disconnected, withDeadline)
+    return { name: options.name, protect, retry, circuitBreaker, bulkhead, timeout }
+  })
+
+/** A chain that lets everything through, with the parts that the tag has. */
+const noop = (name: string, tags: PartTags, own: Resilience.Parts) =>
+  Effect.scoped(Effect.all({
+    name: Effect.succeed(name),
+    protect: Effect.succeed(passThrough),
+    retry: noopOf(tags.retry, own.retry),
+    circuitBreaker: noopOf(tags.circuitBreaker, own.circuitBreaker),
+    bulkhead: noopOf(tags.bulkhead, own.bulkhead),
+    timeout: noopOf(tags.timeout, own.timeout)
+  }))
+
+/** Refuses options that there are not. */
+type Known<O, All> = O & { readonly [K in Exclude<keyof O, keyof All>]: never }
+
+const Tag = <Self>() =>
+<const Name extends string, const O extends Resilience.Parts = Record<never, never>>(
+  name: Name,
+  options?: Known<O, Resilience.Parts>
+):
+  & TagClass<Self, `@effect-resilience/Resilience/${Name}`, Resilience.Standard<O>, Resilience.Relaid<O>>
+  & Resilience.Operations<O, Self> =>
+{
+  const tags = partsOf(name)
+  return makeTag<Resilience.Operations<Resilience.Parts>, Resilience.Parts>({
+    pattern: "Resilience",
+    make: (all) => build(tags, all),
+    check,
+    merge,
+    noop: () => noop(name, tags, options ?? {}),
+    accessors: { protect: "guard" }
+  }, callSite)<Self>()(name, options)
+}
 
 /**
  * The usual chain around a call, outermost first: total deadline, retry with budget, circuit breaker, bulkhead, attempt
@@ -67,10 +175,11 @@ const check = (options: Resilience.Options) =>
  * import { Resilience } from "@effect-resilience/core"
  * import { Effect } from "effect"
  *
- * const program = Effect.gen(function*() {
- *   const payments = yield* Resilience.standard({ name: "payments", timeout: "2 seconds" })
- *   return yield* Effect.succeed("paid").pipe(payments.protect)
- * })
+ * class Payments extends Resilience.Tag<Payments>()("payments", { timeout: "2 seconds" }) {}
+ *
+ * const program = Effect.succeed("paid").pipe(Payments.protect)
+ *
+ * Effect.runPromise(Effect.provide(program, Payments.Live))
  *
  * @since 0.1.0
  * @category constructors
@@ -86,34 +195,19 @@ export const Resilience = {
    * - The timeout of an attempt is innermost, so that a call that hangs counts as a failure and gives its permit back.
    */
   standard: <const O extends Resilience.Options>(
-    options: O & { readonly [K in Exclude<keyof O, keyof Resilience.Options>]: never }
+    options: Known<O, Resilience.Options>
   ): Effect.Effect<Resilience.Standard<O>, never, Scope> => {
-    const { name } = options
-    // Built here, not inside the effect: what an instance remembers as its place is the line that calls this.
-    const make = {
-      retry: options.retry === false ? undefined : Retry.make({ ...options.retry, name }),
-      breaker: options.circuitBreaker === false ? undefined : CircuitBreaker.make({ ...options.circuitBreaker, name }),
-      bulkhead: options.bulkhead === false ? undefined : Bulkhead.make({ ...options.bulkhead, name }),
-      timeout: options.timeout === false
-        ? undefined
-        : Timeout.make({ duration: options.timeout ?? timeoutDefault, name })
-    }
-    return Effect.gen(function*() {
-      const { deadline } = yield* orDie(() => check(options))
-      const retry = make.retry && (yield* make.retry)
-      const breaker = make.breaker && (yield* make.breaker)
-      const bulkhead = make.bulkhead && (yield* make.bulkhead)
-      const timeout = make.timeout && (yield* make.timeout)
-      const withTimeout: Guard<TimeoutExceededError> = timeout?.withTimeout ?? passThrough
-      const withPermit: Guard<BulkheadFullError> = bulkhead?.withPermit ?? passThrough
-      const withBreaker: Guard<CircuitOpenError> = breaker?.withBreaker ?? passThrough
-      const withRetry: Guard = retry?.withRetry ?? passThrough
-      const withDeadline: Guard<DeadlineExceededError> = deadline === false ? passThrough : Deadline.within(deadline)
-      const protect: Guard<Resilience.Errors<Resilience.Options>> = (effect) =>
-        effect.pipe(withTimeout, withPermit, withBreaker, withRetry, withDeadline)
-      return { name, protect, retry, circuitBreaker: breaker, bulkhead, timeout } as unknown as Resilience.Standard<O>
-    })
-  }
+    // Here, not inside the effect: the place of an instance is the line that calls this.
+    const tags = partsOf(options.name)
+    return Effect.suspend(() => build(tags, options)) as Effect.Effect<unknown> as Effect.Effect<
+      Resilience.Standard<O>
+    >
+  },
+  /**
+   * The chain as a service: `class Payments extends Resilience.Tag<Payments>()("payments", { bulkhead: false }) {}`. Its
+   * guard is `Payments.protect`. A layer with other options changes those of the parts that there are.
+   */
+  Tag
 }
 
 /**
@@ -124,19 +218,45 @@ export declare namespace Resilience {
    * @since 0.1.0
    * @category models
    */
-  export interface Options {
-    /** The name of every part. */
-    readonly name: string
-    /** How long the call may take with all its retries and waits; `false` for no limit. Defaults to `"30 seconds"`. */
-    readonly deadline?: Duration.DurationInput | false | undefined
+  export interface Parts {
+    /**
+     * How long the call may take with all its retries and waits: a duration, or options as those of `Timeout`; `false`
+     * for no limit. Defaults to `"30 seconds"`.
+     */
+    readonly deadline?: Limit | false | undefined
     /** Options of the retry; `false` for none. Defaults to those of `Retry`. */
     readonly retry?: Retry.Options | false | undefined
     /** Options of the circuit breaker; `false` for none. Defaults to those of `CircuitBreaker`. */
     readonly circuitBreaker?: CircuitBreaker.Options | false | undefined
     /** Options of the bulkhead; `false` for none. Defaults to those of `Bulkhead`. */
     readonly bulkhead?: Bulkhead.Options | false | undefined
-    /** How long one attempt may take; `false` for no limit. Defaults to `"10 seconds"`. */
-    readonly timeout?: Duration.DurationInput | false | undefined
+    /** How long one attempt may take: a duration, or options of `Timeout`; `false` for no limit. Defaults to `"10 seconds"`. */
+    readonly timeout?: Limit | false | undefined
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export type Limit = Duration.DurationInput | Timeout.Options
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Options extends Parts {
+    /** The name of every part. */
+    readonly name: string
+  }
+
+  /**
+   * What a layer may lay over the options of a tag: which parts there are is settled by the tag, whose types say so.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type Relaid<O extends Parts> = {
+    readonly [K in keyof Parts]: (O extends { readonly [P in K]: false } ? false : Exclude<Parts[K], false>) | undefined
   }
 
   /**
@@ -145,7 +265,7 @@ export declare namespace Resilience {
    * @since 0.1.0
    * @category errors
    */
-  export type Errors<O extends Options> =
+  export type Errors<O extends Parts> =
     | (O extends { readonly deadline: false } ? never : DeadlineExceededError)
     | (O extends { readonly circuitBreaker: false } ? never : CircuitOpenError)
     | (O extends { readonly bulkhead: false } ? never : BulkheadFullError)
@@ -155,10 +275,17 @@ export declare namespace Resilience {
    * @since 0.1.0
    * @category models
    */
-  export interface Standard<O extends Options> {
-    readonly name: string
+  export interface Operations<O extends Parts, Env = never> {
     /** The chain. */
-    readonly protect: Guard<Errors<O>>
+    readonly protect: Guard<Errors<O>, Env>
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Standard<O extends Parts> extends Operations<O> {
+    readonly name: string
     readonly retry: O extends { readonly retry: false } ? undefined : Retry.Service
     readonly circuitBreaker: O extends { readonly circuitBreaker: false } ? undefined : CircuitBreaker.Service
     readonly bulkhead: O extends { readonly bulkhead: false } ? undefined : Bulkhead.Service

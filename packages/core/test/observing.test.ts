@@ -19,9 +19,11 @@ import {
   TimeoutExceededError
 } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
-import type { Context } from "effect"
 import {
   Cause,
+  Config,
+  ConfigProvider,
+  Context,
   Deferred,
   Duration,
   Effect,
@@ -528,8 +530,10 @@ describe("registry", () => {
     Effect.scoped(Effect.gen(function*() {
       yield* Bulkhead.make({ name: "here" })
       yield* Resilience.standard({ name: "chain" })
+      class Chain extends Resilience.Tag<Chain>()("tagged") {}
+      yield* Layer.build(Chain.layer({ timeout: "1 second" }))
       const { instances } = yield* Registry.snapshot
-      expect(instances).toHaveLength(5)
+      expect(instances).toHaveLength(9)
       for (const { site } of instances) expect(site).toContain("observing.test.ts")
     })).pipe(Effect.provide(ResilienceLive)))
 
@@ -716,8 +720,8 @@ describe("the standard chain", () => {
           (exit) => Exit.isFailure(exit) && Cause.isDie(exit.cause) ? Cause.pretty(exit.cause) : "taken"
         )
       const bad: { readonly [K in keyof typeof resilienceFields]: ReadonlyArray<unknown> } = {
-        deadline: [0, -1, NaN, "soon", {}, true, null],
-        timeout: [0, -1, NaN, "soon", {}, true, null],
+        deadline: [0, -1, NaN, "soon", true, null],
+        timeout: [0, -1, NaN, "soon", true, null],
         retry: [true, 1, "x", null],
         circuitBreaker: [true, 1, "x", null],
         bulkhead: [true, 1, "x", null]
@@ -730,6 +734,90 @@ describe("the standard chain", () => {
       }
       expect(yield* message({ circuitbreaker: {} })).toContain(`Resilience "pay": option circuitbreaker must be one of`)
       expect(yield* message({ retry: { maxAttempts: 0 } })).toContain(`Retry "pay": option maxAttempts`)
+      expect(yield* message({ timeout: { duration: 0 } })).toContain(`Timeout "pay": option duration`)
+      expect(yield* message({ deadline: { duration: 0 } })).toContain(`Deadline "pay": option duration`)
+      expect(yield* message({ deadline: { disconect: true } })).toContain(`Deadline "pay": option disconect`)
+    }))
+
+  class Orders extends Resilience.Tag<Orders>()("orders", {
+    bulkhead: false,
+    timeout: { duration: "1 second", disconnect: true },
+    circuitBreaker: { consecutiveFailures: 2, openDuration: "1 minute" },
+    retry: { maxAttempts: 1 }
+  }) {}
+  const failTwice = Effect.repeatN(Effect.exit(fail.pipe(Orders.protect)), 1)
+
+  it.effect("as a tag: one line for the class, one for the call", () =>
+    Effect.gen(function*() {
+      yield* failTwice
+      expect((yield* Effect.flip(Effect.void.pipe(Orders.protect)))._tag).toBe("CircuitOpenError")
+      const orders = yield* Orders
+      expect(yield* orders.circuitBreaker.state).toBe("Open")
+      expect(orders.bulkhead).toBe(undefined)
+      expect("onLayer" in Orders).toBe(false)
+    }).pipe(Effect.provide(Orders.Live)))
+
+  it.effect("layers of a tag change the options of its parts, each for itself", () =>
+    Effect.gen(function*() {
+      expect(Orders.layer()).toBe(Orders.Live)
+      const read = Effect.gen(function*() {
+        const { circuitBreaker, timeout } = yield* Orders
+        yield* failTwice
+        return [yield* circuitBreaker.state, Duration.toSeconds((yield* timeout.metrics).limit)]
+      })
+      expect(yield* Effect.provide(read, Orders.layer({ circuitBreaker: { consecutiveFailures: 3 } }))).toEqual([
+        "Closed",
+        1
+      ])
+      expect(yield* Effect.provide(read, Orders.layer({ timeout: "3 seconds" }))).toEqual(["Open", 3])
+      // What the tag set beside it stands.
+      const stubborn = Effect.uninterruptible(Effect.sleep("1 hour")).pipe(Orders.protect)
+      const call = yield* Effect.fork(Effect.provide(Effect.flip(stubborn), Orders.layer({ timeout: "3 seconds" })))
+      yield* TestClock.adjust("3 seconds")
+      expect((yield* Fiber.join(call))._tag).toBe("TimeoutExceededError")
+    }))
+
+  it.effect("options of a tag come from Config, and a bad one fails its layer", () =>
+    Effect.gen(function*() {
+      const layer = Orders.layerConfig({
+        circuitBreaker: { consecutiveFailures: Config.integer("FAILURES") },
+        timeout: Config.duration("TIMEOUT")
+      })
+      const attempt = (failures: string, timeout: string) =>
+        Effect.scoped(Layer.build(layer)).pipe(
+          Effect.map((context) => Context.get(context, Orders)),
+          Effect.flatMap((orders) => orders.timeout.metrics),
+          Effect.withConfigProvider(ConfigProvider.fromMap(new Map([["FAILURES", failures], ["TIMEOUT", timeout]])))
+        )
+      expect(Duration.toSeconds((yield* attempt("5", "4 seconds")).limit)).toBe(4)
+      expect(String(yield* Effect.flip(attempt("0", "4 seconds")))).toContain(
+        `CircuitBreaker "orders": option consecutiveFailures must be`
+      )
+      expect(String(yield* Effect.flip(attempt("5", "0 seconds")))).toContain(`"orders": option`)
+    }))
+
+  it.effect("a noop of a tag lets everything through, with its parts", () =>
+    Effect.gen(function*() {
+      yield* Effect.repeatN(failTwice, 5)
+      expect(yield* Effect.succeed(1).pipe(Orders.protect)).toBe(1)
+      const orders = yield* Orders
+      expect(yield* orders.circuitBreaker.metrics).toMatchObject({ offered: 0 })
+      expect(orders.bulkhead).toBe(undefined)
+    }).pipe(Effect.provide(Orders.layerNoop)))
+
+  it.scoped("a deadline answers on time around what cannot be interrupted, where it is told to disconnect", () =>
+    Effect.gen(function*() {
+      const chain = yield* Resilience.standard({
+        name: "all",
+        deadline: { duration: "2 seconds", disconnect: true },
+        timeout: false
+      })
+      const stubborn = Effect.uninterruptible(Effect.sleep("1 hour"))
+      const call = yield* Effect.fork(Effect.flip(chain.protect(stubborn)))
+      yield* TestClock.adjust("2 seconds")
+      expect((yield* Fiber.join(call))._tag).toBe("DeadlineExceededError")
+      yield* TestClock.adjust("1 hour")
+      expect(yield* chain.bulkhead.metrics).toMatchObject({ active: 0, running: 0 })
     }))
 
   it.scoped("its types have exactly what its parts add", () =>

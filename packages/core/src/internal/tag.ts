@@ -1,9 +1,11 @@
+import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
 import * as ConfigError from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import type { Scope } from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -58,9 +60,11 @@ export interface Definition<Operations, Options extends object> {
   readonly pattern: string
   /** Builds an instance. Bad options must have been found by `check`. */
   readonly make: (options: Options & { readonly name: string }, site: string) => Effect.Effect<any, never, any>
-  /** Throws an `InvalidOptionError` for a bad option. */
+  /** Throws an `InvalidOptionError` for a bad option. What only `make` finds dies with one. */
   readonly check: (options: Options & { readonly name: string }) => unknown
-  /** An instance that lets everything through. */
+  /** Lays options over those of the tag. Defaults to `merge`. */
+  readonly merge?: (own: Options | undefined, over: Options | undefined) => Options
+  /** An instance that lets everything through, or an effect that makes one. */
   readonly noop: (name: string) => unknown
   readonly accessors: Accessors<Operations>
 }
@@ -75,10 +79,11 @@ export const makeTag =
     // @effect-diagnostics-next-line classSelfMismatch:off
     class Tag extends Context.Tag(`@effect-resilience/${definition.pattern}/${name}`)<Self, any>() {}
 
+    const all = (options?: Options) => ({ ...(definition.merge ?? merge<Options>)(own, options), name })
     const build = (options?: Options) =>
       Layer.scoped(
         Tag,
-        Effect.suspend(() => definition.make({ ...merge(own, options), name }, site)) as Effect.Effect<
+        Effect.suspend(() => definition.make(all(options), site)) as Effect.Effect<
           any,
           never,
           Scope
@@ -90,24 +95,27 @@ export const makeTag =
     const layerConfig = (config: ConfigOf<Options>) =>
       Layer.unwrapEffect(Effect.map(
         Config.mapOrFail(unwrapConfig(config), (options: Options) => {
-          const invalid = problem(() => definition.check({ ...merge(own, options), name }))
-          return invalid === undefined
-            ? Either.right(options)
-            : Either.left(ConfigError.InvalidData([invalid.field], invalid.message))
+          const invalid = problem(() => definition.check(all(options)))
+          return invalid === undefined ? Either.right(options) : Either.left(configError(invalid))
         }),
-        build
+        (options) => Layer.catchAllCause(build(options), invalidToConfigError)
       ))
     const statics: Record<string, unknown> = {}
     for (const [key, kind] of Object.entries<keyof typeof lift>(definition.accessors as any)) {
       statics[key] = lift[kind](Tag, key)
     }
-    const onLayer = (tag: any, handler: any) => Layer.scopedDiscard((statics["on"] as any)(tag, handler))
+    if ("on" in statics) {
+      statics["onLayer"] = (tag: any, handler: any) => Layer.scopedDiscard((statics["on"] as any)(tag, handler))
+    }
+    const noop = Effect.suspend(() => {
+      const made = definition.noop(name)
+      return Effect.isEffect(made) ? made as Effect.Effect<any> : Effect.succeed(made)
+    })
     return Object.assign(Tag, {
       Live,
       layer,
       layerConfig,
-      layerNoop: Layer.sync(Tag, () => definition.noop(name)),
-      onLayer,
+      layerNoop: Layer.effect(Tag, noop),
       ...statics
     })
   }
@@ -135,6 +143,21 @@ const problem = (check: () => unknown): InvalidOptionError | undefined => {
     throw error
   }
 }
+
+const configError = ({ field, message }: InvalidOptionError) => ConfigError.InvalidData([field], message)
+
+/** Options from `Config` that the building found bad: a failure of the layer. */
+const invalidToConfigError = (cause: Cause.Cause<never>): Layer.Layer<never, ConfigError.ConfigError> =>
+  Option.match(
+    Cause.find(cause, (part) =>
+      Cause.isDieType(part) && part.defect instanceof InvalidOptionError ? Option.some(part.defect) : Option.none()),
+    {
+      onNone: () =>
+        Layer.failCause(cause),
+      onSome: (invalid) =>
+        Layer.fail(configError(invalid))
+    }
+  )
 
 /** Runs a check of options: a bad one becomes a defect. @internal */
 export const orDie = <A>(check: () => A): Effect.Effect<A> => Effect.suspend(() => Effect.succeed(check()))
