@@ -12,7 +12,7 @@ import * as Layer from "effect/Layer"
 import * as LogLevel from "effect/LogLevel"
 import * as Predicate from "effect/Predicate"
 import { EventBus } from "./EventBus.js"
-import { Emitter } from "./internal/hub.js"
+import { each, Emitter } from "./internal/hub.js"
 import type { ResilienceEvent } from "./ResilienceEvent.js"
 
 /** The level of an event: what an operator wants to see at night is a warning, what happens per call is debug or less. */
@@ -109,8 +109,8 @@ const follow = <R>(
       )
     const context = yield* Effect.context<R>()
     // Nobody interrupts this before the end: what was taken from the queue is written, and the queue's end ends it.
-    const writing = Effect.interruptible(Effect.forever(Effect.flatMap(inbox.take, one)))
-    const flush = (writer: Fiber.Fiber<never>) =>
+    const writing = Effect.interruptible(each(inbox, one))
+    const flush = (writer: Fiber.Fiber<void>) =>
       Effect.gen(function*() {
         yield* drained
         // Where the bus has ended, the writer takes what is left.

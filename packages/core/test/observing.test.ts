@@ -271,6 +271,23 @@ describe("subscribers", () => {
       expect([events.length, events[0]?.callId, events.at(-1)?.callId]).toEqual([256, 23, 150])
     })))
 
+  it.effect("a prompt handler keeps up with calls that make several events a turn, and so does the log", () =>
+    Effect.gen(function*() {
+      let heard = 0
+      let written = 0
+      const sink = EventLog.layerSink(() => Effect.sync(() => written++))
+      yield* Effect.provide(
+        Effect.scoped(Effect.gen(function*() {
+          const bulkhead = yield* Bulkhead.make({ name: "b" })
+          yield* bulkhead.on("*", () => Effect.sync(() => heard++))
+          for (let i = 0; i < 1000; i++) yield* Effect.zipRight(bulkhead.withPermit(Effect.void), Effect.yieldNow())
+          yield* settle
+        })),
+        Layer.provideMerge(sink, ResilienceLive)
+      )
+      expect([heard, written]).toEqual([2000, 2000])
+    }))
+
   it.effect("a call has the same result with a subscriber that sleeps, dies or is interrupted", () => {
     const { layer } = logs()
     return Effect.scoped(Effect.gen(function*() {

@@ -3,6 +3,7 @@ import type * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import { constTrue, constVoid } from "effect/Function"
 import * as PubSub from "effect/PubSub"
 import * as Queue from "effect/Queue"
 import type { Scope } from "effect/Scope"
@@ -172,6 +173,18 @@ export class Emitter<E extends AnyEvent> {
 }
 
 /**
+ * Each event of a subscription, until it ends. `Effect.forever` would wait a turn after each, and fall behind calls that
+ * have several events a turn.
+ *
+ * @internal
+ */
+export const each = <E, R>(
+  queue: Queue.Dequeue<E>,
+  handle: (event: E) => Effect.Effect<void, never, R>
+): Effect.Effect<void, never, R> =>
+  Effect.whileLoop({ while: constTrue, body: () => Effect.flatMap(queue.take, handle), step: constVoid })
+
+/**
  * The ways to watch a hub. `report` tells of a handler that failed, and on which event.
  *
  * @internal
@@ -183,17 +196,18 @@ export const observable = <E extends AnyEvent>(
   events: Stream.unwrapScoped(Effect.map(hub.subscribe, (queue) => Stream.fromQueue(queue))),
   subscribe: hub.subscribe,
   on: (tag, handler) =>
-    Effect.flatMap(hub.subscribe, (queue) =>
-      Effect.asVoid(Effect.forkScoped(Effect.forever(
-        Effect.flatMap(Queue.take(queue), (event) =>
+    Effect.flatMap(
+      hub.subscribe,
+      (queue) =>
+        Effect.asVoid(Effect.forkScoped(each(queue, (event) =>
           tag !== "*" && event._tag !== tag ? Effect.void : Effect.flatMap(
             Effect.exit(Effect.suspend(() => handler(event as EventOf<E, typeof tag>))),
             (exit) =>
               Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)
                 ? Effect.void
                 : report(Cause.squash(exit.cause), event)
-          ))
-      ))))
+          ))))
+    )
 })
 
 /** The ways to watch an instance that never has anything to tell. @internal */
