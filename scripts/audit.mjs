@@ -1,4 +1,5 @@
-// The dependencies that users get: known vulnerabilities of what the published packages depend on at run time.
+// The dependencies that users get: known vulnerabilities of what is depended on at run time. It asks the registry's
+// advisory endpoint, which not every mirror has, so it is no part of .ci/run.
 import { pnpm } from "./run.mjs"
 
-process.exit(pnpm(["audit", "--prod", "--filter", "./packages/*"], { stdio: "inherit" }))
+process.exit(pnpm(["audit", "--prod"], { stdio: "inherit" }))

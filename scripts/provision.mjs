@@ -1,5 +1,5 @@
 // Finds what some tests need and a machine may lack. What is not there is said loudly, and is a failure where
-// REQUIRE_REDIS or REQUIRE_BROWSER is set.
+// REQUIRE_REDIS is set. No test opens a page yet; a browser is looked for here from the first one on.
 import { spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, readdirSync, symlinkSync } from "node:fs"
 import { join } from "node:path"
@@ -40,15 +40,6 @@ const findRedis = () => {
   return onPath === undefined ? unpackedRedis() ?? unpackRedis() : { REDIS_BINARY: onPath }
 }
 
-const findBrowser = () => {
-  const found = [process.env.BROWSER_BINARY, "chromium", "chromium-browser", "google-chrome"]
-    .find((name) => name && answers(name))
-  return found === undefined ? undefined : { BROWSER_BINARY: found }
-}
-
-/** No test opens a page yet; with the first one this becomes true. */
-const browserTests = false
-
 /** The environment of the tests, and what is missing on this machine. */
 export const provision = () => {
   const missing = []
@@ -63,7 +54,6 @@ export const provision = () => {
     }
   }
   look("a Redis server (install redis-server, or set REDIS_URL)", findRedis(), process.env.REQUIRE_REDIS)
-  if (browserTests) look("a browser (install chromium)", findBrowser(), process.env.REQUIRE_BROWSER)
   return { env, missing }
 }
 

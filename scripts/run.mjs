@@ -48,9 +48,15 @@ const build = tsc(
 
 /** What a task runs, in order; the first that fails ends it. */
 const tasks = {
+  // All tests, with coverage or without it; whatever else is asked for goes to vitest alone.
   test: (args) =>
-    args.length > 0 ? [vitest(...args)] : [
-      vitest("--reporter=default", "--reporter=json", `--outputFile.json=${at("node_modules/.cache/vitest.json")}`),
+    args.some((arg) => arg !== "--coverage") ? [vitest(...args)] : [
+      vitest(
+        "--reporter=default",
+        "--reporter=json",
+        `--outputFile.json=${at("node_modules/.cache/vitest.json")}`,
+        ...args
+      ),
       bin("tstyche/build/bin.js", "--config", at("tstyche.json"))
     ],
   demo: (args) => [script("examples/src/demo/main.ts", ...args)],
@@ -62,7 +68,6 @@ const tasks = {
   ],
   lint: (args) => [bin("eslint/bin/eslint.js", "--max-warnings=0", ".", ...args)],
   format: () => [bin("eslint/bin/eslint.js", "--fix", ".")],
-  coverage: (args) => [vitest("--coverage", ...args)],
   "docs:check": () => [script("scripts/check-docs.mjs")],
   examples: () => [[process.execPath, [at("scripts/examples.mjs")]]],
   consumer: () => [build, [process.execPath, [at("scripts/consumer.mjs")]]],
@@ -85,7 +90,7 @@ const main = () => {
     process.exit(2)
   }
   ensureDependencies()
-  const found = name === "test" || name === "coverage" ? provision() : { env: {}, missing: [] }
+  const found = name === "test" ? provision() : { env: {}, missing: [] }
   banner(found.missing)
   for (const [command, rest] of task(args)) {
     const code = run(command, rest, { env: { ...process.env, ...found.env } })
