@@ -12,7 +12,7 @@ import * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as actions from "./internal/actions.js"
-import type { BreakerConfig, Watch } from "./internal/breaker/breaker.js"
+import type { BreakerConfig, Home, Watch } from "./internal/breaker/breaker.js"
 import { Breaker } from "./internal/breaker/breaker.js"
 import { OpenTimeline } from "./internal/breaker/openTimes.js"
 import type { Tag as StateTag } from "./internal/breaker/state.js"
@@ -237,7 +237,7 @@ const openBreaker = (
   options: ReturnType<typeof check>,
   watch: Watch,
   scope: Scope,
-  key?: string
+  home?: Home
 ): Effect.Effect<Breaker> =>
   Effect.gen(function*() {
     const config = configOf(options)
@@ -257,7 +257,7 @@ const openBreaker = (
     const state = initial === undefined
       ? transitions.closed(config, now, times, 0, false)
       : transitions.restore(config, initial, times, now)
-    return new Breaker(config, timeline, watch, state, scope, key)
+    return new Breaker(config, timeline, watch, state, scope, home)
   })
 
 const imageOf = (snapshot: CircuitBreaker.Snapshot): transitions.Image => ({
@@ -377,7 +377,7 @@ const build = (options: Named, site: string): Effect.Effect<CircuitBreaker.Servi
     const instance = yield* openInstance<CircuitBreaker.Event>("CircuitBreaker", options.name)
     const watch = watchOf(instance, true)
     const breaker = yield* openBreaker(resolved, watch, yield* Effect.scope)
-    watch.born(resolved.initial?.state ?? "Closed")
+    watch.born(breaker.birth.state)
     const operate = commands(options.name, breaker)
     yield* register({
       pattern: "CircuitBreaker",
@@ -496,10 +496,10 @@ const buildKeyed = (
       ...keyed,
       make: (key) => {
         const resolved = check({ ...option.merge(own, keyed.optionsFor?.(key)), name: `${name}/${key}` })
-        watch.born(resolved.initial?.state ?? "Closed")
-        return openBreaker(resolved, watch, scope, key)
+        return openBreaker(resolved, watch, scope, { key, breakers: table })
       },
-      evictable: (breaker) => breaker.unsafeForgettable()
+      evictable: (breaker, now) => breaker.unsafeForgettable(now),
+      onKept: (breaker) => watch.born(breaker.birth.state)
     })
     const { emitter } = instance
     const unguarded = new Unguarded(emitter, keyed.maxKeys)

@@ -647,6 +647,17 @@ const overTheWire = (breaker: CircuitBreaker.Service) =>
     return yield* Schema.decodeUnknown(CircuitBreaker.Snapshot)(JSON.parse(JSON.stringify(wire)))
   })
 
+/** The gauge of a state, if it was ever set. */
+const gauge = (name: string, state: string) =>
+  Effect.map(Metric.snapshot, (pairs) =>
+    pairs.flatMap(({ metricKey, metricState }) => {
+      const labels = metricKey.tags.map(({ value }) => value)
+      return metricKey.name === "resilience.circuit_breaker.state" && labels.includes(name) &&
+          labels.includes(state) && MetricState.isGaugeState(metricState)
+        ? [Number(metricState.value)]
+        : []
+    }))
+
 describe("snapshots", () => {
   it.scoped("a circuit goes on in another process where it stood", () =>
     Effect.gen(function*() {
@@ -730,15 +741,6 @@ describe("snapshots", () => {
   it.scoped("the gauge of the state begins with the state given, and counts the open circuits of a keyed breaker", () =>
     Effect.gen(function*() {
       class Hosts extends CircuitBreaker.Keyed<Hosts>()("gauged hosts", { consecutiveFailures: 1 }) {}
-      const gauge = (name: string, state: string) =>
-        Effect.map(Metric.snapshot, (pairs) =>
-          pairs.flatMap(({ metricKey, metricState }) => {
-            const labels = metricKey.tags.map(({ value }) => value)
-            return metricKey.name === "resilience.circuit_breaker.state" && labels.includes(name) &&
-                labels.includes(state) && MetricState.isGaugeState(metricState)
-              ? [Number(metricState.value)]
-              : []
-          }))
       const breaker = yield* CircuitBreaker.make({ name: "gauged", initial: { state: "ForcedOpen" } })
       expect(yield* gauge("gauged", "forced_open")).toEqual([1])
       yield* breaker.reset
@@ -827,6 +829,116 @@ describe("a keyed breaker", () => {
       expect(yield* at("c")(ok)).toBe("up")
       expect((yield* Hosts.metrics).unguarded).toBe(1)
     }).pipe(Effect.provide(Hosts.layer({ onFull: "admit" }))))
+})
+
+describe("a keyed breaker that forgets a circuit with a call in flight", () => {
+  const keyed = <const Name extends string>(name: Name, options: CircuitBreaker.Options = {}) => {
+    class Hosts extends CircuitBreaker.Keyed<Hosts>()(name, {
+      consecutiveFailures: 1,
+      openDuration: "5 seconds",
+      halfOpenMaxCalls: 1,
+      successThreshold: 1,
+      maxKeys: 1,
+      ...options
+    }) {}
+    const at = (key: string) => Hosts.withBreakerBy({ key })
+    const inFlight = (key: string) =>
+      Effect.gen(function*() {
+        const gate = yield* Deferred.make<string, string>()
+        const fiber = yield* Effect.fork(Effect.exit(at(key)(Deferred.await(gate))))
+        for (let turn = 0; turn < 3; turn++) yield* Effect.yieldNow()
+        return {
+          fail: Effect.zipRight(Deferred.fail(gate, "down"), Fiber.join(fiber)),
+          succeed: Effect.zipRight(Deferred.succeed(gate, "up"), Fiber.join(fiber))
+        }
+      })
+    return { Hosts, at, inFlight }
+  }
+
+  it.effect("puts it back when the call opens it", () => {
+    const { Hosts, at, inFlight } = keyed("comes back")
+    return Effect.gen(function*() {
+      const call = yield* inFlight("a")
+      yield* at("b")(ok)
+      expect(yield* Hosts.metricsOf("a")).toEqual(Option.none())
+      yield* call.fail
+      expect((yield* Hosts.metrics).open).toEqual([{ key: "a", state: "Open" }])
+      expect(yield* gauge("comes back", "open")).toEqual([1])
+      expect(yield* Effect.flip(at("a")(ok))).toMatchObject({ reason: "Open", cause: "down" })
+      yield* TestClock.adjust("5 seconds")
+      yield* at("a")(ok)
+      expect(yield* gauge("comes back", "open")).toEqual([0])
+      expect(yield* gauge("comes back", "half_open")).toEqual([0])
+    }).pipe(Effect.provide(Hosts.Live))
+  })
+
+  it.effect("gives the result to the circuit that took its place", () => {
+    const { Hosts, at, inFlight } = keyed("heir", { consecutiveFailures: 2 })
+    return Effect.gen(function*() {
+      const calls = [yield* inFlight("a"), yield* inFlight("a"), yield* inFlight("a")] as const
+      yield* at("b")(ok)
+      yield* at("a")(ok)
+      yield* calls[0].succeed
+      expect(Option.getOrThrow(yield* Hosts.metricsOf("a"))).toMatchObject({ succeeded: 2, failed: 0 })
+      yield* calls[1].fail
+      yield* calls[2].fail
+      expect((yield* Hosts.metrics).open).toEqual([{ key: "a", state: "Open" }])
+      expect(yield* gauge("heir", "open")).toEqual([1])
+      expect(Option.getOrThrow(yield* Hosts.metricsOf("a"))).toMatchObject({ admitted: 4, failed: 2, running: 0 })
+    }).pipe(Effect.provide(Hosts.Live))
+  })
+
+  it.effect("changes nothing when that circuit has been open since", () => {
+    const { Hosts, at, inFlight } = keyed("late")
+    return Effect.gen(function*() {
+      const call = yield* inFlight("a")
+      yield* at("b")(ok)
+      yield* Effect.exit(at("a")(fail))
+      yield* TestClock.adjust("5 seconds")
+      yield* at("a")(ok)
+      yield* call.fail
+      expect((yield* Hosts.metrics).open).toEqual([])
+      expect(yield* gauge("late", "open")).toEqual([0])
+    }).pipe(Effect.provide(Hosts.Live))
+  })
+
+  it.effect("moves no gauge and tells nothing where there is no room for it", () => {
+    const { Hosts, at, inFlight } = keyed("no room")
+    return Effect.gen(function*() {
+      const call = yield* inFlight("a")
+      yield* Effect.exit(at("b")(fail))
+      const told: Array<string | undefined> = []
+      yield* Hosts.on("StateChanged", (event) => Effect.sync(() => told.push(event.key)))
+      yield* call.fail
+      for (let turn = 0; turn < 5; turn++) yield* Effect.yieldNow()
+      expect((yield* Hosts.metrics).open).toEqual([{ key: "b", state: "Open" }])
+      expect(yield* gauge("no room", "open")).toEqual([1])
+      expect(told).toEqual([])
+    }).pipe(Effect.scoped, Effect.provide(Hosts.Live))
+  })
+
+  it.effect("counts a circuit once that two calls make at the same time", () => {
+    const { Hosts, at } = keyed("made twice", {
+      initial: { state: "ForcedOpen" },
+      openDuration: Schedule.mapEffect(Schedule.spaced("5 seconds"), () => Effect.yieldNow())
+    })
+    return Effect.gen(function*() {
+      yield* Effect.all([Effect.exit(at("a")(ok)), Effect.exit(at("a")(ok))], { concurrency: 2 })
+      expect(yield* gauge("made twice", "forced_open")).toEqual([1])
+    }).pipe(Effect.provide(Hosts.Live))
+  })
+
+  it.effect("forgets a circuit whose ramp is over", () => {
+    const { Hosts, at } = keyed("ramped", { rampUp: "10 seconds" })
+    return Effect.gen(function*() {
+      yield* Effect.exit(at("a")(fail))
+      yield* TestClock.adjust("5 seconds")
+      yield* at("a")(ok)
+      expect(yield* Effect.flip(at("b")(ok))).toMatchObject({ reason: "TooManyKeys" })
+      yield* TestClock.adjust("10 seconds")
+      expect(yield* at("b")(ok)).toBe("up")
+    }).pipe(Effect.provide(Hosts.Live))
+  })
 })
 
 describe("faults of others", () => {

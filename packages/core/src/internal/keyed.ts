@@ -37,6 +37,8 @@ export class KeyedTable<A> {
       readonly idleAfter: Nanos
       readonly make: (key: string) => Effect.Effect<A>
       readonly evictable: (value: A, now: Nanos) => boolean
+      /** A new state has its place: what was made for nothing is not told. */
+      readonly onKept?: (value: A) => void
       readonly scope: Scope.Scope
     }
   ) {}
@@ -63,9 +65,19 @@ export class KeyedTable<A> {
         if (made !== undefined) return this.swept(made.value)
         if (!this.hasRoom(time)) return Effect.succeed(undefined)
         this.entries.set(key, { value, used: time })
+        this.options.onKept?.(value)
         return this.swept(value)
       })
     })
+
+  /**
+   * Puts a state back that was forgotten too early, unless its key is taken or there is no room. The next call with any
+   * key sees to the sweep.
+   */
+  putBack(key: string, value: A): void {
+    const time = now()
+    if (!this.entries.has(key) && this.hasRoom(time)) this.entries.set(key, { value, used: time })
+  }
 
   /** The state of a key that is held; asking does not count as use. */
   peek(key: string): A | undefined {
@@ -172,5 +184,6 @@ export const openKeyed = <A>(options: {
   readonly idleAfter: Duration.Duration
   readonly make: (key: string) => Effect.Effect<A>
   readonly evictable: (value: A, now: Nanos) => boolean
+  readonly onKept?: (value: A) => void
 }): Effect.Effect<KeyedTable<A>, never, Scope.Scope> =>
   Effect.map(Effect.scope, (scope) => new KeyedTable({ ...options, idleAfter: toNanos(options.idleAfter), scope }))

@@ -15,11 +15,12 @@ import type { Call } from "../event.js"
 import type { Handlers } from "../guard.js"
 import { finish, hold, observe, read } from "../guard.js"
 import type { Emitter } from "../hub.js"
+import type { KeyedTable } from "../keyed.js"
 import { parseDuration, show } from "../options.js"
 import type { Nanos } from "../time.js"
 import { forever, fromNanos, now, toNanos } from "../time.js"
 import type { OpenTimeline } from "./openTimes.js"
-import type { Admission, Change, Command, Config, Image, Period, Reason, Settlement, State } from "./state.js"
+import type { Admission, Change, Command, Config, Image, Period, Reason, Settlement, State, Tag } from "./state.js"
 import { admit, command, imageOf, left, overdue, settle, totals, wouldAdmit } from "./state.js"
 import type { Totals } from "./window.js"
 
@@ -39,6 +40,12 @@ export interface Watch {
   /** What the rules look at, after a failure. */
   readonly window: (totals: Totals) => void
   readonly error: (reason: Reason, retryAfter: Option.Option<Duration.Duration>, cause: unknown) => CircuitOpenError
+}
+
+/** The key of a breaker, and the table that may forget it: a call that is only observed does not protect it. @internal */
+export interface Home {
+  readonly key: string
+  readonly breakers: KeyedTable<Breaker>
 }
 
 /** A call that a breaker keeps an eye on: a probe, one of a circuit that counts slow calls, or one that is listened to. */
@@ -81,14 +88,17 @@ export class Breaker {
     private readonly watch: Watch,
     initial: State,
     private readonly scope: Scope,
-    private readonly key?: string
+    private readonly home?: Home
   ) {
+    this.birth = { state: initial._tag, period: initial.period }
     this.ref = Ref.unsafeMake(initial)
     this.read = Ref.get(this.ref)
     this.held = this.guardBy(config.classify)
     this.guard = observe(this.read, (state) => this.choose(state))
   }
 
+  /** The state and the period that it began with. */
+  readonly birth: { readonly state: Tag; readonly period: Period }
   readonly read: Effect.Effect<State>
   readonly guard: Guard<CircuitOpenError>
 
@@ -111,7 +121,9 @@ export class Breaker {
       onSuccess: plain
         ? (value) => {
           const time = now()
-          if (tally.completes(time)) return this.conclude(period, undefined, Exit.succeed(value))
+          if (tally.completes(time) || this.heir !== undefined) {
+            return this.conclude(period, undefined, Exit.succeed(value))
+          }
           tally.success(time)
           this.succeeded++
           success()
@@ -208,6 +220,35 @@ export class Breaker {
     openFor: Nanos | undefined,
     result: Exit.Exit<A, E>
   ): Effect.Effect<A, E> {
+    const { heir } = this
+    if (heir === undefined) return this.settledHere(period, flight, exit, outcome, openFor, result)
+    // The table forgot this circuit while the call ran. What would still count here counts there, as long as that circuit
+    // has not left the period that it began with.
+    return Effect.flatMap(this.read, (state) => {
+      if (state.period !== period) return this.settledHere(period, flight, exit, outcome, openFor, result)
+      if (flight !== undefined) {
+        this.running--
+        this.flights.delete(flight)
+        heir.running++
+      }
+      return heir.settledHere(heir.birth.period, flight, exit, outcome, openFor, result)
+    })
+  }
+
+  /** The circuit that stands under the key in place of this one. */
+  private get heir(): Breaker | undefined {
+    const held = this.home?.breakers.peek(this.home.key)
+    return held === this ? undefined : held
+  }
+
+  private settledHere<A, E>(
+    period: Period,
+    flight: Flight | undefined,
+    exit: Exit.Exit<unknown, unknown>,
+    outcome: Outcome,
+    openFor: Nanos | undefined,
+    result: Exit.Exit<A, E>
+  ): Effect.Effect<A, E> {
     return Effect.flatMap(
       Ref.modify(this.ref, (state) => {
         const time = now()
@@ -290,13 +331,25 @@ export class Breaker {
   }
 
   private get keyed(): { readonly key?: string } {
-    return this.key === undefined ? {} : { key: this.key }
+    return this.home === undefined ? {} : { key: this.home.key }
+  }
+
+  /**
+   * Whether calls can reach this circuit. One that leaves Closed after the table forgot it goes back to its place; where
+   * there is no room it guards nobody, so nothing is told of it.
+   */
+  private stands({ from }: Change): boolean {
+    const { home } = this
+    if (home === undefined) return true
+    if (from === "Closed") home.breakers.putBack(home.key, this)
+    return home.breakers.peek(home.key) === this
   }
 
   private report({ change, tripped }: Settlement): void {
     const { emitter } = this.watch
     if (change !== undefined) {
       if (change.to === "Closed") this.breaking = this.latest = undefined
+      if (!this.stands(change)) return
       this.watch.changed(change)
       if (emitter.listening) emitter.emit({ _tag: "StateChanged", ...this.keyed, ...change })
     } else if (tripped !== undefined) {
@@ -441,9 +494,9 @@ export class Breaker {
   }
 
   /** Whether forgetting this breaker loses nothing that protects. */
-  unsafeForgettable(): boolean {
+  unsafeForgettable(time: Nanos): boolean {
     const state = Effect.runSync(this.read)
-    return state._tag === "Closed" && state.rampUntil === undefined && this.running === 0
+    return state._tag === "Closed" && (state.rampUntil === undefined || state.rampUntil <= time) && this.running === 0
   }
 }
 
