@@ -12,25 +12,12 @@ import * as Fiber from "effect/Fiber"
  */
 export type Nanos = bigint
 
-const liveServices = DefaultServices.liveServices
-
 /** @internal */
-export const liveClock: Clock.Clock = Context.get(liveServices, Clock.Clock)
+export const liveClock: Clock.Clock = Context.get(DefaultServices.liveServices, Clock.Clock)
 
-// The services object is shared by all fibers until somebody replaces a default service, so one remembered pair spares
-// nearly every lookup. It is a cache of a pure function and decides nothing.
-let knownServices: Context.Context<DefaultServices.DefaultServices> = liveServices
-let knownClock: Clock.Clock = liveClock
-
-/** @internal */
-export const clockOf = (fiber: Fiber.RuntimeFiber<any, any>): Clock.Clock => {
-  const services = fiber.currentDefaultServices
-  if (services !== knownServices) {
-    knownClock = Context.get(services, Clock.Clock)
-    knownServices = services
-  }
-  return knownClock
-}
+/** The clock of a fiber. Straight from the map, as every call reads it: `Context.get` costs half as much again. @internal */
+export const clockOf = (fiber: Fiber.RuntimeFiber<any, any>): Clock.Clock =>
+  fiber.currentDefaultServices.unsafeMap.get(Clock.Clock.key)
 
 /**
  * The clock of the fiber that runs the callback this is called from. It spares the run-loop step of `Effect.clockWith`
