@@ -1,5 +1,5 @@
 // Compiles every TypeScript fence of the documentation, compares the tables of options with the code, follows the links,
-// and compares the table of faults with the tests.
+// and compares the table of faults with the tests, and that of aioresilience's names with their list.
 import { spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { basename, dirname, join } from "node:path"
@@ -138,9 +138,27 @@ for (const [id, files] of inTests) {
   if (!inTable.has(id)) problems.push(`${files[0]} names ${id}, which ${faultsPage} does not list`)
 }
 
+// The names of aioresilience: each has a row that says what stands for it, and no row has a name that is not listed.
+const parityPage = "docs/from-aioresilience.md"
+const names = new Set(
+  readFileSync(join(root, "scripts/aioresilience-names.txt"), "utf8").split("\n")
+    .filter((line) => line !== "" && !line.startsWith("#"))
+)
+const answered = new Set()
+for (const row of (texts.get(parityPage) ?? "").split("\n").filter((row) => row.startsWith("| "))) {
+  const [left, right] = row.split("|").slice(1, -1).map((cell) => cell.trim())
+  for (const [, name] of left.matchAll(/`([^`]+)`/g)) {
+    if (!names.has(name)) problems.push(`${parityPage}: ${name} is not in scripts/aioresilience-names.txt`)
+    else if (right !== "") answered.add(name)
+  }
+}
+for (const name of names) {
+  if (!answered.has(name)) problems.push(`${parityPage}: no row says what stands for ${name}`)
+}
+
 for (const problem of problems) console.error(problem)
 console.error(
   `${pages.length} pages, ${origins.size} snippets, ${described.size} tables of options, ${inTable.size} faults, ` +
-    `${problems.length} problems`
+    `${names.size} names of aioresilience, ${problems.length} problems`
 )
 process.exit(problems.length === 0 ? 0 : 1)
