@@ -1,5 +1,4 @@
 import {
-  ActionError,
   Bulkhead,
   CircuitBreaker,
   CircuitOpenError,
@@ -14,8 +13,7 @@ import {
   ResilienceEvent,
   ResilienceLive,
   Retry,
-  Timeout,
-  UnknownInstanceError
+  Timeout
 } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
 import {
@@ -167,50 +165,6 @@ describe("events", () => {
 })
 
 describe("registry", () => {
-  it.effect("has all instances with their metrics, as long as they live", () =>
-    Effect.gen(function*() {
-      const { instances } = yield* Registry.snapshot
-      expect(instances.map(({ instance, pattern }) => `${pattern} ${instance}`).sort()).toEqual([
-        "Bulkhead reports",
-        "CircuitBreaker payments",
-        "Fallback default",
-        "Retry default",
-        "Timeout default"
-      ])
-      yield* Effect.scoped(Effect.zipRight(
-        Bulkhead.make({ name: "short" }),
-        Effect.tap(Registry.list, (list) => expect(list.some(({ instance }) => instance === "short")).toBe(true))
-      ))
-      expect((yield* Registry.list).some(({ instance }) => instance === "short")).toBe(false)
-    }).pipe(Effect.provide(app)))
-
-  it.effect("carries the operator's actions", () =>
-    Effect.gen(function*() {
-      yield* Registry.act("CircuitBreaker", "payments", "forceOpen", "1 minute")
-      expect(yield* Payments.state).toBe("ForcedOpen")
-      yield* Registry.act("CircuitBreaker", "payments", "reset", "alice")
-      expect(yield* Payments.state).toBe("Closed")
-      yield* Registry.act("Bulkhead", "reports", "resize", 7)
-      expect((yield* Reports.metrics).limit).toBe(7)
-    }).pipe(Effect.provide(app)))
-
-  it.effect("says what is wrong with an action", () =>
-    Effect.gen(function*() {
-      const unknown = yield* Effect.flip(Registry.act("CircuitBreaker", "paymets", "reset"))
-      expect(unknown).toBeInstanceOf(UnknownInstanceError)
-      expect(unknown.message).toContain("payments")
-      const none = yield* Effect.flip(Registry.act("CircuitBreaker", "payments", "close"))
-      expect(none).toBeInstanceOf(ActionError)
-      expect(none.message).toContain("forceOpen, disable, metricsOnly, reset")
-      for (const input of [0, -1, 1.5, "many", undefined]) {
-        expect((yield* Effect.flip(Registry.act("Bulkhead", "reports", "resize", input))).message).toContain(
-          "at least 1"
-        )
-      }
-      expect((yield* Effect.flip(Registry.act("CircuitBreaker", "payments", "forceOpen", "soon"))).message)
-        .toContain("duration")
-    }).pipe(Effect.provide(app)))
-
   it.effect("layers side by side do not see each other; ResilienceLive outermost does it", () =>
     Effect.gen(function*() {
       const count = Effect.map(Registry.snapshot, ({ instances }) => instances.length)
