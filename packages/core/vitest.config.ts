@@ -5,5 +5,6 @@ const conditions = ["@effect-resilience/source", "module", "node", "import", "de
 export default defineProject({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
-  test: { name: "core", include: ["test/**/*.test.ts"], testTimeout: 20_000 }
+  // The property tests take a second or two each, and many times that where coverage is on and the machine is busy.
+  test: { name: "core", include: ["test/**/*.test.ts"], testTimeout: 120_000 }
 })
