@@ -3,6 +3,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, FastCheck as fc, Fiber, Layer, Metric, Option, TestClock } from "effect"
 import type { Bucket, BucketConfig, Source } from "../src/internal/bucket.js"
 import * as transition from "../src/internal/bucket.js"
+import { holds } from "./utils/holds.js"
 import type { Subject } from "./utils/sweep.js"
 import { sweep } from "./utils/sweep.js"
 
@@ -135,7 +136,7 @@ const operation = fc.oneof(
 
 describe("against a model in exact arithmetic", () => {
   it("grants and denies the same in 10,000 random runs, and its counters add up", () => {
-    fc.assert(
+    return holds(
       fc.property(
         fc.nat(5),
         fc.nat(10),
@@ -182,12 +183,12 @@ describe("against a model in exact arithmetic", () => {
           return state.granted + state.denied === withdrawals && held.length === state.granted - state.refunded
         }
       ),
-      { numRuns: 10_000 }
+      10_000
     )
   })
 
   it("retries are never more than what there was at first, what was earned, and what the floor gave", () => {
-    fc.assert(
+    return holds(
       fc.property(fc.nat(5), fc.nat(3), fc.array(operation, { maxLength: 80 }), (maxTokens, perSecond, operations) => {
         const config = { maxTokens, tokensPerSuccess: 0.1, minPerSecond: perSecond }
         let state = transition.full(config)
@@ -202,7 +203,7 @@ describe("against a model in exact arithmetic", () => {
         }
         return state.granted <= maxTokens + successes / 10 + perSecond * (1 + millis / 1000) + 1e-6
       }),
-      { numRuns: 10_000 }
+      10_000
     )
   })
 })

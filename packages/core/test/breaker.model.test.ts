@@ -13,6 +13,7 @@ import {
   wouldAdmit
 } from "../src/internal/breaker/state.js"
 import { CountWindow, DurationWindow } from "../src/internal/breaker/window.js"
+import { holds } from "./utils/holds.js"
 
 const second = 1_000_000_000
 
@@ -210,7 +211,7 @@ const agree = (actual: unknown, expected: unknown) => {
 
 describe("the circuit, against a model", () => {
   it("moves as the table says, and no stale outcome moves it", () => {
-    fc.assert(
+    return holds(
       fc.property(shape, fc.array(step, { maxLength: 60 }), (shape, steps) => {
         const { failures, m, minimum, percent, ramp, s, size } = shape
         const config: Config = {
@@ -311,7 +312,7 @@ describe("the circuit, against a model", () => {
           }
         }
       }),
-      { numRuns: 10_000 }
+      10_000
     )
   }, 60_000)
 
@@ -327,7 +328,7 @@ describe("the circuit, against a model", () => {
     )
     const limit = BigInt(2 * second)
     const windows = { count: () => new CountWindow(1000), time: () => new DurationWindow(BigInt(1_000_000 * second)) }
-    fc.assert(
+    return holds(
       fc.property(
         fc.constantFrom("count" as const, "time" as const),
         fc.array(slowStep, { maxLength: 60 }),
@@ -376,7 +377,7 @@ describe("the circuit, against a model", () => {
           }
         }
       ),
-      { numRuns: 10_000 }
+      10_000
     )
   }, 60_000)
 
@@ -384,7 +385,7 @@ describe("the circuit, against a model", () => {
     const calls = fc.array(fc.record({ gap: fc.integer({ min: 0, max: 4000 }), failed: fc.boolean() }), {
       maxLength: 60
     })
-    fc.assert(
+    return holds(
       fc.property(calls, (calls) => {
         const window = new DurationWindow(10_000n)
         const log: Array<{ readonly at: number; readonly failed: boolean }> = []
@@ -403,12 +404,12 @@ describe("the circuit, against a model", () => {
         }
         expect(window.totals(BigInt(now + 10_000)).calls).toBe(0)
       }),
-      { numRuns: 10_000 }
+      10_000
     )
   }, 60_000)
 
   it("a window of calls holds the last of them", () => {
-    fc.assert(
+    return holds(
       fc.property(fc.integer({ min: 1, max: 10 }), fc.array(fc.boolean(), { maxLength: 40 }), (size, outcomes) => {
         const window = new CountWindow(size)
         outcomes.forEach((failed, i) => {
@@ -418,7 +419,7 @@ describe("the circuit, against a model", () => {
           expect(window.totals()).toEqual({ calls: last.length, failures, slow: last.length - failures })
         })
       }),
-      { numRuns: 10_000 }
+      10_000
     )
   }, 60_000)
 })

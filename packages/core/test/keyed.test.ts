@@ -16,6 +16,7 @@ import {
 } from "effect"
 import { KeyedTable, openKeyed } from "../src/internal/keyed.js"
 import { makeManualClock } from "./utils/clock.js"
+import { holds } from "./utils/holds.js"
 import { sweep } from "./utils/sweep.js"
 
 /** A state that says by itself whether it may be forgotten. */
@@ -181,7 +182,7 @@ describe("a keyed table", () => {
     )
     const manual = makeManualClock()
     const scope = Effect.runSync(Scope.make())
-    fc.assert(
+    return holds(
       fc.property(fc.integer({ min: 1, max: 6 }), fc.array(command, { maxLength: 30 }), (maxKeys, commands) => {
         const table = new KeyedTable<State>({
           maxKeys,
@@ -212,7 +213,7 @@ describe("a keyed table", () => {
           expect(table.size).toBe(model.length)
         }
       }),
-      { numRuns: 10_000 }
+      10_000
     )
   })
 })

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { FastCheck as fc } from "effect"
 import { Permits, persistence, type Waiter } from "../src/internal/permits.js"
+import { holds } from "./utils/holds.js"
 
 /** What may happen to a pool. */
 type Step =
@@ -103,7 +104,7 @@ const runs = 10_000
 describe("the permit queue, against a model", () => {
   for (const order of ["fifo", "lifo", "adaptive"] as const) {
     it(`no permit is lost or doubled, and turns come in order (${order})`, () => {
-      fc.assert(
+      return holds(
         fc.property(
           fc.integer({ min: 1, max: 4 }),
           fc.nat(4),
@@ -163,7 +164,7 @@ describe("the permit queue, against a model", () => {
             }
           }
         ),
-        { numRuns: runs }
+        runs
       )
     })
   }
