@@ -377,6 +377,7 @@ describe("nobody listening", () => {
 
       // Control: with somebody listening, the same calls have every event.
       const tags = new Set<string>()
+      yield* TestClock.adjust("1 minute") // that a table is full is told once a minute
       yield* Effect.scoped(Effect.zipRight(
         EventBus.on("*", ({ _tag }) => Effect.sync(() => tags.add(_tag))),
         everything
