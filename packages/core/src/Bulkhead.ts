@@ -336,7 +336,10 @@ const Keyed: <Self>() => <const Name extends string>(
  *
  * class Reports extends Bulkhead.Tag<Reports>()("reports", { maxConcurrent: 2 }) {}
  *
- * const program = Effect.succeed("report").pipe(Reports.withPermit, Effect.provide(Reports.Live))
+ * const report = Effect.succeed("report").pipe(Reports.withPermit)
+ *
+ * // at the edge of the program, once
+ * const main = Effect.all([report, report], { concurrency: 2 }).pipe(Effect.provide(Reports.Live))
  *
  * @since 0.1.0
  * @category models

@@ -604,7 +604,10 @@ const Keyed: <Self>() => <const Name extends string>(
  *
  * class Payments extends CircuitBreaker.Tag<Payments>()("payments", { consecutiveFailures: 3 }) {}
  *
- * const program = Effect.succeed("paid").pipe(Payments.withBreaker, Effect.provide(Payments.Live))
+ * const charge = Effect.succeed("paid").pipe(Payments.withBreaker)
+ *
+ * // at the edge of the program, once
+ * const main = Effect.repeatN(charge, 2).pipe(Effect.provide(Payments.Live))
  *
  * @since 0.1.0
  * @category models
