@@ -3,7 +3,9 @@ import {
   CircuitBreaker,
   CircuitBreakerLive,
   Fallback,
+  Registry,
   Resilience,
+  ResilienceLive,
   Retry,
   Timeout
 } from "@effect-resilience/core"
@@ -40,7 +42,9 @@ const program = Effect.gen(function*() {
   )
   const paid = yield* charge("42")
   const last = yield* Effect.flip(typed)
-  return [viaDefault, paid, yield* byHost, last, Breaker.CircuitBreaker === CircuitBreaker].join(", ")
+  const [payments] = (yield* Registry.snapshot).instances.filter(({ instance }) => instance === "payments")
+  const place = payments?.site.match(/program\.js/)?.[0]
+  return [viaDefault, paid, yield* byHost, last, Breaker.CircuitBreaker === CircuitBreaker, place].join(", ")
 })
 
-console.log(await Effect.runPromise(Effect.provide(program, Live)))
+console.log(await Effect.runPromise(Effect.provide(program, Live.pipe(Layer.provideMerge(ResilienceLive)))))

@@ -35,6 +35,7 @@ const demo = Effect.gen(function*() {
   yield* load(protected_, () => phase, (sent) => protectedCall(protectedDependency.url, sent))
 
   let second = 0
+  let before = script[0]
   for (const [index, current] of script.entries()) {
     phase = index
     yield* bareDependency.become(current.mode)
@@ -44,7 +45,9 @@ const demo = Effect.gen(function*() {
     for (let left = current.seconds; left > 0; left--) {
       yield* Effect.sleep(`${Math.min(1, left) * 1000} millis`)
       second += Math.min(1, left)
-      yield* progress(current, Math.round(second), bare, protected_, yield* Api.state)
+      // The calls that a line tells of began in the second before: it says what the dependency did then.
+      yield* progress(before ?? current, Math.round(second), bare, protected_, yield* Api.state)
+      before = current
     }
   }
   const now = Date.now()

@@ -25,7 +25,7 @@ export const say = (line: string) =>
 export const legend =
   "  █ real answer   ▒ fallback   x failed   . still waiting (calls that began one to two seconds ago)"
 
-/** One line: the phase, what the calls of a second came to on both sides, and the requests in flight. */
+/** One line: what the dependency did, what the calls of that second came to on both sides, and what is in flight now. */
 export const progress = (phase: Phase, second: number, bare: Side, protected_: Side, state: string) =>
   Effect.suspend(() => {
     const now = Date.now()

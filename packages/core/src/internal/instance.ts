@@ -18,16 +18,20 @@ export interface Instance<E extends AnyEvent> {
   readonly observable: Observable<E | InternalError>
 }
 
-// Where this library is, so that its own frames can be told from the user's.
+// Where this library is, so that its own frames can be told from the user's: in `dist`, or in `src` where somebody follows
+// the source maps.
 const meta: { readonly url?: string } = import.meta
-const ownFolder = (meta.url ?? "effect-resilience").replace(/internal[\\/]instance\.[jt]s.*$/, "")
-const ownPath = ownFolder.replace(/^file:\/\//, "")
+const root = (meta.url ?? "effect-resilience/src/internal/instance.js").replace(
+  /(dist|src)[\\/]internal[\\/]instance\.[jt]s.*$/,
+  ""
+)
+const ownFolders = [root, root.replace(/^file:\/\//, "")].flatMap((folder) => [`${folder}dist`, `${folder}src`])
 
 /** The line of the user's code that made an instance. @internal */
 export const callSite = (): string => {
   const lines = withStackLimit(16, () => new Error().stack ?? "").split("\n").slice(1)
   const own = (line: string) =>
-    line.includes(ownFolder) || line.includes(ownPath) || /[\\/]node_modules[\\/]effect[\\/]|node:internal/.test(line)
+    ownFolders.some((folder) => line.includes(folder)) || /[\\/]node_modules[\\/]effect[\\/]|node:internal/.test(line)
   return (lines.find((line) => !own(line)) ?? "unknown").trim().replace(/^at /, "")
 }
 
