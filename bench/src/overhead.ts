@@ -1,7 +1,8 @@
 /**
  * What each guard adds to a call, beside the peers, in one run. Method: README.md beside this folder.
  *
- * `--json` prints the result for machines as the last line, `--quick` runs two rounds of what has a figure to reach, `--only text` some cases.
+ * `--json` prints the result for machines as the last line, `--quick` runs two rounds of what has a figure to reach,
+ * `--all` adds our own guards against themselves, `--only text` takes some comparisons.
  */
 import { spawnSync } from "node:child_process"
 import { existsSync, readFileSync } from "node:fs"
@@ -75,12 +76,13 @@ const versionOf = (peer: string) => {
 const main = () => {
   const quick = args.includes("--quick")
   const only = args[args.indexOf("--only") + 1] ?? ""
-  const wanted = comparisons.filter(({ name, target }) =>
-    args.includes("--only") ? name.includes(only) : !quick || target !== undefined
+  const all = args.includes("--all")
+  const wanted = comparisons.filter(({ name, own, target }) =>
+    args.includes("--only") ? name.includes(only) : all || (own !== true && (!quick || target !== undefined))
   )
   const rounds = quick ? 2 : 9
-  const millis = quick ? 40 : 80
-  const warmup = quick ? 200 : 700
+  const millis = quick ? 40 : 60
+  const warmup = quick ? 200 : 500
   const used = new Set(wanted.flatMap(({ ours, peer }) => [ours, peer]))
   for (const name of Object.values(bare)) if (name !== undefined) used.add(name)
   const names = Object.keys(cases).filter((name) => used.has(name))

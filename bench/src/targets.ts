@@ -4,6 +4,8 @@ export interface Comparison {
   readonly ours: string
   readonly peer: string
   readonly target?: number
+  /** Ours against ours: measured with `--all` or when asked for by `--only`. */
+  readonly own?: boolean
 }
 
 const to = (ours: string, peer: string, target?: number): Comparison => ({
@@ -15,9 +17,10 @@ const to = (ours: string, peer: string, target?: number): Comparison => ({
 
 /** The same guard met in another way. */
 const ways = (name: string) =>
-  ["static", "built per call", "100 callers", "one local subscriber", "one bus subscriber"].map((way) =>
-    to(`${name}: ours, ${way}`, `${name}: ours`)
-  )
+  ["static", "built per call", "100 callers", "one local subscriber", "one bus subscriber"].map((way) => ({
+    ...to(`${name}: ours, ${way}`, `${name}: ours`),
+    own: true
+  }))
 
 export const comparisons: ReadonlyArray<Comparison> = [
   to("breaker: ours", "breaker: opossum", 0.8),
