@@ -7,17 +7,15 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
-import * as Predicate from "effect/Predicate"
-import * as Schedule from "effect/Schedule"
+import type * as Schedule from "effect/Schedule"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as actions from "./internal/actions.js"
-import type { BreakerConfig, Home, Watch } from "./internal/breaker/breaker.js"
-import { Breaker } from "./internal/breaker/breaker.js"
-import { OpenTimeline } from "./internal/breaker/openTimes.js"
+import type { Watch } from "./internal/breaker/breaker.js"
+import type { Breaker } from "./internal/breaker/breaker.js"
+import { check, circuitBreakerFields, openBreaker } from "./internal/breaker/options.js"
+import { blank, Snapshot, snapshotOf, State } from "./internal/breaker/snapshot.js"
 import type { Tag as StateTag } from "./internal/breaker/state.js"
-import * as transitions from "./internal/breaker/state.js"
-import { CountWindow, DurationWindow } from "./internal/breaker/window.js"
 import { errorFields, ErrorTypeId, retryAfter, stackless, withCause } from "./internal/errors.js"
 import { duration, error, eventFields } from "./internal/event.js"
 import { classifyBy, passThrough } from "./internal/guard.js"
@@ -32,10 +30,8 @@ import { makeTag, orDie } from "./internal/tag.js"
 import * as time from "./internal/time.js"
 import { InternalError } from "./InternalError.js"
 import type { Classify, Outcome } from "./Outcome.js"
-import { classify } from "./Outcome.js"
 import type { ClassifyBy, Guard, KeyedOptions, KeyedTagClass, Observable, OnLayer, TagClass } from "./Pattern.js"
 
-const State = Schema.Literal("Closed", "Open", "HalfOpen", "ForcedOpen", "Disabled", "MetricsOnly")
 const Reason = Schema.Literal("Open", "HalfOpenFull", "RampUp", "ForcedOpen", "TooManyKeys")
 
 /**
@@ -99,186 +95,7 @@ const Event = Schema.Union(
   InternalError
 )
 
-const Snapshot = Schema.Struct({
-  state: State,
-  /**
-   * Time left of an open circuit, `null` on the wire for one without end; absent for the other states. Where it is absent
-   * of an open circuit, that is open for its first time, and a forced one until it is reset.
-   */
-  left: Schema.optional(duration),
-  /** How long it has been in this state. */
-  age: Schema.optionalWith(duration, { default: () => Duration.zero }),
-  /** How often it opened in a row. */
-  opens: Schema.optionalWith(Schema.NonNegativeInt, { default: () => 0 }),
-  consecutiveFailures: Schema.optionalWith(Schema.NonNegativeInt, { default: () => 0 }),
-  /** How long the share of traffic that a closed circuit admits still grows; absent where it admits all. */
-  rampLeft: Schema.optional(duration),
-  /** What the rules look at, oldest first. */
-  window: Schema.optionalWith(
-    Schema.Array(Schema.Struct({
-      age: duration,
-      calls: Schema.NonNegativeInt,
-      failures: Schema.NonNegativeInt,
-      slow: Schema.NonNegativeInt
-    })),
-    { default: () => [] }
-  )
-})
-
-type Window = { readonly count: number } | { readonly duration: Duration.DurationInput }
-type ResolvedWindow = { readonly count: number } | { readonly duration: Duration.Duration }
-
-const parseWindow = (input: Window): ResolvedWindow => {
-  if (Predicate.hasProperty(input, "count")) {
-    return { count: option.parseInteger({ min: 1, max: 1_000_000 })(input.count) }
-  }
-  if (Predicate.hasProperty(input, "duration")) return { duration: option.parseDuration({ min: 1 })(input.duration) }
-  throw new option.Requirement("{ count } or { duration }")
-}
-
-/** 5 s, doubling to 60 s, ±10 %. */
-const defaultOpenTimes: Schedule.Schedule<unknown> = Schedule.exponential("5 seconds").pipe(
-  Schedule.union(Schedule.spaced("60 seconds")),
-  Schedule.jitteredWith({ min: 0.9, max: 1.1 })
-)
-
-const parseOpenDuration = (
-  input: Duration.DurationInput | Schedule.Schedule<unknown>
-): Schedule.Schedule<unknown> =>
-  Schedule.isSchedule(input) ? input : Schedule.spaced(option.parseDuration({ above: 0, infinite: true })(input))
-
-/** The options, their defaults and what they accept. @internal */
-export const circuitBreakerFields = {
-  consecutiveFailures: option.field<number | false, number | false>(
-    5,
-    (input) => input === false ? false : option.parseInteger({ min: 1 })(input)
-  ),
-  failureRate: option.number(0.5, { above: 0, max: 1 }),
-  minimumCalls: option.integer(20, { min: 1 }),
-  window: option.field<Window, ResolvedWindow>(
-    { duration: "30 seconds" },
-    parseWindow,
-    `{ duration: "30 seconds" }`
-  ),
-  slowCallDuration: option.optional(option.duration("1 minute"), "off"),
-  slowCallRate: option.number(1, { above: 0, max: 1 }),
-  openDuration: option.field<Duration.DurationInput | Schedule.Schedule<unknown>, Schedule.Schedule<unknown>>(
-    defaultOpenTimes,
-    parseOpenDuration,
-    "5 s, doubling to 60 s, ±10 %"
-  ),
-  halfOpenMaxCalls: option.integer(3, { min: 1 }),
-  successThreshold: option.integer(2, { min: 1 }),
-  halfOpenTimeout: option.duration("10 seconds", { above: 0, infinite: true }),
-  rampUp: option.optional(option.duration("10 seconds"), "off"),
-  openOn: option.optional(
-    option.fn<NonNullable<CircuitBreaker.Options["openOn"]>>(() => Option.none(), "off")
-  ),
-  classify: option.fn<Classify>(classify, "classify"),
-  initial: option.optional(option.field<CircuitBreaker.Initial, CircuitBreaker.Initial>(
-    { state: "Closed" },
-    (input) => {
-      if (Schema.is(Schema.typeSchema(Snapshot))({ ...blank, ...input })) return input
-      throw new option.Requirement("a snapshot of a circuit breaker")
-    }
-  ))
-} satisfies option.Fields<CircuitBreaker.Options>
-
-const blank: Omit<CircuitBreaker.Snapshot, "state" | "left" | "rampLeft"> = {
-  age: Duration.zero,
-  opens: 0,
-  consecutiveFailures: 0,
-  window: []
-}
-
 type Named = CircuitBreaker.Options & { readonly name: string }
-
-const check = (options: Named) => {
-  const resolved = option.resolve("CircuitBreaker", options.name, circuitBreakerFields, options)
-  if (resolved.successThreshold > resolved.halfOpenMaxCalls) {
-    throw new option.InvalidOptionError(
-      "CircuitBreaker",
-      options.name,
-      "successThreshold",
-      resolved.successThreshold,
-      `at most halfOpenMaxCalls (${resolved.halfOpenMaxCalls})`
-    )
-  }
-  const { window } = resolved
-  // The default is cut down to a small window; what somebody wrote is not changed in silence.
-  if (options.minimumCalls !== undefined && "count" in window && options.minimumCalls > window.count) {
-    throw new option.InvalidOptionError(
-      "CircuitBreaker",
-      options.name,
-      "minimumCalls",
-      options.minimumCalls,
-      `at most the window's count (${window.count})`
-    )
-  }
-  return resolved
-}
-
-const configOf = (options: ReturnType<typeof check>): BreakerConfig => {
-  const { window } = options
-  const count = "count" in window ? window.count : undefined
-  const length = "duration" in window ? time.toNanos(window.duration) : 0n
-  return {
-    ...options,
-    minimumCalls: count === undefined ? options.minimumCalls : Math.min(options.minimumCalls, count),
-    slowCallDuration: options.slowCallDuration && time.toNanos(options.slowCallDuration),
-    halfOpenTimeout: time.toNanos(options.halfOpenTimeout),
-    rampUp: options.rampUp && time.toNanos(options.rampUp),
-    quietAfter: count === undefined ? length : 30_000_000_000n,
-    window: () => count === undefined ? new DurationWindow(length) : new CountWindow(count)
-  }
-}
-
-const openBreaker = (
-  options: ReturnType<typeof check>,
-  watch: Watch,
-  scope: Scope,
-  home?: Home
-): Effect.Effect<Breaker> =>
-  Effect.gen(function*() {
-    const config = configOf(options)
-    const timeline = new OpenTimeline(options.openDuration)
-    const initial = options.initial && imageOf({ ...blank, ...options.initial })
-    const times = yield* timeline.after(initial?.opens ?? 0)
-    if (times.first === 0n) {
-      throw new option.InvalidOptionError(
-        "CircuitBreaker",
-        watch.instance,
-        "openDuration",
-        options.openDuration,
-        "a duration above 0 or a schedule whose first delay is above 0"
-      )
-    }
-    const now = time.now()
-    const state = initial === undefined
-      ? transitions.closed(config, now, times, 0, false)
-      : transitions.restore(config, initial, times, now)
-    return new Breaker(config, timeline, watch, state, scope, home)
-  })
-
-const imageOf = (snapshot: CircuitBreaker.Snapshot): transitions.Image => ({
-  state: snapshot.state,
-  left: snapshot.left === undefined ? undefined : time.toNanos(snapshot.left),
-  age: time.toNanos(snapshot.age),
-  opens: Math.min(snapshot.opens, 1000), // a schedule is stepped that often
-  failuresInRow: snapshot.consecutiveFailures,
-  rampLeft: snapshot.rampLeft === undefined ? undefined : time.toNanos(snapshot.rampLeft),
-  window: snapshot.window.map((part) => ({ ...part, age: time.toNanos(part.age) }))
-})
-
-const snapshotOf = (image: transitions.Image): CircuitBreaker.Snapshot => ({
-  state: image.state,
-  ...(image.left === undefined ? {} : { left: time.fromNanos(image.left) }),
-  age: time.fromNanos(image.age),
-  opens: image.opens,
-  consecutiveFailures: image.failuresInRow,
-  ...(image.rampLeft === undefined ? {} : { rampLeft: time.fromNanos(image.rampLeft) }),
-  window: image.window.map((part) => ({ ...part, age: time.fromNanos(part.age) }))
-})
 
 const states: ReadonlyArray<StateTag> = State.literals
 

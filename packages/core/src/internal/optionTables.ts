@@ -1,9 +1,9 @@
 import { bulkheadFields } from "../Bulkhead.js"
-import { circuitBreakerFields } from "../CircuitBreaker.js"
 import { fallbackFields } from "../Fallback.js"
 import { retryFields } from "../Retry.js"
 import { retryBudgetFields } from "../RetryBudget.js"
 import { timeoutFields } from "../Timeout.js"
+import { circuitBreakerFields } from "./breaker/options.js"
 
 /** The options of all patterns, for the check of the documentation's tables and of bad values. @internal */
 export const optionTables = {
