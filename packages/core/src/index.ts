@@ -8,6 +8,7 @@ export { EventBus } from "./EventBus.js"
 export { EventLog } from "./EventLog.js"
 export { Fallback, FallbackFailedError, FallbackLive } from "./Fallback.js"
 export { InternalError } from "./InternalError.js"
+export { Limit } from "./Limit.js"
 export { type Classify, classify, classifyWith, OptionThrewError, type Outcome } from "./Outcome.js"
 export type {
   ClassifyBy,
