@@ -32,6 +32,7 @@ const defaultLevel = (event: ResilienceEvent): LogLevel.LogLevel => {
     case "CallRejected":
     case "FallbackUsed":
     case "Resized":
+    case "LimitChanged":
     case "Reset":
       return LogLevel.Info
     case "RetryScheduled":

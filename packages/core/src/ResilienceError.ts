@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Predicate from "effect/Predicate"
+import type { ConcurrencyLimitError } from "./AdaptiveConcurrency.js"
 import type { BulkheadFullError } from "./Bulkhead.js"
 import type { CircuitOpenError } from "./CircuitBreaker.js"
 import type { DeadlineExceededError } from "./Deadline.js"
@@ -22,6 +23,7 @@ import type { TimeoutExceededError } from "./Timeout.js"
 export type ResilienceError =
   | BulkheadFullError
   | CircuitOpenError
+  | ConcurrencyLimitError
   | DeadlineExceededError
   | FallbackFailedError
   | RetryResultRejectedError

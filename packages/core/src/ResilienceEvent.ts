@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import { AdaptiveConcurrency } from "./AdaptiveConcurrency.js"
 import { Bulkhead } from "./Bulkhead.js"
 import { CircuitBreaker } from "./CircuitBreaker.js"
 import { Fallback } from "./Fallback.js"
@@ -18,6 +19,7 @@ import { Timeout } from "./Timeout.js"
  * @category events
  */
 export const ResilienceEvent = Schema.Union(
+  AdaptiveConcurrency.Event,
   Bulkhead.Event,
   CircuitBreaker.Event,
   Fallback.Event,

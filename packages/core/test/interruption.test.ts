@@ -1,4 +1,12 @@
-import { Bulkhead, CircuitBreaker, Retry, RetryBudget, Timeout } from "@effect-resilience/core"
+import {
+  AdaptiveConcurrency,
+  Bulkhead,
+  CircuitBreaker,
+  Limit,
+  Retry,
+  RetryBudget,
+  Timeout
+} from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Ref, Schedule } from "effect"
 import { DeadlineTag, Region } from "../src/internal/ambient.js"
@@ -106,6 +114,67 @@ describe("bulkhead", () => {
             )
           ),
         whole: Effect.sync(() => taken === 0 && line.size === 0)
+      } satisfies Subject
+    })
+  )
+})
+
+const limiter = (
+  options: AdaptiveConcurrency.Options,
+  guard: (limiter: AdaptiveConcurrency.Service) => Subject["with"]
+) =>
+  Effect.map(
+    Effect.scoped(
+      AdaptiveConcurrency.make({ name: "a", maxWait: "1 minute", algorithm: Limit.fixed(1), ...options })
+    ),
+    (one): Subject => ({
+      with: guard(one),
+      whole: Effect.map(
+        one.metrics,
+        ({ active, admitted, failed, ignored, running, succeeded, waiting }) =>
+          active === 0 && waiting === 0 && running === 0 && admitted === succeeded + failed + ignored
+      )
+    })
+  )
+
+describe("adaptive concurrency", () => {
+  whole("gives every permit back", limiter({}, (one) => one.withPermit))
+  whole(
+    "gives the permit back that a call with its own classification held",
+    limiter({}, (one) => (effect) => effect.pipe(one.withPermitBy({ classify: () => "failure" })))
+  )
+  whole(
+    "gives the permit of a scope back",
+    limiter({}, (one) => (effect) => Effect.scoped(Effect.zipRight(one.acquire, effect)))
+  )
+  whole(
+    "gives the permit back that is settled by hand",
+    limiter(
+      {},
+      (one) => (effect) =>
+        Effect.scoped(Effect.flatMap(one.acquire, ({ settle }) => Effect.ensuring(effect, settle("success"))))
+    )
+  )
+  whole(
+    "gives the permit back of a call that ends by itself while the limit is learned",
+    limiter({ algorithm: Limit.aimd({ initialLimit: 1, minLimit: 1, maxLimit: 2 }) }, (one) => one.withPermit),
+    { body: Effect.yieldNow() }
+  )
+
+  caught(
+    "a permit whose scope is told of it one step too late",
+    Effect.sync(() => {
+      let active = 0
+      return {
+        with: (effect) =>
+          Effect.scoped(Effect.zipRight(
+            Effect.flatMap(
+              Effect.sync(() => active++),
+              () => Effect.addFinalizer(() => Effect.sync(() => active--))
+            ),
+            effect
+          )),
+        whole: Effect.sync(() => active === 0)
       } satisfies Subject
     })
   )

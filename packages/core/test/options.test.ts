@@ -1,4 +1,12 @@
-import { Bulkhead, CircuitBreaker, Fallback, Retry, RetryBudget, Timeout } from "@effect-resilience/core"
+import {
+  AdaptiveConcurrency,
+  Bulkhead,
+  CircuitBreaker,
+  Fallback,
+  Retry,
+  RetryBudget,
+  Timeout
+} from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Config, ConfigError, ConfigProvider, Duration, Effect, Exit, Layer, Schedule, type Scope } from "effect"
 import { merge } from "../src/internal/options.js"
@@ -11,6 +19,16 @@ const functions = [1, "f", {}, null]
 const bad: {
   readonly [P in keyof typeof optionTables]: { readonly [K in keyof (typeof optionTables)[P]]: ReadonlyArray<unknown> }
 } = {
+  AdaptiveConcurrency: {
+    algorithm: ["random", 1, {}, { name: "x" }, null],
+    initialLimit: [...integers, Infinity],
+    minLimit: [...integers, Infinity],
+    maxLimit: [...integers, Infinity],
+    maxQueued: [-1, 1.5, NaN, Infinity, "3", null],
+    maxWait: durations,
+    order: ["random", 1, null],
+    classify: functions
+  },
   Bulkhead: {
     maxConcurrent: [...integers, Infinity],
     maxQueued: [-1, 1.5, NaN, Infinity, "3", null],
@@ -76,6 +94,7 @@ type LayerConfig = (config: never) => Layer.Layer<never, ConfigError.ConfigError
 const makers: {
   readonly [P in keyof typeof optionTables]: { readonly make: Make; readonly layerConfig: LayerConfig }
 } = {
+  AdaptiveConcurrency: AdaptiveConcurrency as never,
   Bulkhead: Bulkhead as never,
   CircuitBreaker: CircuitBreaker as never,
   Fallback: Fallback as never,

@@ -1,8 +1,10 @@
 import {
+  AdaptiveConcurrency,
   Bulkhead,
   BulkheadFullError,
   CircuitBreaker,
   CircuitOpenError,
+  ConcurrencyLimitError,
   DeadlineExceededError,
   Fallback,
   FallbackFailedError,
@@ -32,6 +34,7 @@ interface Tagged {
 const seen = (schema: Schema.Schema.AnyNoContext) => schema as Schema.Schema<Tagged, unknown>
 
 const events = [
+  ...AdaptiveConcurrency.Event.members,
   ...Bulkhead.Event.members,
   ...CircuitBreaker.Event.members,
   ...Fallback.Event.members,
@@ -41,7 +44,7 @@ const events = [
 
 describe("events", () => {
   it("of all patterns are in the union", () => {
-    const patterns = [Bulkhead, CircuitBreaker, Fallback, Retry, Timeout].map(({ Event }) => Event)
+    const patterns = [AdaptiveConcurrency, Bulkhead, CircuitBreaker, Fallback, Retry, Timeout].map(({ Event }) => Event)
     expect(new Set(ResilienceEvent.members)).toEqual(new Set([...patterns, InternalError]))
   })
 
@@ -99,6 +102,7 @@ describe("errors", () => {
   const errors = [
     BulkheadFullError,
     CircuitOpenError,
+    ConcurrencyLimitError,
     DeadlineExceededError,
     FallbackFailedError,
     TimeoutExceededError

@@ -1,3 +1,4 @@
+import { adaptiveConcurrencyFields } from "../AdaptiveConcurrency.js"
 import { bulkheadFields } from "../Bulkhead.js"
 import { fallbackFields } from "../Fallback.js"
 import { retryFields } from "../Retry.js"
@@ -7,6 +8,7 @@ import { circuitBreakerFields } from "./breaker/options.js"
 
 /** The options of all patterns, for the check of the documentation's tables and of bad values. @internal */
 export const optionTables = {
+  AdaptiveConcurrency: adaptiveConcurrencyFields,
   Bulkhead: bulkheadFields,
   CircuitBreaker: circuitBreakerFields,
   Fallback: fallbackFields,

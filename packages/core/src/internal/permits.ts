@@ -42,7 +42,7 @@ export class Permits {
   /** How many wait of each rank. */
   private readonly ranks: Array<number> = []
 
-  constructor(public limit: number, readonly maxQueued: number, readonly order: Order) {}
+  constructor(public limit: number, public maxQueued: number, readonly order: Order) {}
 
   /** Takes permits if they are free and it is nobody else's turn. The order of an empty line asks for no time. */
   take(permits: number, now: () => Nanos): boolean {

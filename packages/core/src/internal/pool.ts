@@ -15,10 +15,11 @@ import type { Handlers, Restore } from "./guard.js"
 import { hold } from "./guard.js"
 import type { Emitter } from "./hub.js"
 import type { KeyedTable } from "./keyed.js"
-import type { Order, Waiter } from "./permits.js"
+import type { Order } from "./permits.js"
 import { Permits } from "./permits.js"
 import type { Nanos } from "./time.js"
 import { clockOf, fromNanos, now, toMillis, toNanos, toSeconds } from "./time.js"
+import { Turn } from "./turn.js"
 import { scheduleWait } from "./wait.js"
 
 /** What a bulkhead tells, and to whom. Shared by the pools of a keyed instance. @internal */
@@ -329,34 +330,3 @@ export class Pool {
 }
 
 const free = (pool: Permits): number => Math.max(0, pool.limit - pool.used)
-
-type Verdict = true | Bulkhead.Reason
-
-/** A waiter as an effect: it is decided once, whoever is first. */
-class Turn implements Waiter {
-  place: Waiter["place"] = "Waiting"
-  before: Waiter | undefined = undefined
-  behind: Waiter | undefined = undefined
-  private verdict: Verdict | undefined
-  private resume: ((result: Effect.Effect<Verdict>) => void) | undefined
-
-  constructor(readonly permits: number, readonly rank: number) {}
-
-  readonly await = Effect.async<Verdict>((resume) => {
-    if (this.verdict !== undefined) resume(Exit.succeed(this.verdict))
-    else this.resume = resume
-  })
-
-  readonly decide = (verdict: Verdict): void => {
-    if (this.verdict !== undefined) return
-    this.verdict = verdict
-    this.resume?.(Exit.succeed(verdict))
-  }
-
-  /** The wait is over, unless the permits came first. */
-  expire(reason: Bulkhead.Reason, leave: () => void): void {
-    if (this.verdict !== undefined) return
-    leave()
-    this.decide(reason)
-  }
-}

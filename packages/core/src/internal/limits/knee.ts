@@ -157,7 +157,10 @@ const pass = (state: Knee, at: Limit.Moment): Knee => {
   const now = at.now > state.now && at.now < Infinity ? at.now : state.now
   const inFlight = at.inFlight >= 0 && at.inFlight < Infinity ? at.inFlight : state.inFlight
   const from = Math.max(state.now, state.since)
-  return { ...state, area: now > from ? state.area + state.inFlight * (now - from) : state.area, now, inFlight }
+  const area = now > from ? state.area + state.inFlight * (now - from) : state.area
+  // Time before the first call of a window is no part of it.
+  const isEmpty = state.inFlight === 0 && state.ended === 0 && state.admitted === 0 && state.rejected === 0
+  return { ...state, since: isEmpty ? Math.max(state.since, now) : state.since, area, now, inFlight }
 }
 
 /** A new window, which begins at `since`. */
