@@ -29,7 +29,7 @@ import { InternalError } from "./InternalError.js"
 import { Limit } from "./Limit.js"
 import type { Classify, Outcome } from "./Outcome.js"
 import { classify } from "./Outcome.js"
-import type { ClassifyBy, Guard, Observable, OnLayer, TagClass } from "./Pattern.js"
+import type { Guard, Observable, OnLayer, TagClass } from "./Pattern.js"
 
 const Reason = Schema.Literal("QueueFull", "WaitExceeded", "DeadlineTooClose")
 
@@ -122,6 +122,7 @@ export const adaptiveConcurrencyFields = {
   maxQueued: option.optional(option.integer(0, { min: 0 }), "twice the limit"),
   maxWait: option.duration("100 millis", { min: 0, infinite: true }),
   order: option.literal("adaptive", "fifo", "lifo", "adaptive"),
+  fair: option.boolean(false),
   classify: option.fn<Classify>(classify, "`classify`")
 } satisfies option.Fields<AdaptiveConcurrency.Options>
 
@@ -228,10 +229,21 @@ const build = (options: Named, site: string): Effect.Effect<AdaptiveConcurrency.
       snapshot: governor.metrics,
       actions: { setLimit: (input) => Effect.flatMap(actions.integer(1)(input), governor.setLimit) }
     })
+    const withPermitBy: AdaptiveConcurrency.PermitBy = <A, E>(args: {
+      readonly key?: string | undefined
+      readonly classify?: ((exit: Exit.Exit<NoInfer<A>, NoInfer<E>>) => Outcome) | undefined
+    }) => {
+      const { classify = resolved.classify, key } = args
+      if (key !== undefined && !(resolved.fair && Predicate.isString(key))) {
+        const needed = "a string, and absent without the option fair"
+        throw new option.InvalidOptionError("AdaptiveConcurrency", name, "key", key, needed)
+      }
+      return classifyBy((classify) => governor.withPermitBy(classify, key))<A, E>({ classify })
+    }
     return {
       name,
       withPermit: governor.withPermit,
-      withPermitBy: classifyBy(governor.withPermitBy),
+      withPermitBy,
       acquire: governor.acquire,
       wouldAdmit: governor.wouldAdmit,
       setLimit: (limit) => Effect.suspend(() => governor.setLimit(limitOrDie(name, limit))),
@@ -382,6 +394,11 @@ export declare namespace AdaptiveConcurrency {
      * newest from then on (`"adaptive"`). Defaults to `"adaptive"`.
      */
     readonly order?: "fifo" | "lifo" | "adaptive" | undefined
+    /**
+     * Whether each key has a line of its own, so that a noisy one waits for itself: `withPermitBy({ key })`. Who is next
+     * goes round the keys, and one that has its share lets others pass that have less. Defaults to `false`.
+     */
+    readonly fair?: boolean | undefined
     /** What an exit means: a success tells its latency, a failure is a loss. Defaults to `classify`. */
     readonly classify?: ((exit: Exit.Exit<unknown, unknown>) => Outcome) | undefined
   }
@@ -401,11 +418,27 @@ export declare namespace AdaptiveConcurrency {
    * @since 0.1.0
    * @category models
    */
+  export interface PermitBy<out Env = never> {
+    <A, E>(args: {
+      /** Whose call it is, with the option `fair`. Calls without a key share a line. */
+      readonly key?: string | undefined
+      /** What the exit of this call means. Defaults to the option. */
+      readonly classify?: ((exit: Exit.Exit<NoInfer<A>, NoInfer<E>>) => Outcome) | undefined
+    }): <R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | ConcurrencyLimitError, R | Env>
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
   export interface Operations<Env = never> extends Observable<Event, Env> {
     /** Runs the effect with a permit, and learns from how it ends. */
     readonly withPermit: Guard<ConcurrencyLimitError, Env>
-    /** Runs the effect with a permit; its outcome is read by a function that knows the types of its exit. */
-    readonly withPermitBy: ClassifyBy<ConcurrencyLimitError, Env>
+    /**
+     * Runs the effect with a permit of its key's fair share; its outcome is read by a function that knows the types of its
+     * exit.
+     */
+    readonly withPermitBy: PermitBy<Env>
     /** Holds a permit for the length of the scope, or until it is settled by hand. */
     readonly acquire: Effect.Effect<Permit, ConcurrencyLimitError, Scope | Env>
     /** Whether a call would be let in, or may wait, now. A hint: it reserves nothing. */

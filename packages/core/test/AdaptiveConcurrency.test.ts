@@ -178,6 +178,43 @@ describe("admission", () => {
     }))
 })
 
+describe("fair", () => {
+  it.scoped("a noisy key waits for itself", () =>
+    Effect.gen(function*() {
+      const limiter = yield* AdaptiveConcurrency.make({
+        name: "a",
+        algorithm: Limit.fixed(2),
+        maxWait: "1 minute",
+        fair: true
+      })
+      const log: Array<string> = []
+      const call = (key: string) =>
+        Effect.tap(
+          Effect.fork(
+            limiter.withPermitBy({ key })(Effect.tap(Effect.sleep("10 millis"), () => Effect.sync(() => log.push(key))))
+          ),
+          () => settle
+        )
+      const noisy = yield* Effect.forEach(Array.from({ length: 6 }), () => call("noisy"))
+      const quiet = yield* Effect.forEach(["quiet", "calm"], call)
+      yield* Effect.repeatN(TestClock.adjust("10 millis"), 5)
+      expect([...log.slice(0, 2), ...log.slice(2, 4).sort()]).toEqual(["noisy", "noisy", "calm", "quiet"])
+      expect(Exit.isSuccess(yield* Fiber.await(quiet[0]!))).toBe(true)
+      // Both had a place in a full queue: it was made by the newest of the longest line.
+      expect(yield* reasonOf(noisy[5]!)).toBe("QueueFull")
+      expect(yield* limiter.metrics).toMatchObject({ active: 0, waiting: 0, admitted: 6, rejected: 2 })
+    }))
+
+  it.scoped("is an option: a key without it is a bug that says so", () =>
+    Effect.gen(function*() {
+      const limiter = yield* AdaptiveConcurrency.make({ name: "a" })
+      expect(() => limiter.withPermitBy({ key: "k" })).toThrow(
+        `AdaptiveConcurrency "a": option key must be a string, and absent without the option fair, but is "k"`
+      )
+      expect(yield* limiter.withPermitBy({})(Effect.succeed(1))).toBe(1)
+    }))
+})
+
 describe("what the algorithm is told", () => {
   it.scoped("is who comes in, who has to wait or go, and how each call ends", () =>
     Effect.gen(function*() {

@@ -140,6 +140,10 @@ const limiter = (
 describe("adaptive concurrency", () => {
   whole("gives every permit back", limiter({}, (one) => one.withPermit))
   whole(
+    "gives the permit of a key back",
+    limiter({ fair: true }, (one) => (effect) => effect.pipe(one.withPermitBy({ key: "k" })))
+  )
+  whole(
     "gives the permit back that a call with its own classification held",
     limiter({}, (one) => (effect) => effect.pipe(one.withPermitBy({ classify: () => "failure" })))
   )

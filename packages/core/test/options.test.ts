@@ -27,6 +27,7 @@ const bad: {
     maxQueued: [-1, 1.5, NaN, Infinity, "3", null],
     maxWait: durations,
     order: ["random", 1, null],
+    fair: [1, "yes", null],
     classify: functions
   },
   Bulkhead: {

@@ -11,6 +11,7 @@ import type { Classify, Outcome } from "../Outcome.js"
 import type { Guard } from "../Pattern.js"
 import { Priority } from "../Priority.js"
 import { deadlineOf, priorityOf } from "./ambient.js"
+import { FairPermits } from "./fairPermits.js"
 import type { Handlers, Reading, Restore } from "./guard.js"
 import { finish, hold, read } from "./guard.js"
 import type { Emitter } from "./hub.js"
@@ -48,6 +49,8 @@ export interface GovernorConfig {
   readonly maxQueued: number | undefined
   readonly maxWait: Duration.Duration
   readonly order: Order
+  /** A line per key. */
+  readonly fair: boolean
   readonly classify: Classify
   /** From 1 to 2^31 - 1. */
   readonly seed: number
@@ -92,30 +95,35 @@ export class Governor {
     this.algorithm = algorithm
     this.random = config.seed
     const limit = algorithm.limit(algorithm.initial)
-    const permits = new Permits(limit, config.maxQueued ?? 2 * limit, config.order)
+    const permits = new (config.fair ? FairPermits : Permits)(limit, config.maxQueued ?? 2 * limit, config.order)
     this.ref = Ref.unsafeMake<Governed>({ permits, learned: algorithm.initial, set: undefined })
     this.read = Ref.get(this.ref)
     this.maxWait = toNanos(config.maxWait)
-    this.withPermit = this.withPermitBy(config.classify)
+    this.withPermit = this.withPermitBy(config.classify, undefined)
     watch.limited(limit)
   }
 
-  readonly withPermitBy = (classify: Classify): Guard<ConcurrencyLimitError> =>
+  readonly withPermitBy = (classify: Classify, key: string | undefined): Guard<ConcurrencyLimitError> =>
     hold<ConcurrencyLimitError>((restore, run) =>
-      this.enter(restore, (since) => run(this.handlersFor(since, classify)))
+      this.enter(restore, key, (since) => run(this.handlersFor(since, classify, key)))
     )
 
-  private handlersFor(since: Nanos, classify: Classify): Handlers {
+  private handlersFor(since: Nanos, classify: Classify, key: string | undefined): Handlers {
     return {
-      onSuccess: (value) => this.conclude(since, classify, Exit.succeed(value)),
-      onFailure: (cause) => this.conclude(since, classify, Exit.failCause(cause))
+      onSuccess: (value) => this.conclude(since, classify, key, Exit.succeed(value)),
+      onFailure: (cause) => this.conclude(since, classify, key, Exit.failCause(cause))
     }
   }
 
-  private conclude<A, E>(since: Nanos, classify: Classify, exit: Exit.Exit<A, E>): Effect.Effect<A, E> {
+  private conclude<A, E>(
+    since: Nanos,
+    classify: Classify,
+    key: string | undefined,
+    exit: Exit.Exit<A, E>
+  ): Effect.Effect<A, E> {
     return Effect.flatMap(this.read, (governed) => {
       const reading = read(classify, exit, "AdaptiveConcurrency", this.watch.instance)
-      this.leave(governed, since, reading)
+      this.leave(governed, since, reading, key)
       return this.reported(finish(exit, reading))
     })
   }
@@ -124,7 +132,7 @@ export class Governor {
   get acquire(): Effect.Effect<AdaptiveConcurrency.Permit, ConcurrencyLimitError, Scope> {
     return Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(
-        this.enter(restore, (since) => Exit.succeed(since)),
+        this.enter(restore, undefined, (since) => Exit.succeed(since)),
         (since) => {
           let open = true
           const settle = (exit: Exit.Exit<unknown, unknown>, classify: Classify) =>
@@ -132,7 +140,7 @@ export class Governor {
               if (!open) return Effect.void
               open = false
               const reading = read(classify, exit, "AdaptiveConcurrency", this.watch.instance)
-              this.leave(governed, since, reading)
+              this.leave(governed, since, reading, undefined)
               return this.reported(finish(Exit.void, reading))
             })
           return Effect.as(
@@ -147,6 +155,7 @@ export class Governor {
   /** Takes a permit, or waits for one under `restore`. Uninterruptible. `onEntered` gets the time at which the call began. */
   private enter<A, E, R>(
     restore: Restore,
+    key: string | undefined,
     onEntered: (since: Nanos) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | ConcurrencyLimitError, R> {
     return Effect.flatMap(this.read, (governed): Effect.Effect<A, E | ConcurrencyLimitError, R> => {
@@ -155,7 +164,7 @@ export class Governor {
       const fiber = Fiber.getCurrentFiber()
       const deadline = fiber._tag === "Some" ? deadlineOf(fiber.value) : undefined
       if (deadline !== undefined && deadline.at <= time) return this.refuse(permits, "DeadlineTooClose")
-      if (permits.take(1, () => time)) {
+      if (permits.take(1, () => time, key)) {
         this.entered(governed, time, 0n)
         return onEntered(time)
       }
@@ -163,7 +172,7 @@ export class Governor {
       if (fiber._tag === "None" || permits.maxQueued === 0) return this.refuse(permits, "QueueFull")
       if (this.maxWait === 0n) return this.refuse(permits, "WaitExceeded")
       if (this.isTooClose(governed, deadline, time)) return this.refuse(permits, "DeadlineTooClose")
-      return this.wait(governed, time, fiber.value, restore, onEntered)
+      return this.wait(governed, time, fiber.value, restore, key, onEntered)
     })
   }
 
@@ -172,11 +181,12 @@ export class Governor {
     since: Nanos,
     fiber: Fiber.RuntimeFiber<unknown, unknown>,
     restore: Restore,
+    key: string | undefined,
     onEntered: (since: Nanos) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | ConcurrencyLimitError, R> {
     const { permits } = governed
     const clock = clockOf(fiber)
-    const turn = new Turn(1, Priority.rank(priorityOf(fiber)))
+    const turn = new Turn(1, Priority.rank(priorityOf(fiber)), key)
     if (!permits.enqueue(turn, since)) return this.refuse(permits, "QueueFull")
     this.watch.queued(permits.waiting)
     const cancel = scheduleWait(fiber, this.maxWait, (byDeadline) => {
@@ -233,12 +243,12 @@ export class Governor {
   }
 
   /** Tells the algorithm how the call ended, and gives the permit back under the limit that follows. */
-  private leave(governed: Governed, since: Nanos, reading: Reading): void {
+  private leave(governed: Governed, since: Nanos, reading: Reading, key: string | undefined): void {
     const { permits } = governed
     const time = now()
     const outcome = typeof reading === "string" ? reading : "ignored"
     this.tell(governed, steps[outcome], time, permits.used - 1, toMillis(time - since))
-    permits.release(1, time)
+    permits.release(1, time, key)
     this.running--
     if (outcome === "success") this.succeeded++
     else if (outcome === "failure") this.failed++

@@ -5,6 +5,8 @@ export interface Waiter {
   readonly permits: number
   /** A small whole number, the least important first. */
   readonly rank: number
+  /** Whose call it is, where each key has a line of its own. */
+  readonly key?: string | undefined
   /** Called once: with `true` when the permits are its own, with a reason when it is turned away. */
   readonly decide: (granted: true | "QueueFull" | "TooManyPermits") => void
   /** Where it stands; `"Granted"` means that the permits are its own and it has to give them back. */
@@ -38,14 +40,14 @@ export class Permits {
   private head: Waiter | undefined
   private tail: Waiter | undefined
   /** Since when somebody waits. */
-  private standing: Nanos = 0n
+  protected standing: Nanos = 0n
   /** How many wait of each rank. */
   private readonly ranks: Array<number> = []
 
   constructor(public limit: number, public maxQueued: number, readonly order: Order) {}
 
   /** Takes permits if they are free and it is nobody else's turn. The order of an empty line asks for no time. */
-  take(permits: number, now: () => Nanos): boolean {
+  take(permits: number, now: () => Nanos, _key?: string): boolean {
     if (this.used + permits > this.limit || (this.head !== undefined && !this.isLifo(now()))) return false
     this.grant(permits)
     return true
@@ -75,7 +77,7 @@ export class Permits {
   }
 
   /** Whether a call of this rank may join the line. */
-  hasPlace(rank: number, now: Nanos): boolean {
+  hasPlace(rank: number, now: Nanos, _key?: string): boolean {
     if (this.waiting < this.maxQueued) return true
     if (this.waiting === 0) return false
     const lowest = this.lowestRank()
@@ -83,7 +85,7 @@ export class Permits {
   }
 
   /** Gives permits back, to those who wait for them. */
-  release(permits: number, now: Nanos): void {
+  release(permits: number, now: Nanos, _key?: string): void {
     this.used -= permits
     this.serve(now)
   }
@@ -126,12 +128,12 @@ export class Permits {
     }
   }
 
-  private grant(permits: number): void {
+  protected grant(permits: number): void {
     this.used += permits
     if (this.used > this.peak) this.peak = this.used
   }
 
-  private isLifo(now: Nanos): boolean {
+  protected isLifo(now: Nanos): boolean {
     return this.order === "lifo" || (this.order === "adaptive" && now - this.standing >= persistence)
   }
 

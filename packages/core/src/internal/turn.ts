@@ -13,7 +13,7 @@ export class Turn implements Waiter {
   private verdict: Verdict | undefined
   private resume: ((result: Effect.Effect<Verdict>) => void) | undefined
 
-  constructor(readonly permits: number, readonly rank: number) {}
+  constructor(readonly permits: number, readonly rank: number, readonly key?: string) {}
 
   readonly await = Effect.async<Verdict>((resume) => {
     if (this.verdict !== undefined) resume(Exit.succeed(this.verdict))
