@@ -123,7 +123,7 @@ export const adaptiveConcurrencyFields = {
   maxWait: option.duration("100 millis", { min: 0, infinite: true }),
   order: option.literal("adaptive", "fifo", "lifo", "adaptive"),
   fair: option.boolean(false),
-  classify: option.fn<Classify>(classify, "`classify`")
+  classify: option.fn<Classify>(classify, "classify")
 } satisfies option.Fields<AdaptiveConcurrency.Options>
 
 type Named = AdaptiveConcurrency.Options & { readonly name: string }
