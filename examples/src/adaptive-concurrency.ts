@@ -12,13 +12,13 @@ const program = Effect.gen(function*() {
   const search = workers.withPermits(1)(Effect.sleep("5 millis"))
   yield* Search.on("LimitChanged", ({ from, reason, to }) => Console.log(`limit ${from} -> ${to} (${reason})`))
 
-  // far more callers than workers, for a second
+  // far more callers than workers, for two seconds
   const caller = search.pipe(
     Search.withPermit,
     Effect.catchTag("ConcurrencyLimitError", () => Effect.sleep("10 millis")),
     Effect.forever
   )
-  yield* Effect.timeoutOption(Effect.all(Array.from({ length: 200 }, () => caller), { concurrency: "unbounded" }), 1000)
+  yield* Effect.timeoutOption(Effect.all(Array.from({ length: 200 }, () => caller), { concurrency: "unbounded" }), 2000)
 
   const { limit, rejected, succeeded } = yield* Search.metrics
   yield* Console.log({ limit, succeeded, rejected })
