@@ -28,6 +28,7 @@ export type Accessors<Operations> = {
     : Operations[K] extends Stream.Stream<any, any, any> ? "stream"
     : Operations[K] extends Guard<infer _E, infer _R> ? "guard"
     : Operations[K] extends (...args: any) => Effect.Effect<any, any, any> ? "method"
+    : Operations[K] extends (...args: any) => Stream.Stream<any, any, any> ? "operator"
     : "curried"
 }
 
@@ -46,11 +47,13 @@ const lifted = (tag: any, guardOf: (self: any) => Guard<any, any>) => (effect: E
   })
 }
 
-const lift: Record<"effect" | "stream" | "guard" | "method" | "curried", Lift> = {
+const lift: Record<"effect" | "stream" | "guard" | "method" | "operator" | "curried", Lift> = {
   effect: (tag, key) => Effect.flatMap(tag, (self: any) => self[key]),
   stream: (tag, key) => Stream.unwrap(Effect.map(tag, (self: any) => self[key])),
   guard: (tag, key) => lifted(tag, (self) => self[key]),
   method: (tag, key) => (...args: Array<unknown>) => Effect.flatMap(tag, (self: any) => self[key](...args)),
+  operator: (tag, key) => (...args: Array<unknown>) =>
+    Stream.unwrap(Effect.map(tag, (self: any) => self[key](...args))),
   curried: (tag, key) => (...args: Array<unknown>) => lifted(tag, (self) => self[key](...args))
 }
 
