@@ -27,7 +27,9 @@ const defaultLevel = (event: ResilienceEvent): LogLevel.LogLevel => {
     case "FallbackExhausted":
     case "WouldHaveTripped":
     case "TimedOut":
+    case "HighWaterReached":
       return LogLevel.Warning
+    case "LowWaterReached":
     case "Rejected":
     case "CallRejected":
     case "FallbackUsed":

@@ -5,6 +5,7 @@
  */
 import * as Predicate from "effect/Predicate"
 import type { ConcurrencyLimitError } from "./AdaptiveConcurrency.js"
+import type { BackpressureError } from "./Backpressure.js"
 import type { BulkheadFullError } from "./Bulkhead.js"
 import type { CircuitOpenError } from "./CircuitBreaker.js"
 import type { DeadlineExceededError } from "./Deadline.js"
@@ -21,6 +22,7 @@ import type { TimeoutExceededError } from "./Timeout.js"
  * @category errors
  */
 export type ResilienceError =
+  | BackpressureError
   | BulkheadFullError
   | CircuitOpenError
   | ConcurrencyLimitError

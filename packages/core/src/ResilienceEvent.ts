@@ -5,6 +5,7 @@
  */
 import * as Schema from "effect/Schema"
 import { AdaptiveConcurrency } from "./AdaptiveConcurrency.js"
+import { Backpressure } from "./Backpressure.js"
 import { Bulkhead } from "./Bulkhead.js"
 import { CircuitBreaker } from "./CircuitBreaker.js"
 import { Fallback } from "./Fallback.js"
@@ -20,6 +21,7 @@ import { Timeout } from "./Timeout.js"
  */
 export const ResilienceEvent = Schema.Union(
   AdaptiveConcurrency.Event,
+  Backpressure.Event,
   Bulkhead.Event,
   CircuitBreaker.Event,
   Fallback.Event,

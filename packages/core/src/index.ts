@@ -2,6 +2,7 @@
  * @since 0.1.0
  */
 export { AdaptiveConcurrency, AdaptiveConcurrencyLive, ConcurrencyLimitError } from "./AdaptiveConcurrency.js"
+export { Backpressure, BackpressureError, BackpressureLive } from "./Backpressure.js"
 export { Bulkhead, BulkheadFullError, BulkheadLive } from "./Bulkhead.js"
 export { CircuitBreaker, CircuitBreakerLive, CircuitOpenError } from "./CircuitBreaker.js"
 export { Deadline, DeadlineExceededError } from "./Deadline.js"

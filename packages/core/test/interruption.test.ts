@@ -7,9 +7,12 @@ import {
   RetryBudget,
   Timeout
 } from "@effect-resilience/core"
+import { Backpressure, Bulkhead, CircuitBreaker, Retry, RetryBudget, Timeout } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Ref, Schedule } from "effect"
 import { DeadlineTag, Region } from "../src/internal/ambient.js"
+import type { Waiter } from "../src/internal/watermark.js"
+import { Watermark } from "../src/internal/watermark.js"
 import type { Subject } from "./utils/sweep.js"
 import { sweep } from "./utils/sweep.js"
 
@@ -133,6 +136,17 @@ const limiter = (
         one.metrics,
         ({ active, admitted, failed, ignored, running, succeeded, waiting }) =>
           active === 0 && waiting === 0 && running === 0 && admitted === succeeded + failed + ignored
+/** High mark 1 and low mark 0: the first item holds the second up until it is done. */
+const backpressure = (guard: (b: Backpressure.Service) => Subject["with"]) =>
+  Effect.map(
+    Effect.scoped(Backpressure.make({ name: "b", maxPending: 5, highWaterMark: 1, lowWaterMark: 0 })),
+    (b): Subject => ({
+      with: guard(b),
+      whole: Effect.map(
+        b.metrics,
+        ({ admitted, failed, ignored, pending, running, state, succeeded, waiting }) =>
+          state === "low" && pending === 0 && waiting === 0 && running === 0 &&
+          admitted === succeeded + failed + ignored
       )
     })
   )
@@ -179,6 +193,47 @@ describe("adaptive concurrency", () => {
             effect
           )),
         whole: Effect.sync(() => active === 0)
+describe("backpressure", () => {
+  whole("has every item leave", backpressure((b) => b.withBackpressure))
+  whole("has an item with a wait of its own leave", backpressure((b) => b.withBackpressureBy({ maxWait: "1 minute" })))
+  whole(
+    "has the item of a scope leave",
+    backpressure((b) => (effect) => Effect.scoped(Effect.zipRight(b.acquire, effect)))
+  )
+  whole(
+    "has an item leave while somebody listens",
+    backpressure((b) => (effect) => Effect.scoped(Effect.zipRight(b.subscribe, b.withBackpressure(effect))))
+  )
+  whole("has an item leave that ends by itself", backpressure((b) => b.withBackpressure), { body: Effect.yieldNow() })
+
+  caught(
+    "a line whose interrupted item forgets that it was let in",
+    Effect.sync(() => {
+      const water = new Watermark(5, 1, 0, 5, () => {})
+      return {
+        with: (effect) =>
+          Effect.uninterruptibleMask((restore) =>
+            Effect.flatMap(
+              Effect.suspend(() => {
+                if (water.take()) return Effect.void
+                return Effect.flatMap(Deferred.make<void>(), (turn) => {
+                  const waiter: Waiter = {
+                    place: "Waiting",
+                    before: undefined,
+                    behind: undefined,
+                    admit: () => Deferred.unsafeDone(turn, Effect.void)
+                  }
+                  water.enqueue(waiter)
+                  return Effect.onInterrupt(restore(Deferred.await(turn)), () =>
+                    Effect.sync(() => {
+                      if (waiter.place === "Waiting") water.abandon(waiter)
+                    }))
+                })
+              }),
+              () => Effect.ensuring(restore(effect), Effect.sync(() => water.release()))
+            )
+          ),
+        whole: Effect.sync(() => water.pending === 0 && water.waiting === 0)
       } satisfies Subject
     })
   )

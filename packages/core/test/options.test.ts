@@ -7,6 +7,7 @@ import {
   RetryBudget,
   Timeout
 } from "@effect-resilience/core"
+import { Backpressure, Bulkhead, CircuitBreaker, Fallback, Retry, RetryBudget, Timeout } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Config, ConfigError, ConfigProvider, Duration, Effect, Exit, Layer, Schedule, type Scope } from "effect"
 import { merge } from "../src/internal/options.js"
@@ -29,6 +30,12 @@ const bad: {
     order: ["random", 1, null],
     fair: [1, "yes", null],
     classify: functions
+  Backpressure: {
+    maxPending: [...integers, Infinity],
+    highWaterMark: [0, -1, 1.5, NaN, -Infinity, "3", {}, null, Infinity, 1001],
+    lowWaterMark: [-1, 1.5, NaN, -Infinity, "3", {}, null, Infinity, 801],
+    maxWait: durations,
+    maxWaiters: [-1, 1.5, NaN, Infinity, "3", null]
   },
   Bulkhead: {
     maxConcurrent: [...integers, Infinity],
@@ -96,6 +103,7 @@ const makers: {
   readonly [P in keyof typeof optionTables]: { readonly make: Make; readonly layerConfig: LayerConfig }
 } = {
   AdaptiveConcurrency: AdaptiveConcurrency as never,
+  Backpressure: Backpressure as never,
   Bulkhead: Bulkhead as never,
   CircuitBreaker: CircuitBreaker as never,
   Fallback: Fallback as never,

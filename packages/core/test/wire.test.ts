@@ -1,5 +1,7 @@
 import {
   AdaptiveConcurrency,
+  Backpressure,
+  BackpressureError,
   Bulkhead,
   BulkheadFullError,
   CircuitBreaker,
@@ -35,6 +37,7 @@ const seen = (schema: Schema.Schema.AnyNoContext) => schema as Schema.Schema<Tag
 
 const events = [
   ...AdaptiveConcurrency.Event.members,
+  ...Backpressure.Event.members,
   ...Bulkhead.Event.members,
   ...CircuitBreaker.Event.members,
   ...Fallback.Event.members,
@@ -45,6 +48,7 @@ const events = [
 describe("events", () => {
   it("of all patterns are in the union", () => {
     const patterns = [AdaptiveConcurrency, Bulkhead, CircuitBreaker, Fallback, Retry, Timeout].map(({ Event }) => Event)
+    const patterns = [Backpressure, Bulkhead, CircuitBreaker, Fallback, Retry, Timeout].map(({ Event }) => Event)
     expect(new Set(ResilienceEvent.members)).toEqual(new Set([...patterns, InternalError]))
   })
 
@@ -100,6 +104,7 @@ describe("events", () => {
 
 describe("errors", () => {
   const errors = [
+    BackpressureError,
     BulkheadFullError,
     CircuitOpenError,
     ConcurrencyLimitError,

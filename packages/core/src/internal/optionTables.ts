@@ -1,4 +1,5 @@
 import { adaptiveConcurrencyFields } from "../AdaptiveConcurrency.js"
+import { backpressureFields } from "../Backpressure.js"
 import { bulkheadFields } from "../Bulkhead.js"
 import { fallbackFields } from "../Fallback.js"
 import { retryFields } from "../Retry.js"
@@ -9,6 +10,7 @@ import { circuitBreakerFields } from "./breaker/options.js"
 /** The options of all patterns, for the check of the documentation's tables and of bad values. @internal */
 export const optionTables = {
   AdaptiveConcurrency: adaptiveConcurrencyFields,
+  Backpressure: backpressureFields,
   Bulkhead: bulkheadFields,
   CircuitBreaker: circuitBreakerFields,
   Fallback: fallbackFields,
