@@ -48,6 +48,15 @@ export default tseslint.config(
     }
   },
   {
+    files: ["packages/core/src/**/*.ts"],
+    ignores: ["packages/core/src/node.ts"],
+    rules: {
+      "no-restricted-imports": ["error", {
+        patterns: [{ group: ["node:*"], message: "What needs Node stands in node.ts: the rest runs anywhere." }]
+      }]
+    }
+  },
+  {
     files: ["packages/*/src/internal/**/*.ts"],
     rules: { "@typescript-eslint/no-explicit-any": "off" }
   },
