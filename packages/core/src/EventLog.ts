@@ -23,6 +23,8 @@ const defaultLevel = (event: ResilienceEvent): LogLevel.LogLevel => {
     case "RetryExhausted":
       // A failure that is not retried is its caller's business: an open circuit would be a warning per call.
       return event.reason === "Aborted" ? LogLevel.Debug : LogLevel.Warning
+    case "LevelChanged":
+      return event.to === "normal" ? LogLevel.Info : LogLevel.Warning
     case "InternalError":
     case "FallbackExhausted":
     case "WouldHaveTripped":
@@ -32,6 +34,7 @@ const defaultLevel = (event: ResilienceEvent): LogLevel.LogLevel => {
     case "LowWaterReached":
     case "Rejected":
     case "CallRejected":
+    case "Shed":
     case "FallbackUsed":
     case "Resized":
     case "LimitChanged":
@@ -42,6 +45,7 @@ const defaultLevel = (event: ResilienceEvent): LogLevel.LogLevel => {
     case "CallFailed":
     case "CallIgnored":
       return LogLevel.Debug
+    case "Accepted":
     case "CallSucceeded":
     case "CompletedInTime":
     case "PermitAcquired":

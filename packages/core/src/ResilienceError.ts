@@ -11,6 +11,7 @@ import type { CircuitOpenError } from "./CircuitBreaker.js"
 import type { DeadlineExceededError } from "./Deadline.js"
 import type { FallbackFailedError } from "./Fallback.js"
 import { ErrorTypeId } from "./internal/errors.js"
+import type { LoadShedError } from "./LoadShedder.js"
 import type { RetryResultRejectedError } from "./Retry.js"
 import type { TimeoutExceededError } from "./Timeout.js"
 
@@ -28,6 +29,7 @@ export type ResilienceError =
   | ConcurrencyLimitError
   | DeadlineExceededError
   | FallbackFailedError
+  | LoadShedError
   | RetryResultRejectedError
   | TimeoutExceededError
 

@@ -10,6 +10,7 @@ import { Bulkhead } from "./Bulkhead.js"
 import { CircuitBreaker } from "./CircuitBreaker.js"
 import { Fallback } from "./Fallback.js"
 import { InternalError } from "./InternalError.js"
+import { LoadShedder } from "./LoadShedder.js"
 import { Retry } from "./Retry.js"
 import { Timeout } from "./Timeout.js"
 
@@ -25,6 +26,7 @@ export const ResilienceEvent = Schema.Union(
   Bulkhead.Event,
   CircuitBreaker.Event,
   Fallback.Event,
+  LoadShedder.Event,
   Retry.Event,
   Timeout.Event,
   InternalError

@@ -11,6 +11,7 @@ export { EventLog } from "./EventLog.js"
 export { Fallback, FallbackFailedError, FallbackLive } from "./Fallback.js"
 export { InternalError } from "./InternalError.js"
 export { Limit } from "./Limit.js"
+export { LoadShedder, LoadShedderLive, LoadShedError } from "./LoadShedder.js"
 export { type Classify, classify, classifyWith, OptionThrewError, type Outcome } from "./Outcome.js"
 export type {
   ClassifyBy,

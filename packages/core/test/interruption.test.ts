@@ -8,9 +8,19 @@ import {
   Timeout
 } from "@effect-resilience/core"
 import { Backpressure, Bulkhead, CircuitBreaker, Retry, RetryBudget, Timeout } from "@effect-resilience/core"
+  Backpressure,
+  Bulkhead,
+  CircuitBreaker,
+  LoadShedder,
+  Retry,
+  RetryBudget,
+  SystemLoad,
+  Timeout
+} from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Ref, Schedule } from "effect"
 import { DeadlineTag, Region } from "../src/internal/ambient.js"
+import { Permits } from "../src/internal/permits.js"
 import type { Waiter } from "../src/internal/watermark.js"
 import { Watermark } from "../src/internal/watermark.js"
 import type { Subject } from "./utils/sweep.js"
@@ -234,6 +244,78 @@ describe("backpressure", () => {
             )
           ),
         whole: Effect.sync(() => water.pending === 0 && water.waiting === 0)
+      } satisfies Subject
+    })
+  )
+})
+
+/** Nothing is in flight afterwards, nobody waits, and each call was counted once. */
+const shedder = (options: LoadShedder.Options, guard: (s: LoadShedder.Service) => Subject["with"]) =>
+  Effect.map(Effect.scoped(LoadShedder.make({ name: "s", maxInFlight: 1, maxQueueWait: "1 minute", ...options })), (
+    s
+  ): Subject => ({
+    with: guard(s),
+    whole: Effect.map(
+      s.metrics,
+      ({ active, admitted, failed, ignored, level, running, succeeded, waiting }) =>
+        active === 0 && waiting === 0 && running === 0 && level === "normal" &&
+        admitted === succeeded + failed + ignored
+    )
+  }))
+
+describe("load shedder", () => {
+  whole("has every call leave", shedder({}, (s) => s.withShedding))
+  whole("has every call leave where nobody may wait", shedder({ maxQueueDepth: 0 }, (s) => s.withShedding))
+  whole("has a dear call leave", shedder({ maxInFlight: 2 }, (s) => s.withSheddingBy({ cost: 2, cohort: "a" })))
+  whole(
+    "has the call of a scope leave",
+    shedder({}, (s) => (effect) => Effect.scoped(Effect.zipRight(s.acquire, effect)))
+  )
+  whole(
+    "has a call leave while somebody listens",
+    shedder({}, (s) => (effect) => Effect.scoped(Effect.zipRight(s.subscribe, s.withShedding(effect))))
+  )
+  whole("has a call leave that ends by itself", shedder({}, (s) => s.withShedding), { body: Effect.yieldNow() })
+  whole(
+    "has a call leave that was let in by chance",
+    Effect.map(
+      Effect.scoped(
+        Effect.gen(function*() {
+          const s = yield* LoadShedder.make({ name: "s", maxInFlight: 1, maxQueueWait: "1 minute" })
+          yield* Effect.repeatN(Effect.yieldNow(), 5)
+          return s
+        }).pipe(Effect.provide(SystemLoad.layerTest({ signal: 0.01 })))
+      ),
+      (s): Subject => ({
+        with: s.withShedding,
+        whole: Effect.map(
+          s.metrics,
+          ({ active, pressure, running, waiting }) =>
+            pressure === 0.01 && active === 0 && waiting === 0 && running === 0
+        )
+      })
+    )
+  )
+
+  caught(
+    "a call that is counted in flight one step before the mask",
+    Effect.sync(() => {
+      const permits = new Permits(1, 5, "adaptive")
+      return {
+        with: (effect) =>
+          Effect.flatMap(
+            Effect.sync(() => permits.take(1, () => 0n)),
+            (taken) =>
+              Effect.uninterruptibleMask((restore) =>
+                Effect.ensuring(
+                  restore(taken ? effect : Effect.interrupt),
+                  Effect.sync(() => {
+                    if (taken) permits.release(1, 0n)
+                  })
+                )
+              )
+          ),
+        whole: Effect.sync(() => permits.used === 0)
       } satisfies Subject
     })
   )

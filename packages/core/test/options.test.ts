@@ -3,6 +3,11 @@ import {
   Bulkhead,
   CircuitBreaker,
   Fallback,
+  Backpressure,
+  Bulkhead,
+  CircuitBreaker,
+  Fallback,
+  LoadShedder,
   Retry,
   RetryBudget,
   Timeout
@@ -70,6 +75,28 @@ const bad: {
     initial: [{ state: "Ajar" }, { state: "Open", left: "5 seconds" }, { state: "Closed", opens: -1 }, 1, null]
   },
   Fallback: { catchDefects: [1, "yes", null] },
+  LoadShedder: {
+    maxInFlight: [...integers, Infinity],
+    maxQueueDepth: [-1, 1.5, NaN, Infinity, "3", null],
+    maxQueueWait: [...durations, 0, Infinity],
+    shares: [
+      { low: -0.1 },
+      { low: 1.1 },
+      { low: NaN },
+      { low: "1" },
+      { urgent: 1 },
+      { low: 0.4 },
+      { high: 0.9 },
+      1,
+      "low",
+      null
+    ],
+    cpu: [0, -0.1, 1.1, NaN, Infinity, "0.5", null],
+    memory: [0, -0.1, 1.1, NaN, Infinity, "0.5", null],
+    eventLoopDelay: [...durations, 0, Infinity],
+    recoverAt: [0, -0.1, 1.1, NaN, Infinity, "0.5", null],
+    sampleEvery: [...durations, 0, Infinity]
+  },
   Retry: {
     maxAttempts: integers,
     strategy: ["random", 1, null],
@@ -107,6 +134,7 @@ const makers: {
   Bulkhead: Bulkhead as never,
   CircuitBreaker: CircuitBreaker as never,
   Fallback: Fallback as never,
+  LoadShedder: LoadShedder as never,
   Retry: Retry as never,
   RetryBudget: RetryBudget as never,
   Timeout: Timeout as never

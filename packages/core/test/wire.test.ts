@@ -11,6 +11,8 @@ import {
   Fallback,
   FallbackFailedError,
   InternalError,
+  LoadShedder,
+  LoadShedError,
   ResilienceEvent,
   Retry,
   Timeout,
@@ -41,6 +43,7 @@ const events = [
   ...Bulkhead.Event.members,
   ...CircuitBreaker.Event.members,
   ...Fallback.Event.members,
+  ...LoadShedder.Event.members,
   ...Retry.Event.members,
   ...Timeout.Event.members
 ].filter((member) => !Object.is(member, InternalError)).concat(InternalError as never).map(seen)
@@ -49,6 +52,9 @@ describe("events", () => {
   it("of all patterns are in the union", () => {
     const patterns = [AdaptiveConcurrency, Bulkhead, CircuitBreaker, Fallback, Retry, Timeout].map(({ Event }) => Event)
     const patterns = [Backpressure, Bulkhead, CircuitBreaker, Fallback, Retry, Timeout].map(({ Event }) => Event)
+    const patterns = [Backpressure, Bulkhead, CircuitBreaker, Fallback, LoadShedder, Retry, Timeout].map(({ Event }) =>
+      Event
+    )
     expect(new Set(ResilienceEvent.members)).toEqual(new Set([...patterns, InternalError]))
   })
 
@@ -110,6 +116,7 @@ describe("errors", () => {
     ConcurrencyLimitError,
     DeadlineExceededError,
     FallbackFailedError,
+    LoadShedError,
     TimeoutExceededError
   ]
   for (const error of errors) {

@@ -2,6 +2,7 @@ import { adaptiveConcurrencyFields } from "../AdaptiveConcurrency.js"
 import { backpressureFields } from "../Backpressure.js"
 import { bulkheadFields } from "../Bulkhead.js"
 import { fallbackFields } from "../Fallback.js"
+import { loadShedderFields } from "../LoadShedder.js"
 import { retryFields } from "../Retry.js"
 import { retryBudgetFields } from "../RetryBudget.js"
 import { timeoutFields } from "../Timeout.js"
@@ -14,6 +15,7 @@ export const optionTables = {
   Bulkhead: bulkheadFields,
   CircuitBreaker: circuitBreakerFields,
   Fallback: fallbackFields,
+  LoadShedder: loadShedderFields,
   Retry: retryFields,
   RetryBudget: retryBudgetFields,
   Timeout: timeoutFields
