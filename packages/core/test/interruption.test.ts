@@ -18,28 +18,12 @@ import { Backpressure, Bulkhead, CircuitBreaker, Retry, RetryBudget, Timeout } f
   Timeout
 } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
+import { Bulkhead, CircuitBreaker, Retry, RetryBudget, Timeout } from "@effect-resilience/core"
+import { describe } from "@effect/vitest"
 import { Deferred, Duration, Effect, Ref, Schedule } from "effect"
 import { DeadlineTag, Region } from "../src/internal/ambient.js"
-import { Permits } from "../src/internal/permits.js"
-import type { Waiter } from "../src/internal/watermark.js"
-import { Watermark } from "../src/internal/watermark.js"
 import type { Subject } from "./utils/sweep.js"
-import { sweep } from "./utils/sweep.js"
-
-const whole = (name: string, make: Effect.Effect<Subject>, options?: Parameters<typeof sweep>[1]) =>
-  it.live(name, () =>
-    Effect.gen(function*() {
-      const { leaks, runs } = yield* sweep(make, options)
-      expect(runs).toBeGreaterThan(100)
-      expect(leaks).toEqual([])
-    }), 60_000)
-
-const caught = (name: string, make: Effect.Effect<Subject>, contended = [false, true]) =>
-  it.live(`control: the sweep catches ${name}`, () =>
-    Effect.gen(function*() {
-      const { leaks } = yield* sweep(make, { contended })
-      expect(leaks.length).toBeGreaterThan(0)
-    }), 60_000)
+import { caught, whole } from "./utils/sweepTests.js"
 
 const bulkhead = (options: Bulkhead.Options, guard: (b: Bulkhead.Service) => Subject["with"]) =>
   Effect.map(Effect.scoped(Bulkhead.make({ name: "b", maxWait: "1 minute", ...options })), (b): Subject => ({
