@@ -250,13 +250,13 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
         if (fiber._tag === "None") return refuse(self, "Queue", level)
         return wait(self, fiber.value, level, new Place(cost, rank), restore, onEntered)
       }
-      // A call of no cohort is shed by chance: drawn before the state is read, and only where it can matter.
-      const chance = Effect.flatMap(Random.next, (drawn) => Effect.flatMap(read, (self) => admit(self, drawn)))
       const known = cohort === undefined ? undefined : cohortOf(cohort)
-      return Effect.flatMap(
-        read,
-        (self) => known !== undefined ? admit(self, known) : self.pressure.value > 0 ? chance : admit(self, 0)
-      )
+      return Effect.flatMap(read, (self) => {
+        if (known !== undefined) return admit(self, known)
+        if (self.pressure.value === 0) return admit(self, 0)
+        // A call of no cohort is shed by chance, drawn only where it matters; then the state is read anew.
+        return Effect.flatMap(Random.next, (drawn) => Effect.flatMap(read, (self) => admit(self, drawn)))
+      })
     }
 
     const wait = <A, E, R>(
