@@ -163,6 +163,7 @@ const build = (options: Named, site: string): Effect.Effect<Backpressure.Service
       }
     )
     active(0)
+    waiting(0)
     const state = yield* Ref.make(water)
     const read = Ref.get(state)
 
@@ -184,9 +185,11 @@ const build = (options: Named, site: string): Effect.Effect<Backpressure.Service
       }
       return Exit.fail(errorOf(reason, water))
     }
+    // The line is empty most of the time: a gauge is set where it changes.
+    let shown = 0
     const show = (water: Watermark) => {
       pending(water.pending)
-      waiting(water.waiting)
+      if (water.waiting !== shown) waiting(shown = water.waiting)
       if (!water.high && watching.size > 0) {
         const ready = [...watching]
         watching.clear()

@@ -170,16 +170,19 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
     const pressureOf = metric.gauge("resilience.load.pressure", "Pressure of the signals, 0 to 1", labels)
     const levelOf = metric.gauge("resilience.load_shedder.level", "0 normal, 1 elevated, 2 high, 3 critical", labels)
     levelOf(0)
+    depth(0)
 
     const state = yield* Ref.make(
       new Shed(new Permits(maxInFlight, maxQueueDepth, "adaptive"), resolved.shares, resolved.recoverAt)
     )
     const read = Ref.get(state)
 
+    // The line is empty most of the time: a gauge is set where it changes.
+    let shown = 0
     /** After each change of what is in flight, in line, or of the pressure. */
     const show = (self: Shed) => {
       inFlight(self.permits.used)
-      depth(self.permits.waiting)
+      if (self.permits.waiting !== shown) depth(shown = self.permits.waiting)
       const from = self.changeLevel()
       if (from === undefined) return
       levelOf(levels.indexOf(self.level))
@@ -228,9 +231,10 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
 
     const maxWait = toNanos(resolved.maxQueueWait)
 
-    /** Lets a call in, or has it wait under `restore`. Uninterruptible. */
+    /** Lets a call in, or has it wait under `restore`; `known` is its cohort. Uninterruptible. */
     const enter = <A, E, R>(
-      { cohort, cost = 1, priority }: LoadShedder.Call,
+      { cost = 1, priority }: LoadShedder.Call,
+      known: number | undefined,
       restore: Restore,
       onEntered: () => Effect.Effect<A, E, R>
     ): Effect.Effect<A, E | LoadShedError, R> => {
@@ -250,7 +254,6 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
         if (fiber._tag === "None") return refuse(self, "Queue", level)
         return wait(self, fiber.value, level, new Place(cost, rank), restore, onEntered)
       }
-      const known = cohort === undefined ? undefined : cohortOf(cohort)
       return Effect.flatMap(read, (self) => {
         if (known !== undefined) return admit(self, known)
         if (self.pressure.value === 0) return admit(self, 0)
@@ -315,7 +318,8 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
     })
     const guard = (call: LoadShedder.Call): Guard<LoadShedError> => {
       const handlers = handlersFor(call.cost ?? 1)
-      return hold<LoadShedError>((restore, run) => enter(call, restore, () => run(handlers)))
+      const known = call.cohort === undefined ? undefined : cohortOf(call.cohort)
+      return hold<LoadShedError>((restore, run) => enter(call, known, restore, () => run(handlers)))
     }
 
     const targetMillis = Duration.toMillis(resolved.eventLoopDelay)
@@ -387,7 +391,7 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
       withSheddingBy: (call) => guard(argumentsOrDie(name, call)),
       acquire: Effect.uninterruptibleMask((restore) =>
         Effect.zipRight(
-          enter({}, restore, () => Effect.void),
+          enter({}, undefined, restore, () => Effect.void),
           Effect.addFinalizer((exit) => Effect.map(read, (self) => leave(self, 1, classify(exit))))
         )
       ),
