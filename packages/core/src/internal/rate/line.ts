@@ -1,0 +1,129 @@
+import type { Nanos } from "../time.js"
+import type { Plan } from "./algorithms.js"
+
+/** A place in the line of a key: tokens that are promised for a time to come. @internal */
+export interface Place {
+  plan: Plan
+  readonly cost: number
+  /** After this time the promise is worth nothing to its owner. */
+  readonly latest: Nanos
+  /** When its turn is. */
+  at: Nanos
+  /** The state of the key once it has had its turn. */
+  after: unknown
+  /** Its time does not change any more: the owner was told. */
+  pinned: boolean
+  /** Its owner has gone. Until then the place can be given back exactly. */
+  taken: boolean
+  /** Tells the owner that it is its turn, or that its turn would come too late. */
+  readonly wake: (inTime: boolean) => void
+}
+
+/** The state of a key, and the plan under which it was charged. @internal */
+export interface Charged {
+  plan: Plan
+  state: unknown
+}
+
+/**
+ * Those who wait for a key, in order. Nothing of theirs is charged to the key before they go: to leave is to be taken out
+ * of the line, and those behind move up. So what an interrupted waiter gives back is exactly what it had.
+ *
+ * @internal
+ */
+export class Line {
+  private readonly places: Array<Place> = []
+  /** What rings for the next turn. */
+  cancel: (() => void) | undefined
+
+  constructor(private readonly base: Charged) {}
+
+  get length(): number {
+    return this.places.length
+  }
+
+  /** When a call that came now would have its turn: after all that are here. */
+  ready(plan: Plan, cost: number, now: Nanos): Nanos {
+    return this.next(this.places.length, plan, cost, now).at
+  }
+
+  join(place: Omit<Place, "at" | "after">, now: Nanos): Place {
+    const { at, state } = this.next(this.places.length, place.plan, place.cost, now)
+    const joined: Place = { ...place, at, after: place.plan.algorithm.charge(state, at, place.cost) }
+    this.places.push(joined)
+    return joined
+  }
+
+  /** Takes a place out; `false` where it has gone already. */
+  leave(place: Place, now: Nanos): boolean {
+    const index = this.places.indexOf(place)
+    if (index < 0) return false
+    this.places.splice(index, 1)
+    this.replan(index, now)
+    return true
+  }
+
+  /** Works all turns out again, because the key was charged or given something behind their back. */
+  replan(from: number, now: Nanos): void {
+    for (let i = from; i < this.places.length; i++) {
+      const place = this.places[i]
+      if (place === undefined) return
+      const { at, state } = this.next(i, place.plan, place.cost, place.pinned ? place.at : now)
+      if (!place.pinned) {
+        if (at > place.latest) {
+          this.places.splice(i--, 1)
+          place.wake(false)
+          continue
+        }
+        place.at = at
+      }
+      place.after = place.plan.algorithm.charge(state, place.at, place.cost)
+    }
+  }
+
+  /** Gives every place under one plan another. */
+  change(from: Plan, to: Plan, now: Nanos): void {
+    for (const place of this.places) {
+      // What is pinned was promised under the plan it has.
+      if (place.plan === from && !place.pinned) place.plan = to
+    }
+    this.replan(0, now)
+  }
+
+  /** Charges the key for those at the head who have gone. At its very time a place may still be given back. */
+  settle(now: Nanos): void {
+    let gone = 0
+    for (const place of this.places) {
+      if (!place.taken || place.at >= now) break
+      this.base.state = place.after
+      this.base.plan = place.plan
+      gone++
+    }
+    if (gone > 0) this.places.splice(0, gone)
+  }
+
+  /** When the next one is to be woken. */
+  due(): Nanos | undefined {
+    return this.places.find(({ pinned }) => !pinned)?.at
+  }
+
+  /** Wakes those whose turn it is. */
+  ring(now: Nanos): void {
+    for (const place of this.places) {
+      if (place.pinned) continue
+      if (place.at > now) return
+      place.pinned = true
+      place.wake(true)
+    }
+  }
+
+  /** The state that the place of this index finds, and its time. */
+  private next(index: number, plan: Plan, cost: number, now: Nanos): { readonly at: Nanos; readonly state: unknown } {
+    const before = this.places[index - 1]
+    const time = before !== undefined && before.at > now ? before.at : now
+    const state = before === undefined
+      ? plan.adapt(this.base.state, time, this.base.plan)
+      : plan.adapt(before.after, time, before.plan)
+    return { at: plan.algorithm.ready(state, time, cost), state }
+  }
+}
