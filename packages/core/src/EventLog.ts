@@ -36,6 +36,8 @@ const defaultLevel = (event: ResilienceEvent): LogLevel.LogLevel => {
     case "CallRejected":
     case "Shed":
     case "FallbackUsed":
+    case "Exceeded":
+    case "LimitChanged":
     case "Resized":
     case "LimitChanged":
     case "Reset":
@@ -46,6 +48,7 @@ const defaultLevel = (event: ResilienceEvent): LogLevel.LogLevel => {
     case "CallIgnored":
       return LogLevel.Debug
     case "Accepted":
+    case "Allowed":
     case "CallSucceeded":
     case "CompletedInTime":
     case "PermitAcquired":

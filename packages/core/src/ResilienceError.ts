@@ -12,6 +12,7 @@ import type { DeadlineExceededError } from "./Deadline.js"
 import type { FallbackFailedError } from "./Fallback.js"
 import { ErrorTypeId } from "./internal/errors.js"
 import type { LoadShedError } from "./LoadShedder.js"
+import type { RateLimiterStoreError, RateLimitExceededError } from "./RateLimiter.js"
 import type { RetryResultRejectedError } from "./Retry.js"
 import type { TimeoutExceededError } from "./Timeout.js"
 
@@ -30,6 +31,8 @@ export type ResilienceError =
   | DeadlineExceededError
   | FallbackFailedError
   | LoadShedError
+  | RateLimiterStoreError
+  | RateLimitExceededError
   | RetryResultRejectedError
   | TimeoutExceededError
 

@@ -11,6 +11,7 @@ import { CircuitBreaker } from "./CircuitBreaker.js"
 import { Fallback } from "./Fallback.js"
 import { InternalError } from "./InternalError.js"
 import { LoadShedder } from "./LoadShedder.js"
+import { RateLimiter } from "./RateLimiter.js"
 import { Retry } from "./Retry.js"
 import { Timeout } from "./Timeout.js"
 
@@ -27,6 +28,7 @@ export const ResilienceEvent = Schema.Union(
   CircuitBreaker.Event,
   Fallback.Event,
   LoadShedder.Event,
+  RateLimiter.Event,
   Retry.Event,
   Timeout.Event,
   InternalError

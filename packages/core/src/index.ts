@@ -26,6 +26,8 @@ export type {
   TagClass
 } from "./Pattern.js"
 export { Priority } from "./Priority.js"
+export { RateLimiter, RateLimiterLive, RateLimiterStoreError, RateLimitExceededError } from "./RateLimiter.js"
+export { RateLimiterStore } from "./RateLimiterStore.js"
 export { ActionError, Registry, UnknownInstanceError } from "./Registry.js"
 export { Resilience, ResilienceLive } from "./Resilience.js"
 export { ResilienceError } from "./ResilienceError.js"

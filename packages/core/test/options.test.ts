@@ -13,6 +13,7 @@ import {
   Timeout
 } from "@effect-resilience/core"
 import { Backpressure, Bulkhead, CircuitBreaker, Fallback, Retry, RetryBudget, Timeout } from "@effect-resilience/core"
+import { Bulkhead, CircuitBreaker, Fallback, RateLimiter, Retry, RetryBudget, Timeout } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Config, ConfigError, ConfigProvider, Duration, Effect, Exit, Layer, Schedule, type Scope } from "effect"
 import { merge } from "../src/internal/options.js"
@@ -96,6 +97,26 @@ const bad: {
     eventLoopDelay: [...durations, 0, Infinity],
     recoverAt: [0, -0.1, 1.1, NaN, Infinity, "0.5", null],
     sampleEvery: [...durations, 0, Infinity]
+  RateLimiter: {
+    rate: [
+      ...["", "10", "1.5/second", "-1/second", "0/second", "1_0/second", "10/Second", "10/fortnight", "10/0 seconds"],
+      ...["10/second/2", "/second", "10/", "ten/second", "\u0661\u0660/second", "10 per second", "9007199254740993/s"],
+      ...[{ limit: 0, window: "1 second" }, { limit: 1.5, window: "1 second" }, { limit: NaN, window: "1 second" }],
+      ...[{ limit: 1, window: 0 }, { limit: 1, window: -1 }, { limit: 1, window: Infinity }, { limit: 1 }],
+      ...[{ limit: 1, window: "1 second", burst: 0 }, { limit: 1, window: "1 second", bursts: 1 }],
+      ...[[], ["10/second", "x"], 10, null, {}]
+    ],
+    algorithm: ["leaky", 1, null],
+    burst: [...integers.filter((value) => value !== "3"), Infinity],
+    mode: ["block", 1, null],
+    maxWait: durations,
+    maxWaiters: [...integers, Infinity],
+    rateFor: functions,
+    maxKeys: [...integers, Infinity],
+    onFull: ["x", 1, null],
+    revealKey: [1, "yes", null],
+    onStoreError: ["throw", 1, null],
+    storeTimeout: [...durations, 0, Infinity]
   },
   Retry: {
     maxAttempts: integers,
@@ -135,6 +156,7 @@ const makers: {
   CircuitBreaker: CircuitBreaker as never,
   Fallback: Fallback as never,
   LoadShedder: LoadShedder as never,
+  RateLimiter: RateLimiter as never,
   Retry: Retry as never,
   RetryBudget: RetryBudget as never,
   Timeout: Timeout as never
@@ -142,10 +164,11 @@ const makers: {
 
 for (const [pattern, fields] of Object.entries(optionTables)) {
   const { layerConfig, make } = makers[pattern as keyof typeof makers]
+  const required = pattern === "RateLimiter" ? { rate: "1/second" } : {}
   const cases = bad[pattern as keyof typeof bad] as Readonly<Record<string, ReadonlyArray<unknown>>>
 
   describe(pattern, () => {
-    it.scoped("is made with its defaults", () => make({ name: "x" } as never))
+    it.scoped("is made with its defaults", () => make({ name: "x", ...required } as never))
 
     it("has bad values for each of its options, and no others", () => {
       expect(Object.keys(cases).sort()).toEqual(Object.keys(fields).sort())
@@ -155,7 +178,7 @@ for (const [pattern, fields] of Object.entries(optionTables)) {
       it.effect(`refuses bad values of ${field}`, () =>
         Effect.gen(function*() {
           for (const value of values) {
-            const exit = yield* Effect.exit(Effect.scoped(make({ name: "x", [field]: value } as never)))
+            const exit = yield* Effect.exit(Effect.scoped(make({ name: "x", ...required, [field]: value } as never)))
             const message = Exit.isFailure(exit) ? Cause.pretty(exit.cause) : `was taken: ${String(value)}`
             expect(message).toMatch(new RegExp(`${pattern} "x[^"]*": option \\w+ must be `))
             expect(Exit.isFailure(exit) && Cause.isDie(exit.cause)).toBe(true)

@@ -13,6 +13,9 @@ import {
   InternalError,
   LoadShedder,
   LoadShedError,
+  RateLimiter,
+  RateLimiterStoreError,
+  RateLimitExceededError,
   ResilienceEvent,
   Retry,
   Timeout,
@@ -44,6 +47,7 @@ const events = [
   ...CircuitBreaker.Event.members,
   ...Fallback.Event.members,
   ...LoadShedder.Event.members,
+  ...RateLimiter.Event.members,
   ...Retry.Event.members,
   ...Timeout.Event.members
 ].filter((member) => !Object.is(member, InternalError)).concat(InternalError as never).map(seen)
@@ -55,6 +59,7 @@ describe("events", () => {
     const patterns = [Backpressure, Bulkhead, CircuitBreaker, Fallback, LoadShedder, Retry, Timeout].map(({ Event }) =>
       Event
     )
+    const patterns = [Bulkhead, CircuitBreaker, Fallback, RateLimiter, Retry, Timeout].map(({ Event }) => Event)
     expect(new Set(ResilienceEvent.members)).toEqual(new Set([...patterns, InternalError]))
   })
 
@@ -117,6 +122,8 @@ describe("errors", () => {
     DeadlineExceededError,
     FallbackFailedError,
     LoadShedError,
+    RateLimiterStoreError,
+    RateLimitExceededError,
     TimeoutExceededError
   ]
   for (const error of errors) {

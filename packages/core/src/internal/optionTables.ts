@@ -3,6 +3,7 @@ import { backpressureFields } from "../Backpressure.js"
 import { bulkheadFields } from "../Bulkhead.js"
 import { fallbackFields } from "../Fallback.js"
 import { loadShedderFields } from "../LoadShedder.js"
+import { rateLimiterFields } from "../RateLimiter.js"
 import { retryFields } from "../Retry.js"
 import { retryBudgetFields } from "../RetryBudget.js"
 import { timeoutFields } from "../Timeout.js"
@@ -16,6 +17,7 @@ export const optionTables = {
   CircuitBreaker: circuitBreakerFields,
   Fallback: fallbackFields,
   LoadShedder: loadShedderFields,
+  RateLimiter: rateLimiterFields,
   Retry: retryFields,
   RetryBudget: retryBudgetFields,
   Timeout: timeoutFields
