@@ -17,6 +17,7 @@ import { Backpressure, Bulkhead, CircuitBreaker, Retry, RetryBudget, Timeout } f
   SystemLoad,
   Timeout
 } from "@effect-resilience/core"
+import { Bulkhead, CircuitBreaker, RateLimiter, Retry, RetryBudget, Timeout } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
 import { Bulkhead, CircuitBreaker, Retry, RetryBudget, Timeout } from "@effect-resilience/core"
 import { describe } from "@effect/vitest"
@@ -398,6 +399,56 @@ describe("retry budget", () => {
           ),
         whole: Effect.sync(() => tokens === 5)
       } as unknown as Subject
+    }),
+    [false]
+  )
+})
+
+/** No share comes back by itself here: what is not there was used by a call that went, or is lost. */
+const limiting = (options: RateLimiter.Options, guard: (limiter: RateLimiter.Service) => Subject["with"]) =>
+  Effect.gen(function*() {
+    const limiter = yield* Effect.scoped(RateLimiter.make({ name: "l", ...options }))
+    return {
+      with: guard(limiter),
+      whole: Effect.gen(function*() {
+        const { allowed, waiting } = yield* limiter.metrics
+        const { limit, remaining } = yield* limiter.peek()
+        return waiting === 0 && limit - remaining === allowed
+      }).pipe(Effect.orDie)
+    } satisfies Subject
+  })
+
+describe("rate limiter", () => {
+  whole("a share is used by a call or there", limiting({ rate: "5/1000 days" }, (limiter) => limiter.withLimit))
+  for (const algorithm of ["gcra", "sliding-log", "fixed-window", "sliding-window"] as const) {
+    whole(
+      `a waiter gives its share back (${algorithm})`,
+      Effect.gen(function*() {
+        const subject = yield* limiting(
+          { rate: "1/1000 days", algorithm, mode: "wait", maxWait: Infinity },
+          (limiter) => limiter.withLimit
+        )
+        // The share of this instant is used, so that every victim waits.
+        yield* subject.with(Effect.void).pipe(Effect.orDie)
+        return subject
+      }),
+      { contended: [false], budgets: [12, 16] }
+    )
+  }
+
+  caught(
+    "a share whose waiter was charged before the mask",
+    Effect.sync(() => {
+      let promised = 0
+      return {
+        with: (effect) =>
+          Effect.flatMap(
+            Effect.sync(() => promised++),
+            () =>
+              Effect.onInterrupt(Effect.zipRight(Effect.sleep("1 minute"), effect), () => Effect.sync(() => promised--))
+          ),
+        whole: Effect.sync(() => promised === 0)
+      } satisfies Subject
     }),
     [false]
   )
