@@ -1,10 +1,21 @@
 /** What is measured: each case sets itself up in a process of its own and runs `n` calls. */
-import { Bulkhead, CircuitBreaker, EventBus, Fallback, ResilienceLive, Retry, Timeout } from "@effect-resilience/core"
+import {
+  Bulkhead,
+  CircuitBreaker,
+  EventBus,
+  Fallback,
+  RateLimiter,
+  ResilienceLive,
+  Retry,
+  Timeout
+} from "@effect-resilience/core"
 import type { Guard, Observable } from "@effect-resilience/core/Pattern"
+import Bottleneck from "bottleneck"
 import * as cockatiel from "cockatiel"
-import { Clock, Context, Effect, Exit, Layer, Ref, Schedule, Scope } from "effect"
+import { Clock, Context, Effect, Exit, Layer, RateLimiter as StockLimiter, Ref, Schedule, Scope } from "effect"
 import Opossum from "opossum"
 import pLimit from "p-limit"
+import { RateLimiterMemory } from "rate-limiter-flexible"
 
 export interface Case {
   /** Calls that are alike but for the guard: the bare one is subtracted. */
@@ -201,6 +212,12 @@ const timeout = Effect.map(
   Timeout.make({ name: "t", duration: "10 seconds" }),
   ({ on, withTimeout }) => ({ guard: withTimeout, on })
 )
+/** A rate that no run uses up, so that each call is let in. */
+const plenty = 1_000_000_000
+const limiter = Effect.map(
+  RateLimiter.make({ name: "l", rate: { limit: plenty, window: "1 hour" } }),
+  ({ on, withLimit }) => ({ guard: withLimit as Guard<unknown>, on })
+)
 const fallback = Effect.map(Fallback.make({ name: "f" }), ({ on, withFallbackValue }) => ({
   guard: withFallbackValue(() => 0) as Guard<unknown>,
   on
@@ -321,6 +338,35 @@ export const cases: Readonly<Record<string, Setup>> = {
   "bulkhead: cockatiel through its bridge": async () => {
     const policy = cockatiel.bulkhead(1000, 0)
     return bridge((action) => policy.execute(action))
+  },
+
+  ...ours("limiter", {
+    make: limiter,
+    live: RateLimiter.layer({ rate: { limit: plenty, window: "1 hour" } }),
+    static: RateLimiter.withLimit
+  }),
+  "limiter: rate-limiter-flexible": async () => {
+    const limiter = new RateLimiterMemory({ points: plenty, duration: 3600 })
+    return promises(async () => {
+      await limiter.consume("key")
+      return work()
+    })
+  },
+  "limiter: bottleneck": async () => {
+    const limiter = new Bottleneck({ reservoir: plenty })
+    return promises(() => limiter.schedule(work))
+  },
+  "limiter: stock Effect": async () =>
+    fiber("effect", (await build(StockLimiter.make({ limit: 1_000_000, interval: "1 millis" })))(sync)),
+  "over: ours": async () => {
+    const limiter = await build(RateLimiter.make({ name: "over", rate: "1/day" }))
+    await Effect.runPromise(Effect.exit(limiter.withLimit(Effect.void)))
+    return rejected(limiter.withLimit(sync))
+  },
+  "over: rate-limiter-flexible": async () => {
+    const limiter = new RateLimiterMemory({ points: 1, duration: 86_400 })
+    await limiter.consume("key")
+    return rejectedPromises(() => limiter.consume("key"))
   },
 
   ...ours("retry", { make: retry, live: Retry.Live, static: Retry.withRetry }),
