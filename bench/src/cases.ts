@@ -357,7 +357,10 @@ export const cases: Readonly<Record<string, Setup>> = {
     return promises(() => limiter.schedule(work))
   },
   "limiter: stock Effect": async () =>
-    fiber("effect", (await build(StockLimiter.make({ limit: 1_000_000, interval: "1 millis" })))(sync)),
+    fiber(
+      "effect",
+      (await build(StockLimiter.make({ limit: plenty, interval: "1 hour", algorithm: "fixed-window" })))(sync)
+    ),
   "over: ours": async () => {
     const limiter = await build(RateLimiter.make({ name: "over", rate: "1/day" }))
     await Effect.runPromise(Effect.exit(limiter.withLimit(Effect.void)))
