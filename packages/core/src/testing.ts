@@ -1,0 +1,450 @@
+/**
+ * Replays a load against a service and its protection, in virtual time: what would this limit, this queue, this retry
+ * budget have done? The patterns that are driven are the real ones, by their pure parts; the rest is queueing theory.
+ *
+ * Nothing here runs an effect. A minute of a thousand requests in a second takes some tenths of a second, and one seed
+ * gives one result.
+ *
+ * @since 0.1.0
+ */
+import * as queueing from "./internal/sim/queueing.js"
+import type { SeededRandom } from "./internal/sim/random.js"
+import { run } from "./internal/sim/run.js"
+import { summarize } from "./internal/sim/summary.js"
+import type { Limit } from "./Limit.js"
+import type { Priority } from "./Priority.js"
+
+/**
+ * What a simulation gave.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class SimulationResult {
+  constructor(
+    /** Every request, in the order in which they came. */
+    readonly requests: ReadonlyArray<Simulation.Request>,
+    /** The state of the protection over time. */
+    readonly samples: ReadonlyArray<Simulation.Sample>,
+    readonly duration: number
+  ) {}
+
+  /** Figures between two moments: `result.between(20_000, 80_000)`. */
+  between(from: number, to: number): Simulation.Summary {
+    return summarize(this.requests, this.samples, from, to)
+  }
+
+  /** Figures of the whole. */
+  get summary(): Simulation.Summary {
+    return this.between(0, this.duration)
+  }
+
+  /** Only the requests of one stream, by its place in the list of arrivals. */
+  stream(index: number): SimulationResult {
+    return new SimulationResult(this.requests.filter(({ stream }) => stream === index), this.samples, this.duration)
+  }
+
+  /** Figures of each span in a row, for plots. */
+  every(span: number): ReadonlyArray<Simulation.Summary & { readonly at: number }> {
+    const spans: Array<Array<Simulation.Request>> = []
+    const put = (at: number, request: Simulation.Request) => (spans[Math.floor(at / span)] ??= []).push(request)
+    for (const request of this.requests) {
+      put(request.at, request)
+      const { at, end } = request
+      if (end < this.duration && Math.floor(end / span) !== Math.floor(at / span)) put(end, request)
+    }
+    return Array.from({ length: Math.floor(this.duration / span) }, (_, i) => ({
+      at: i * span,
+      ...summarize(spans[i] ?? [], this.samples, i * span, (i + 1) * span)
+    }))
+  }
+}
+
+/**
+ * @example
+ * import { Service, Simulation } from "@effect-resilience/core/testing"
+ *
+ * const result = Simulation.run({
+ *   seed: 1,
+ *   duration: 60_000,
+ *   arrivals: [{ rate: 1920 }],
+ *   server: Simulation.workers({ workers: 32, service: Service.exponential(50) }),
+ *   client: { timeout: 1000 }
+ * })
+ * result.between(10_000, 60_000).goodput
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const Simulation = {
+  /** Runs it to its end. */
+  run: <State = never>(options: Simulation.Options<State>): SimulationResult => {
+    const { requests, samples } = run(options)
+    return new SimulationResult(requests, samples, options.duration)
+  },
+
+  /** So many workers behind a queue without a bound, first in, first out. */
+  workers: (options: Simulation.WorkersOptions): Simulation.Server => ({ _tag: "Workers", ...options }),
+
+  /** One thread with an event loop, as in Node: slices of CPU with input and output between. Saying no costs CPU, too. */
+  eventLoop: (options: Simulation.EventLoopOptions): Simulation.Server => ({ _tag: "EventLoop", ...options }),
+
+  /** A law that changes at moments: `Simulation.steps([[0, 512], [20_000, 1920]])`. */
+  steps: (steps: ReadonlyArray<readonly [from: number, value: number]>): Simulation.Law => (now) =>
+    steps.reduce((value, [from, next]) => from <= now ? next : value, 0)
+} as const
+
+/**
+ * How long the work of a request takes, in milliseconds.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Service = {
+  /** Always the same. */
+  deterministic: (mean: number): Simulation.Service => () => mean,
+
+  /** Without memory. */
+  exponential: (mean: number): Simulation.Service => (random) => mean * random.exponential(),
+
+  /** Skewed. `cv` is the deviation over the mean. */
+  lognormal: (mean: number, cv: number): Simulation.Service => {
+    const variance = Math.log(1 + cv * cv)
+    return (random) => mean * Math.exp(Math.sqrt(variance) * random.normal() - variance / 2)
+  },
+
+  /** A share of slow requests among quick ones, each kind exponential. */
+  bimodal: (quick: number, slow: number, share: number): Simulation.Service => (random) =>
+    (random.next() < share ? slow : quick) * random.exponential(),
+
+  /** As measured: one of these, by chance. */
+  empirical: (times: ReadonlyArray<number>): Simulation.Service => (random) =>
+    times[Math.floor(random.next() * times.length)] ?? NaN
+} as const
+
+/**
+ * Formulas to compare with, for Poisson arrivals and exponential service. `load` is what is offered over the capacity.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export const Queueing = {
+  /** Share of requests that wait at so many workers and a queue without a bound (Erlang C). */
+  waits: queueing.waits,
+
+  /** Share of requests lost with places for so many, those in work included (M/M/c/K). */
+  loss: queueing.loss,
+
+  /** Throughput over capacity with places for so many. */
+  throughput: queueing.throughput,
+
+  /** Mean number of requests inside. */
+  meanInside: queueing.meanInside,
+
+  /** The smallest limit that lets through so much of what there is to have: what a limiter would find that knew all. */
+  bestLimit: (workers: number, load: number, share = 0.99): number => queueing.best(workers, load, share)
+} as const
+
+/**
+ * @since 0.1.0
+ */
+export declare namespace Simulation {
+  /**
+   * A number that may change over time: of the milliseconds since the start.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type Law = number | ((now: number) => number)
+
+  /**
+   * Seeded random numbers.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Random extends Pick<SeededRandom, "next" | "exponential" | "normal"> {}
+
+  /**
+   * The milliseconds of work of a request.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type Service = (random: Random) => number
+
+  /**
+   * A part of the time, in milliseconds since the start.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Span {
+    readonly from: number
+    readonly to: number
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Options<State = never> {
+    /** A whole number. One seed gives one result. */
+    readonly seed: number
+    /** Milliseconds of virtual time. */
+    readonly duration: number
+    /** The streams of requests. They come whether or not earlier ones were answered. */
+    readonly arrivals: ReadonlyArray<ArrivalOptions>
+    /** What does the work: `Simulation.workers` or `Simulation.eventLoop`. */
+    readonly server: Server
+    /** How long callers wait, and what they do then. Defaults to callers that wait for ever. */
+    readonly client?: ClientOptions
+    /** What stands before the server. Defaults to nothing. */
+    readonly protection?: ProtectionOptions<State>
+    /** Milliseconds between two looks at the protection. Defaults to 100. */
+    readonly sampleEvery?: number
+  }
+
+  /**
+   * A Poisson stream.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface ArrivalOptions {
+    /** Requests in a second. */
+    readonly rate: Law
+    /** How important they are. Defaults to `"normal"`. */
+    readonly priority?: Priority.Level
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export type Server =
+    | ({ readonly _tag: "Workers" } & WorkersOptions)
+    | ({ readonly _tag: "EventLoop" } & EventLoopOptions)
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface WorkersOptions {
+    /** Requests worked on at once. */
+    readonly workers: number
+    /** The work of one. */
+    readonly service: Service
+    /** The work is so many times as much. Defaults to 1. */
+    readonly slowdown?: Law
+    /** Milliseconds between the end of the work and the answer: they hold no worker. Defaults to 0. */
+    readonly delay?: Law
+    /** Extra work, as a share, for each request in the server beyond its workers. Defaults to 0. */
+    readonly contention?: number
+    /** Share of requests that fail when their work is done. Defaults to 0. */
+    readonly failure?: Law
+    /** Above 0 the server is not there: requests fail at once. Defaults to 0. */
+    readonly down?: Law
+    /** When nothing moves, in order. Defaults to never. */
+    readonly stalls?: ReadonlyArray<Span>
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface EventLoopOptions {
+    /** Slices of CPU that a request takes. */
+    readonly slices: number
+    /** Milliseconds of CPU of a slice. */
+    readonly cpu: number
+    /** Milliseconds of input and output between two slices. */
+    readonly io: number
+    /** Milliseconds of CPU that it takes to say no. */
+    readonly rejection: number
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface ClientOptions {
+    /** Milliseconds that a caller waits for an attempt. Defaults to for ever. */
+    readonly timeout?: number
+    /** Milliseconds for all attempts together. Defaults to for ever. */
+    readonly deadline?: number
+    /** Whether the server stops its work when the caller gives up. Defaults to `false`. */
+    readonly interrupt?: boolean
+    /** Further attempts after one that failed. Defaults to none. */
+    readonly retry?: RetryOptions
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface RetryOptions {
+    /** At most so many, beside the first attempt. */
+    readonly retries: number
+    /** Milliseconds before the first, doubled from one to the next. Defaults to 50. */
+    readonly delay?: number
+    /** The longest of these. Defaults to 5000. */
+    readonly maxDelay?: number
+    /** How they are spread. Defaults to `"full"`. */
+    readonly jitter?: "full" | "equal" | "none"
+    /** Whether one tries again after a rejection. Defaults to `true`. */
+    readonly rejected?: boolean
+    /** What limits retries, shared by all callers. Defaults to nothing. */
+    readonly budget?: BudgetOptions
+  }
+
+  /**
+   * A `RetryBudget`.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface BudgetOptions {
+    /** What a success earns. Defaults to 0.1. */
+    readonly tokensPerSuccess?: number
+    /** At most so many are kept. Defaults to 50. */
+    readonly maxTokens?: number
+    /** Retries in a second that are always there. Defaults to 0. */
+    readonly minPerSecond?: number
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface ProtectionOptions<State = never> {
+    /** How many run at once. Defaults to no limit. */
+    readonly limit?: Limit<State>
+    /** The queue before the limit. Defaults to none. */
+    readonly queue?: QueueOptions
+    /** A circuit breaker outside the limit. Defaults to none. */
+    readonly breaker?: BreakerOptions
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface QueueOptions {
+    /** How many may wait. */
+    readonly size: number
+    /** Milliseconds that one waits. Defaults to 100. */
+    readonly maxWait?: number
+    /** Who goes first. Defaults to `"adaptive"`. */
+    readonly order?: "fifo" | "lifo" | "adaptive"
+  }
+
+  /**
+   * A `CircuitBreaker`, whose times are milliseconds here.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface BreakerOptions {
+    /** Share of failures that opens it. Defaults to 0.5. */
+    readonly failureRate?: number
+    /** Failures in a row that open it. Defaults to `false`. */
+    readonly consecutiveFailures?: number | false
+    /** Calls that the rate needs. Defaults to 20. */
+    readonly minimumCalls?: number
+    /** How far back it looks. Defaults to 10 s. */
+    readonly window?: number
+    /** How long it is open, doubled from one opening to the next. Defaults to 1 s. */
+    readonly openDuration?: number
+    /** The longest of these. Defaults to a minute. */
+    readonly maxOpenDuration?: number
+    /** Probes at once. Defaults to 3. */
+    readonly halfOpenMaxCalls?: number
+    /** Probes that must succeed. Defaults to all that may run at once. */
+    readonly successThreshold?: number
+    /** How long traffic grows after it closed. Defaults to at once. */
+    readonly rampUp?: number
+  }
+
+  /**
+   * How a request ended. The last attempt decides; `"unanswered"` ones were under way at the end.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type Outcome = "ok" | "rejected" | "failed" | "timedOut" | "unanswered"
+
+  /**
+   * A request, with times in milliseconds since the start.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Request {
+    /** Its place in the list of arrivals. */
+    readonly stream: number
+    readonly at: number
+    /** When its caller knew; infinite for those under way at the end. */
+    readonly end: number
+    readonly outcome: Outcome
+    readonly attempts: number
+    /** Attempts that failed or timed out, so were sent in vain. */
+    readonly failures: number
+  }
+
+  /**
+   * The protection at a moment.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface GateState {
+    readonly limit: number
+    readonly inFlight: number
+    readonly waiting: number
+    readonly baseline: number | undefined
+    /** Why the limit changed last. */
+    readonly reason: string
+    readonly circuit: string
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Sample extends GateState {
+    readonly at: number
+    /** Mean milliseconds that work waited in the server since the sample before. */
+    readonly lag: number
+  }
+
+  /**
+   * Figures of a part of the time.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Summary {
+    /** Requests that came. */
+    readonly offered: number
+    /** Of those, how many were answered in time, whenever that was. */
+    readonly answered: number
+    /** Of those, how many were turned away in the end. */
+    readonly rejected: number
+    /** Attempts of those that failed or timed out. */
+    readonly failures: number
+    /** Answered over offered. */
+    readonly okShare: number
+    /** Answers in time that came in this part, in a second. */
+    readonly goodput: number
+    readonly attemptsPerRequest: number
+    /** Milliseconds until the answer, of the answers that came in this part. */
+    readonly mean: number
+    readonly p50: number
+    readonly p99: number
+    /** Means of the samples. */
+    readonly limit: number
+    readonly inFlight: number
+    readonly lag: number
+  }
+}
