@@ -1,0 +1,253 @@
+import type { Limit } from "@effect-resilience/core/Limit"
+import { Queueing, Service, Simulation } from "@effect-resilience/core/testing"
+import { describe, expect, it } from "@effect/vitest"
+import { Agenda } from "../src/internal/sim/agenda.js"
+import { SeededRandom } from "../src/internal/sim/random.js"
+
+const fixed = (limit: number): Limit<void> => ({
+  name: "fixed",
+  initial: undefined,
+  limit: () => limit,
+  onAdmit: () => {},
+  onReject: () => {},
+  onSample: () => {},
+  onDrop: () => {},
+  onIgnore: () => {},
+  inspect: () => ({ reason: "" })
+})
+
+const seeds = Array.from({ length: 20 }, (_, i) => i + 1)
+
+/**
+ * The mean over the seeds agrees with the formula within four standard errors, which the seeds themselves tell; and those
+ * errors are small enough for the test to say something.
+ */
+const agrees = (measured: ReadonlyArray<number>, expected: number, precision: number) => {
+  const mean = measured.reduce((sum, value) => sum + value, 0) / measured.length
+  const variance = measured.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (measured.length - 1)
+  const error = Math.sqrt(variance / measured.length)
+  expect(error / expected).toBeLessThan(precision)
+  expect(Math.abs(mean - expected)).toBeLessThan(4 * error)
+}
+
+describe("random numbers and time", () => {
+  it("gives one sequence for a seed and unlike ones for neighbours", () => {
+    const draw = (seed: number, stream: number) => {
+      const random = new SeededRandom(seed, stream)
+      return Array.from({ length: 100 }, () => random.next())
+    }
+    expect(draw(1, 0)).toEqual(draw(1, 0))
+    expect(draw(1, 0)).not.toEqual(draw(2, 0))
+    expect(draw(1, 0)).not.toEqual(draw(1, 1))
+    expect(draw(1, 0).every((value) => value >= 0 && value < 1)).toBe(true)
+  })
+
+  it("has the moments of its laws", () => {
+    const n = 200_000
+    const random = new SeededRandom(7, 0)
+    const laws = [
+      { law: Service.exponential(50), mean: 50, deviation: 50 },
+      { law: Service.lognormal(50, 2), mean: 50, deviation: 100 },
+      { law: Service.bimodal(20, 320, 0.1), mean: 50, deviation: Math.sqrt(0.9 * 800 + 0.1 * 204_800 - 2500) },
+      { law: Service.deterministic(50), mean: 50, deviation: 0 },
+      { law: Service.empirical([40, 60]), mean: 50, deviation: 10 }
+    ]
+    for (const { deviation, law, mean } of laws) {
+      let sum = 0
+      for (let i = 0; i < n; i++) sum += law(random)
+      expect(Math.abs(sum / n - mean)).toBeLessThanOrEqual(4 * deviation / Math.sqrt(n))
+    }
+  })
+
+  it("lets things happen in order of time, then of asking, and not what was cancelled", () => {
+    const agenda = new Agenda()
+    const random = new SeededRandom(3, 0)
+    const times = Array.from({ length: 1000 }, () => Math.floor(random.next() * 100))
+    const seen: Array<number> = []
+    const entries = times.map((time, i) => agenda.at(time, () => seen.push(i)))
+    for (let i = 0; i < 1000; i += 3) agenda.cancel(entries[i]!)
+    agenda.runUntil(49)
+    const due = times.map((time, i) => ({ i, time })).filter(({ i, time }) => i % 3 !== 0 && time <= 49)
+    expect(seen).toEqual(due.sort((a, b) => a.time - b.time || a.i - b.i).map(({ i }) => i))
+    expect(agenda.now).toBe(49)
+  })
+})
+
+describe("queueing theory", () => {
+  it.each([[1, 0.5], [1, 0.8], [4, 0.8], [32, 0.9]])(
+    "waits as Erlang C says, with %i workers at a load of %f",
+    (workers, load) => {
+      const service = 10
+      const rate = load * workers / service * 1000
+      // Where little waits, it takes more requests to see the wait.
+      const duration = 40_000 / rate * 1000
+      const waits = seeds.map((seed) =>
+        Simulation.run({
+          seed,
+          duration,
+          arrivals: [{ rate }],
+          server: Simulation.workers({ workers, service: Service.exponential(service) })
+        }).between(duration * 0.05, duration).mean
+      )
+      const wait = Queueing.waits(workers, load) * service / (workers * (1 - load))
+      agrees(waits, service + wait, 0.03)
+    }
+  )
+
+  it.each([[1, 0.8, 4], [4, 2, 8], [32, 1, 40], [32, 3, 33]])(
+    "loses as M/M/c/K says, with %i workers at a load of %f and %i places",
+    (workers, load, places) => {
+      const service = 10
+      const rate = load * workers / service * 1000
+      const duration = 15_000 / rate * 1000
+      const runs = seeds.map((seed) =>
+        Simulation.run({
+          seed,
+          duration,
+          arrivals: [{ rate }],
+          server: Simulation.workers({ workers, service: Service.exponential(service) }),
+          protection: { limit: fixed(places) },
+          sampleEvery: 10
+        }).between(duration * 0.05, duration)
+      )
+      agrees(runs.map(({ offered, rejected }) => rejected / offered), Queueing.loss(workers, load, places), 0.03)
+      const capacity = workers / service * 1000
+      agrees(runs.map(({ goodput }) => goodput / capacity), Queueing.throughput(workers, load, places), 0.03)
+      agrees(runs.map(({ inFlight }) => inFlight), Queueing.meanInside(workers, load, places), 0.03)
+    }
+  )
+
+  it("knows the best limits of the literature's table", () => {
+    expect([2, 3].map((load) => Queueing.bestLimit(4, load))).toEqual([8, 7])
+    expect([1.5, 2, 3, 1.05, 1].map((load) => Queueing.bestLimit(32, load))).toEqual([36, 34, 33, 62, 125])
+    expect(Queueing.bestLimit(200, 2)).toBe(200)
+  })
+
+  it("brings as many requests as the rate says, where it changes", () => {
+    const counts = seeds.map((seed) => {
+      const result = Simulation.run({
+        seed,
+        duration: 30_000,
+        arrivals: [{ rate: Simulation.steps([[0, 500], [10_000, 1500], [20_000, 500]]) }],
+        server: Simulation.workers({ workers: 1000, service: Service.deterministic(1) })
+      })
+      return [result.between(0, 10_000), result.between(10_000, 20_000), result.between(20_000, 30_000)]
+    })
+    for (const [part, expected] of [[0, 5000], [1, 15_000], [2, 5000]] as const) {
+      agrees(counts.map((parts) => parts[part]!.offered), expected, 0.01)
+    }
+  })
+})
+
+describe("the server", () => {
+  const one = (server: Partial<Simulation.WorkersOptions>, client: Simulation.ClientOptions = {}) =>
+    Simulation.run({
+      seed: 1,
+      duration: 10_000,
+      arrivals: [{ rate: (now) => now < 1000 ? 5 : 0 }],
+      server: Simulation.workers({ workers: 100, service: Service.deterministic(100), ...server }),
+      client
+    })
+
+  it("works slower, answers later, stops, fails", () => {
+    const latency = ({ at, end }: Simulation.Request) => Math.round(end - at)
+    const all = (result: ReturnType<typeof one>) => new Set(result.requests.map(latency))
+    expect(all(one({}))).toEqual(new Set([100]))
+    expect(all(one({ slowdown: 5 }))).toEqual(new Set([500]))
+    expect(all(one({ delay: 160 }))).toEqual(new Set([260]))
+    expect(one({ failure: 1 }).requests.every(({ outcome }) => outcome === "failed")).toBe(true)
+    expect(one({ down: 1 }).requests.every(({ at, end }) => at === end)).toBe(true)
+    for (const { at, end } of one({ stalls: [{ from: 0, to: 1000 }, { from: 1050, to: 2000 }] }).requests) {
+      expect(end).toBeCloseTo(at <= 1000 ? 2050 : 2000 + Math.min(100, 100 - Math.max(0, 1050 - at)))
+    }
+  })
+
+  it("gives up, and frees the server only where it is told", () => {
+    const busy = (interrupt: boolean) =>
+      one({ workers: 1, service: Service.deterministic(400) }, { timeout: 100, interrupt })
+    expect(busy(false).requests.every(({ at, end, outcome }) => outcome === "timedOut" && end - at < 100.001)).toBe(
+      true
+    )
+    expect(busy(true).samples.at(-1)?.inFlight).toBe(0)
+    const at = (result: ReturnType<typeof one>, time: number) =>
+      result.samples.find((sample) => sample.at >= time)?.inFlight
+    expect(at(busy(true), 1100)).toBe(0)
+    expect(at(busy(false), 1100)).toBeGreaterThan(0)
+  })
+
+  it("tries again as often as it may, and as its budget pays for", () => {
+    const dead = (retry: Simulation.RetryOptions) =>
+      Simulation.run({
+        seed: 1,
+        duration: 20_000,
+        arrivals: [{ rate: (now) => now < 10_000 ? 100 : 0 }],
+        server: Simulation.workers({ workers: 10, service: Service.deterministic(1), failure: 1 }),
+        client: { retry }
+      }).summary
+    expect(dead({ retries: 3 }).attemptsPerRequest).toBe(4)
+    const paid = dead({ retries: 3, budget: { maxTokens: 20 } })
+    expect(paid.failures).toBe(paid.offered + 20)
+  })
+
+  it("is shut out by its breaker, which probes", () => {
+    const result = Simulation.run({
+      seed: 1,
+      duration: 30_000,
+      arrivals: [{ rate: 100 }],
+      server: Simulation.workers({
+        workers: 10,
+        service: Service.deterministic(10),
+        down: Simulation.steps([[5000, 1], [10_000, 0]])
+      }),
+      protection: { breaker: { consecutiveFailures: 20 } }
+    })
+    const outage = result.between(6000, 10_000)
+    expect(result.between(0, 5000).okShare).toBe(1)
+    // Three probes from time to time.
+    expect(outage.failures).toBeLessThan(10)
+    expect(result.between(20_000, 29_000).okShare).toBe(1)
+  })
+
+  it("does the same for one seed", () => {
+    const play = () =>
+      Simulation.run({
+        seed: 5,
+        duration: 5000,
+        arrivals: [{ rate: 200 }, { rate: 50, priority: "critical" }],
+        server: Simulation.workers({ workers: 4, service: Service.lognormal(30, 1), contention: 0.02 }),
+        client: { timeout: 300, retry: { retries: 2, budget: {} } },
+        protection: { limit: fixed(6), queue: { size: 10 }, breaker: {} }
+      })
+    expect(play().requests).toEqual(play().requests)
+  })
+
+  it("counts in spans what it counts as a whole", () => {
+    const result = one({})
+    const spans = result.every(1000)
+    expect(spans.reduce((sum, { offered }) => sum + offered, 0)).toBe(result.summary.offered)
+    expect(spans.reduce((sum, { goodput }) => sum + goodput, 0)).toBeCloseTo(result.summary.goodput * 10)
+  })
+})
+
+describe("an event loop", () => {
+  const loop = (rate: number, limit?: number) =>
+    Simulation.run({
+      seed: 1,
+      duration: 20_000,
+      arrivals: [{ rate }],
+      server: Simulation.eventLoop({ slices: 5, cpu: 1, io: 5, rejection: 0.1 }),
+      client: { timeout: 1000 },
+      ...(limit === undefined ? {} : { protection: { limit: fixed(limit) } })
+    }).between(5000, 20_000)
+
+  it("takes its slices when it is alone", () => {
+    expect(loop(1).p50).toBeCloseTo(25)
+  })
+
+  it("pays for saying no", () => {
+    const ceiling = 200 * (1 - 2 * 0.02)
+    expect(loop(600).goodput).toBeLessThan(5)
+    expect(loop(600, 8).goodput / ceiling).toBeGreaterThan(0.97)
+    expect(loop(600, 8).goodput / ceiling).toBeLessThan(1.01)
+  })
+})
