@@ -79,7 +79,8 @@ const tasks = {
     tsc("-b", "bench"),
     [process.execPath, ["--expose-gc", at("bench/build/overhead.js"), ...args]]
   ],
-  "bench:subscribers": (args) => [script("bench/src/subscribers.ts", ...args)]
+  "bench:subscribers": (args) => [script("bench/src/subscribers.ts", ...args)],
+  "bench:scenarios": (args) => [script("bench/src/scenarios.ts", ...args)]
 }
 
 const main = () => {

@@ -44,18 +44,20 @@ export class SimulationResult {
     return new SimulationResult(this.requests.filter(({ stream }) => stream === index), this.samples, this.duration)
   }
 
-  /** Figures of each span in a row, for plots. */
-  every(span: number): ReadonlyArray<Simulation.Summary & { readonly at: number }> {
-    const spans: Array<Array<Simulation.Request>> = []
-    const put = (at: number, request: Simulation.Request) => (spans[Math.floor(at / span)] ??= []).push(request)
+  /** Figures of spans in a row, or of spans that overlap: one begins each `step`. */
+  every(span: number, step = span): ReadonlyArray<Simulation.Summary & { readonly at: number }> {
+    const count = Math.max(0, Math.floor((this.duration - span) / step) + 1)
+    const spans = Array.from({ length: count }, (): Array<Simulation.Request> => [])
+    const first = (time: number) => Math.max(0, Math.floor((time - span) / step) + 1)
+    const last = (time: number) => Math.min(count - 1, Math.floor(time / step))
     for (const request of this.requests) {
-      put(request.at, request)
       const { at, end } = request
-      if (end < this.duration && Math.floor(end / span) !== Math.floor(at / span)) put(end, request)
+      for (let i = first(at); i <= last(at); i++) spans[i]?.push(request)
+      for (let i = Math.max(first(end), last(at) + 1); i <= last(end); i++) spans[i]?.push(request)
     }
-    return Array.from({ length: Math.floor(this.duration / span) }, (_, i) => ({
-      at: i * span,
-      ...summarize(spans[i] ?? [], this.samples, i * span, (i + 1) * span)
+    return spans.map((requests, i) => ({
+      at: i * step,
+      ...summarize(requests, this.samples, i * step, i * step + span)
     }))
   }
 }
