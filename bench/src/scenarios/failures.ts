@@ -111,12 +111,16 @@ export const brownOuts = [brownOutAt(0.1), brownOutAt(0.3), brownOutAt(0.5)]
 
 const coldSpeed = (now: number): number => now < 60_000 ? 1 : Math.min(1, 0.2 + 0.8 * (now - 60_000) / 10_000)
 
+/** It looks every two seconds at most, where its default would be open for up to a minute. */
+const breaker: Simulation.BreakerOptions = { openDuration: 1000, maxOpenDuration: 2000 }
+
 const herdStacks: ReadonlyArray<Stack> = [
-  { name: "breaker + knee + queue", ours: true, protection: { breaker: {}, limit: Limit.knee(), queue } },
+  { name: "breaker + knee + queue", ours: true, protection: { breaker, limit: Limit.knee(), queue } },
   { name: "no protection" },
-  { name: "breaker", protection: { breaker: {} } },
-  { name: "breaker + ramp of 10 s", protection: { breaker: { rampUp: 10_000 } } },
-  { name: "breaker + oracle", protection: { breaker: {}, limit: Limit.fixed(33) } },
+  { name: "breaker", protection: { breaker } },
+  { name: "breaker with its defaults + knee + queue", protection: { breaker: {}, limit: Limit.knee(), queue } },
+  { name: "breaker + ramp of 10 s", protection: { breaker: { ...breaker, rampUp: 10_000 } } },
+  { name: "breaker + oracle", protection: { breaker, limit: Limit.fixed(33) } },
   { name: "knee + queue", protection: { limit: Limit.knee(), queue } }
 ]
 

@@ -10,10 +10,22 @@ export const settles = (
   to: number,
   good: (second: Simulation.Summary) => boolean
 ): number => {
-  const seconds = result.every(1000, 200)
-  const goods = seconds.map(good)
-  for (let i = Math.round(from / 200); i * 200 + 5000 <= to; i++) {
-    if ([0, 5, 10, 15, 20].every((offset) => goods[i + offset])) return i / 5 - from / 1000
+  const { requests } = result
+  // Requests came in order, and nobody waits longer than this.
+  const longest = requests.reduce((most, { at, end }) => end === Infinity ? most : Math.max(most, end - at), 0)
+  const indexOf = (time: number) => {
+    let low = 0
+    for (let high = requests.length; low < high;) {
+      const middle = (low + high) >> 1
+      if ((requests[middle] as Simulation.Request).at < time) low = middle + 1
+      else high = middle
+    }
+    return low
+  }
+  const isGood = (at: number) =>
+    good(result.of(requests.slice(indexOf(at - longest), indexOf(at + 1000))).between(at, at + 1000))
+  for (let at = from; at + 5000 <= to; at += 200) {
+    if ([0, 1000, 2000, 3000, 4000].every((offset) => isGood(at + offset))) return (at - from) / 1000
   }
   return Infinity
 }

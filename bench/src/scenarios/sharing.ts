@@ -13,6 +13,10 @@ export const priority: Scenario = {
   stacks: [
     { name: "knee + queue", ours: true, protection: { limit: Limit.knee(), queue } },
     { name: "no protection" },
+    {
+      name: "knee + queue of 16, first in first out",
+      protection: { limit: Limit.knee(), queue: { ...queue, size: 16, order: "fifo" } }
+    },
     { name: "limit 33, no queue", protection: { limit: Limit.fixed(33) } },
     { name: "limit 33 + queue", protection: { limit: Limit.fixed(33), queue } },
     { name: "gradient2 + queue", protection: { limit: Limit.gradient2(), queue } }

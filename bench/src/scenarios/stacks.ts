@@ -3,7 +3,7 @@ import type { Simulation } from "@effect-resilience/core/testing"
 import { Queueing } from "@effect-resilience/core/testing"
 import type { Stack } from "./scenario.js"
 
-/** The queue before an adaptive limit: no deeper than what is served while one waits. */
+/** The queue before a limit, as `AdaptiveConcurrency` has it: about twice the limit of these scenarios. */
 export const queue: Simulation.QueueOptions = { size: 64, maxWait: 100, order: "adaptive" }
 
 const bare = (name: string, limit: Limit.Any): Stack => ({ name, protection: { limit } })

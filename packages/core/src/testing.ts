@@ -39,9 +39,14 @@ export class SimulationResult {
     return this.between(0, this.duration)
   }
 
+  /** Only these requests. */
+  of(requests: ReadonlyArray<Simulation.Request>): SimulationResult {
+    return new SimulationResult(requests, this.samples, this.duration)
+  }
+
   /** Only the requests of one stream, by its place in the list of arrivals. */
   stream(index: number): SimulationResult {
-    return new SimulationResult(this.requests.filter(({ stream }) => stream === index), this.samples, this.duration)
+    return this.of(this.requests.filter(({ stream }) => stream === index))
   }
 
   /** Figures of spans in a row, or of spans that overlap: one begins each `step`. */
@@ -350,19 +355,19 @@ export declare namespace Simulation {
   export interface BreakerOptions {
     /** Share of failures that opens it. Defaults to 0.5. */
     readonly failureRate?: number
-    /** Failures in a row that open it. Defaults to `false`. */
+    /** Failures in a row that open it. Defaults to 5. */
     readonly consecutiveFailures?: number | false
     /** Calls that the rate needs. Defaults to 20. */
     readonly minimumCalls?: number
-    /** How far back it looks. Defaults to 10 s. */
+    /** How far back it looks. Defaults to 30 s. */
     readonly window?: number
-    /** How long it is open, doubled from one opening to the next. Defaults to 1 s. */
+    /** How long it is open, doubled from one opening to the next. Defaults to 5 s. */
     readonly openDuration?: number
     /** The longest of these. Defaults to a minute. */
     readonly maxOpenDuration?: number
     /** Probes at once. Defaults to 3. */
     readonly halfOpenMaxCalls?: number
-    /** Probes that must succeed. Defaults to all that may run at once. */
+    /** Probes that must succeed. Defaults to 2. */
     readonly successThreshold?: number
     /** How long traffic grows after it closed. Defaults to at once. */
     readonly rampUp?: number

@@ -176,15 +176,15 @@ export class Circuit implements Gate {
     private readonly agenda: Agenda,
     private readonly random: SeededRandom
   ) {
-    const window = toNanos(options.window ?? 10_000)
+    const window = toNanos(options.window ?? 30_000)
     this.config = {
-      consecutiveFailures: options.consecutiveFailures ?? false,
+      consecutiveFailures: options.consecutiveFailures ?? 5,
       failureRate: options.failureRate ?? 0.5,
       slowCallDuration: undefined,
       slowCallRate: 1,
       minimumCalls: options.minimumCalls ?? 20,
       halfOpenMaxCalls: options.halfOpenMaxCalls ?? 3,
-      successThreshold: options.successThreshold ?? options.halfOpenMaxCalls ?? 3,
+      successThreshold: options.successThreshold ?? 2,
       halfOpenTimeout: toNanos(10_000),
       rampUp: options.rampUp === undefined ? undefined : toNanos(options.rampUp),
       quietAfter: window,
@@ -239,7 +239,7 @@ export class Circuit implements Gate {
 
   /** Doubled from one opening to the next, and spread by a tenth. */
   private times(opens: number): breaker.OpenTimes {
-    const { maxOpenDuration = 60_000, openDuration = 1000 } = this.options
+    const { maxOpenDuration = 60_000, openDuration = 5000 } = this.options
     const spread = () => 0.9 + 0.2 * this.random.next()
     return {
       first: toNanos(openDuration * spread()),
