@@ -1,20 +1,10 @@
-import type { Limit } from "@effect-resilience/core/Limit"
+import { Limit } from "@effect-resilience/core/Limit"
 import { Queueing, Service, Simulation } from "@effect-resilience/core/testing"
 import { describe, expect, it } from "@effect/vitest"
 import { Agenda } from "../src/internal/sim/agenda.js"
 import { SeededRandom } from "../src/internal/sim/random.js"
 
-const fixed = (limit: number): Limit<void> => ({
-  name: "fixed",
-  initial: undefined,
-  limit: () => limit,
-  onAdmit: () => {},
-  onReject: () => {},
-  onSample: () => {},
-  onDrop: () => {},
-  onIgnore: () => {},
-  inspect: () => ({ reason: "" })
-})
+const { fixed } = Limit
 
 const seeds = Array.from({ length: 20 }, (_, i) => i + 1)
 
@@ -219,6 +209,28 @@ describe("the server", () => {
         protection: { limit: fixed(6), queue: { size: 10 }, breaker: {} }
       })
     expect(play().requests).toEqual(play().requests)
+  })
+
+  it("refuses numbers that are none, by name", () => {
+    const options = {
+      seed: 1,
+      duration: 1000,
+      arrivals: [{ rate: 1 }],
+      server: Simulation.workers({ workers: 1, service: Service.deterministic(1) })
+    }
+    expect(() => Simulation.run(options)).not.toThrow()
+    for (const bad of [NaN, -1, Infinity]) {
+      expect(() => Simulation.run({ ...options, duration: bad })).toThrow(`Simulation "run": option duration must be`)
+      expect(() => Simulation.run({ ...options, arrivals: [{ rate: bad }] })).toThrow(`"arrivals": option rate must be`)
+      const server = Simulation.workers({ workers: bad, service: Service.deterministic(1) })
+      expect(() => Simulation.run({ ...options, server })).toThrow(`"server": option workers must be`)
+      if (bad !== Infinity) {
+        expect(() => Simulation.run({ ...options, client: { timeout: bad } })).toThrow(
+          `"client": option timeout must be`
+        )
+      }
+    }
+    expect(() => Simulation.run({ ...options, seed: 0.5 })).toThrow(`option seed must be an integer`)
   })
 
   it("counts in spans what it counts as a whole", () => {

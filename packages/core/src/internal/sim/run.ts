@@ -1,6 +1,7 @@
 import type { Simulation } from "../../testing.js"
 import { Agenda } from "./agenda.js"
 import { arrive } from "./arrivals.js"
+import { check } from "./check.js"
 import type { Draft } from "./client.js"
 import { Client } from "./client.js"
 import type { Gate } from "./gate.js"
@@ -16,6 +17,7 @@ export const run = <State>(options: Simulation.Options<State>): {
   readonly requests: ReadonlyArray<Simulation.Request>
   readonly samples: ReadonlyArray<Simulation.Sample>
 } => {
+  check(options)
   const { duration, protection = {}, seed, server: serverOptions } = options
   const agenda = new Agenda()
   const random = (stream: number) => new SeededRandom(seed, stream)
