@@ -1,0 +1,58 @@
+import { Limit } from "@effect-resilience/core/Limit"
+import { Service, Simulation } from "@effect-resilience/core/testing"
+import { describe, expect, it } from "@effect/vitest"
+
+/*
+ * The default limit with its queue in the first three scenarios of `npm run bench:scenarios`, shortened, on fixed seeds.
+ * A figure may fall short of its target by two of its deviations between seeds, as the bench measured them.
+ */
+
+const seeds = [11, 12, 13]
+const capacity = 640
+const unloaded = 234
+const protection = { limit: Limit.knee(), queue: { size: 64, maxWait: 100, order: "adaptive" } } as const
+
+const play = (seed: number, rate: Simulation.Law, server: Partial<Simulation.WorkersOptions>, timeout: number) =>
+  Simulation.run({
+    seed,
+    duration: 60_000,
+    arrivals: [{ rate }],
+    server: Simulation.workers({ workers: 32, service: Service.exponential(50), ...server }),
+    client: { timeout },
+    protection
+  })
+
+const mean = (values: ReadonlyArray<number>) => values.reduce((sum, value) => sum + value, 0) / values.length
+const atLeast = (values: ReadonlyArray<number>, target: number, deviation: number) =>
+  expect(mean(values)).toBeGreaterThanOrEqual(target - 2 * deviation)
+const atMost = (values: ReadonlyArray<number>, target: number, deviation: number) =>
+  expect(mean(values)).toBeLessThanOrEqual(target + 2 * deviation)
+
+describe("the default limit", () => {
+  it("keeps goodput and latency in a step to three times the capacity", () => {
+    const runs = seeds.map((seed) =>
+      play(seed, Simulation.steps([[0, 0.8 * capacity], [10_000, 3 * capacity], [50_000, 0.8 * capacity]]), {}, 1000)
+    )
+    const overload = runs.map((run) => run.between(12_000, 50_000))
+    atLeast(overload.map(({ goodput }) => goodput / capacity), 0.99, 0.005)
+    atMost(overload.map(({ p99 }) => p99 / unloaded), 1.15, 0.04)
+    atLeast(runs.map((run) => run.between(2000, 10_000).okShare), 0.999, 0.0005)
+    atLeast(runs.map((run) => run.between(52_000, 58_000).okShare), 0.999, 0.001)
+  })
+
+  it("keeps goodput while the service takes five times as long, and recovers", () => {
+    const runs = seeds.map((seed) =>
+      play(seed, 0.6 * capacity, { slowdown: Simulation.steps([[0, 1], [10_000, 5], [50_000, 1]]) }, 2000)
+    )
+    atLeast(runs.map((run) => run.between(10_000, 50_000).goodput / (capacity / 5)), 0.97, 0.012)
+    atLeast(runs.map((run) => run.between(52_000, 58_000).okShare), 0.99, 0.005)
+  })
+
+  it("sheds next to nothing where latency grows and capacity does not shrink", () => {
+    const runs = seeds.map((seed) =>
+      play(seed, capacity, { workers: 1000, slowdown: Simulation.steps([[0, 1], [10_000, 4.2]]) }, 2000)
+    )
+    // As long as in the scenario: what it takes to learn is shared by all that comes after.
+    atLeast(runs.map((run) => run.between(10_000, 58_000).okShare), 0.98, 0.005)
+  })
+})
