@@ -18,8 +18,8 @@ const panelOf = (title: string, lines: ReadonlyArray<Line>, top: number, end: nu
   // What is far off the scale is cut, so that one collapse does not flatten the rest.
   const typical = values[Math.floor(values.length * 0.5)] ?? 1
   const highest = round(Math.min(values.at(-1) ?? 1, 4 * typical || 1) * 1.05)
-  const x = (at: number) => (left + at / end * (width - left - 10)).toFixed(1)
-  const y = (value: number) => (top + panel - Math.min(1, value / highest) * (panel - 10)).toFixed(1)
+  const x = (at: number) => (left + at / end * (width - left - 10)).toFixed(0)
+  const y = (value: number) => (top + panel - Math.min(1, value / highest) * (panel - 10)).toFixed(0)
   const paths = lines.map(({ points }, i) => {
     let open = false
     const path = points.map(([at, value]) => {
@@ -41,7 +41,7 @@ const panelOf = (title: string, lines: ReadonlyArray<Line>, top: number, end: nu
 /** Goodput, p99 and limit over time, as SVG. */
 export const plot = (title: string, runs: ReadonlyArray<readonly [name: string, result: SimulationResult]>): string => {
   const end = Math.max(...runs.map(([, { duration }]) => duration))
-  const span = end / 110
+  const span = end / 80
   const spans = runs.map(([name, result]) => [name, result.every(span)] as const)
   const panels = [
     [
