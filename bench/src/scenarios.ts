@@ -3,7 +3,7 @@
  * nothing, an oracle that knows all, and the other algorithms, by the simulator of `@effect-resilience/core/testing`.
  *
  * `--json` prints the result for machines as the last line, `--quick` takes two seeds and shorter soaks, `--only 1,2`
- * takes some scenarios, `--seeds 11,12` other seeds. Plots go to `bench/plots` (`--no-plots` leaves them).
+ * takes some scenarios, `--seeds 11,12` other seeds, `--ours` leaves out what it is compared with. Plots go to `bench/plots` (`--no-plots` leaves them).
  */
 import type { SimulationResult } from "@effect-resilience/core/testing"
 import { mkdirSync, writeFileSync } from "node:fs"
@@ -54,7 +54,7 @@ const columnOf = (scenario: Scenario, measure: string): Column =>
   scenario.columns.find((column) => column.measure === measure) ?? { measure, title: measure, unit: "x" }
 
 const playAll = (scenario: Scenario) =>
-  scenario.stacks.map((stack) => {
+  scenario.stacks.filter((stack) => !args.includes("--ours") || stack.ours === true).map((stack) => {
     const plays = seeds.map((seed) => scenario.play(stack, seed, quick))
     const names = Object.keys(plays[0]?.measures ?? {})
     const measures = new Map(

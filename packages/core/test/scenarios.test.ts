@@ -40,9 +40,9 @@ describe("the default limit", () => {
       play(seed, Simulation.steps([[0, 0.8 * capacity], [10_000, 3 * capacity], [50_000, 0.8 * capacity]]), {}, 1000)
     )
     const overload = runs.map((run) => run.between(12_000, 50_000))
-    atLeast(overload.map(({ goodput }) => goodput / capacity), 0.99, 0.005)
-    atMost(overload.map(({ p99 }) => p99 / unloaded), 1.15, 0.04)
-    atLeast(runs.map((run) => run.between(2000, 10_000).okShare), 0.999, 0.0005)
+    atLeast(overload.map(({ goodput }) => goodput / capacity), 0.99, 0.006)
+    atMost(overload.map(({ p99 }) => p99 / unloaded), 1.15, 0.053)
+    atLeast(runs.map((run) => run.between(2000, 10_000).okShare), 0.999, 0.0001)
     atLeast(runs.map((run) => run.between(52_000, 58_000).okShare), 0.999, 0.001)
   })
 
@@ -50,7 +50,7 @@ describe("the default limit", () => {
     const runs = seeds.map((seed) =>
       play(seed, 0.6 * capacity, { slowdown: Simulation.steps([[0, 1], [10_000, 5], [50_000, 1]]) }, 2000)
     )
-    atLeast(runs.map((run) => run.between(10_000, 50_000).goodput / (capacity / 5)), 0.97, 0.012)
+    atLeast(runs.map((run) => run.between(10_000, 50_000).goodput / (capacity / 5)), 0.97, 0.008)
     atLeast(runs.map((run) => run.between(52_000, 58_000).okShare), 0.99, 0.005)
   })
 
@@ -59,6 +59,6 @@ describe("the default limit", () => {
       play(seed, capacity, { workers: 1000, slowdown: Simulation.steps([[0, 1], [20_000, 4.2]]) }, 2000, 82_000)
     )
     // As long as the scenario: what it costs to learn is shared by all that comes after.
-    atLeast(runs.map((run) => run.between(20_000, 80_000).okShare), 0.98, 0.005)
+    atLeast(runs.map((run) => run.between(20_000, 80_000).okShare), 0.98, 0.006)
   })
 })
