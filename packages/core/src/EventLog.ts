@@ -39,7 +39,6 @@ const defaultLevel = (event: ResilienceEvent): LogLevel.LogLevel => {
     case "Exceeded":
     case "LimitChanged":
     case "Resized":
-    case "LimitChanged":
     case "Reset":
       return LogLevel.Info
     case "RetryScheduled":

@@ -1,4 +1,6 @@
 import {
+  AdaptiveConcurrency,
+  Backpressure,
   Bulkhead,
   BulkheadFullError,
   CircuitBreaker,
@@ -9,6 +11,9 @@ import {
   EventLog,
   Fallback,
   FallbackFailedError,
+  Limit,
+  LoadShedder,
+  RateLimiter,
   Registry,
   Resilience,
   ResilienceEvent,
@@ -360,6 +365,22 @@ describe("nobody listening", () => {
 
     yield* fail.pipe(fallback.chain(1))
     yield* Effect.exit(fail.pipe(fallback.chain(fail)))
+
+    const limiter = yield* RateLimiter.make({ name: "l", rate: "1/minute" })
+    yield* limiter.withLimit(Effect.void)
+    yield* Effect.exit(limiter.withLimit(Effect.void))
+    yield* limiter.setRate("2/minute")
+
+    const shedder = yield* LoadShedder.make({ name: "s", maxInFlight: 1, maxQueueDepth: 0 })
+    yield* shedder.withShedding(Effect.exit(shedder.withShedding(Effect.void)))
+
+    const pressure = yield* Backpressure.make({ name: "p", maxPending: 1, maxWaiters: 0 })
+    yield* pressure.withBackpressure(Effect.exit(pressure.withBackpressure(Effect.void)))
+
+    const concurrency = yield* AdaptiveConcurrency.make({ name: "c", algorithm: Limit.fixed(1), maxQueued: 0 })
+    yield* concurrency.withPermit(Effect.exit(concurrency.withPermit(Effect.void)))
+    const learning = yield* AdaptiveConcurrency.make({ name: "d" })
+    yield* learning.setLimit(7)
 
     yield* Effect.fork(Tenants.withPermitBy({ key: "a" })(Effect.never))
     yield* settle

@@ -1,19 +1,15 @@
 import {
   AdaptiveConcurrency,
-  Bulkhead,
-  CircuitBreaker,
-  Fallback,
   Backpressure,
   Bulkhead,
   CircuitBreaker,
   Fallback,
   LoadShedder,
+  RateLimiter,
   Retry,
   RetryBudget,
   Timeout
 } from "@effect-resilience/core"
-import { Backpressure, Bulkhead, CircuitBreaker, Fallback, Retry, RetryBudget, Timeout } from "@effect-resilience/core"
-import { Bulkhead, CircuitBreaker, Fallback, RateLimiter, Retry, RetryBudget, Timeout } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Config, ConfigError, ConfigProvider, Duration, Effect, Exit, Layer, Schedule, type Scope } from "effect"
 import { merge } from "../src/internal/options.js"
@@ -36,6 +32,7 @@ const bad: {
     order: ["random", 1, null],
     fair: [1, "yes", null],
     classify: functions
+  },
   Backpressure: {
     maxPending: [...integers, Infinity],
     highWaterMark: [0, -1, 1.5, NaN, -Infinity, "3", {}, null, Infinity, 1001],
@@ -97,6 +94,7 @@ const bad: {
     eventLoopDelay: [...durations, 0, Infinity],
     recoverAt: [0, -0.1, 1.1, NaN, Infinity, "0.5", null],
     sampleEvery: [...durations, 0, Infinity]
+  },
   RateLimiter: {
     rate: [
       ...["", "10", "1.5/second", "-1/second", "0/second", "1_0/second", "10/Second", "10/fortnight", "10/0 seconds"],

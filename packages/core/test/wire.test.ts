@@ -54,12 +54,17 @@ const events = [
 
 describe("events", () => {
   it("of all patterns are in the union", () => {
-    const patterns = [AdaptiveConcurrency, Bulkhead, CircuitBreaker, Fallback, Retry, Timeout].map(({ Event }) => Event)
-    const patterns = [Backpressure, Bulkhead, CircuitBreaker, Fallback, Retry, Timeout].map(({ Event }) => Event)
-    const patterns = [Backpressure, Bulkhead, CircuitBreaker, Fallback, LoadShedder, Retry, Timeout].map(({ Event }) =>
-      Event
-    )
-    const patterns = [Bulkhead, CircuitBreaker, Fallback, RateLimiter, Retry, Timeout].map(({ Event }) => Event)
+    const patterns = [
+      AdaptiveConcurrency,
+      Backpressure,
+      Bulkhead,
+      CircuitBreaker,
+      Fallback,
+      LoadShedder,
+      RateLimiter,
+      Retry,
+      Timeout
+    ].map(({ Event }) => Event)
     expect(new Set(ResilienceEvent.members)).toEqual(new Set([...patterns, InternalError]))
   })
 
