@@ -47,7 +47,7 @@ export const comparisons: ReadonlyArray<Comparison> = [
   ...ways("bulkhead"),
   to("full: ours", "full: cockatiel"),
   to("limiter: ours", "limiter: rate-limiter-flexible", 1.0),
-  to("limiter: ours", "limiter: bottleneck", 1.0),
+  to("limiter: ours", "limiter: bottleneck"),
   to("limiter: ours", "limiter: stock Effect", 0.1),
   to("over: ours", "over: rate-limiter-flexible"),
   ...ways("limiter"),
