@@ -6,5 +6,10 @@ export default defineProject({
   resolve: { conditions },
   ssr: { resolve: { conditions } },
   // The property tests take a second or two each, and many times that where coverage is on and the machine is busy.
-  test: { name: "core", include: ["test/**/*.test.ts"], testTimeout: 120_000 }
+  test: {
+    setupFiles: ["test/utils/setup.ts"],
+    name: "core",
+    include: ["test/**/*.test.ts"],
+    testTimeout: 120_000
+  }
 })
