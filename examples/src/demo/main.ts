@@ -1,5 +1,5 @@
 /**
- * A dependency that fails in all the usual ways, and real HTTP calls against it, once bare and once protected, side by
+ * A dependency that fails in all the usual ways and then gets more calls than it can answer, and real HTTP calls against it, once bare and once protected, side by
  * side. `--short` for a machine in a hurry, `--json` for a result on the last line, `--assert` to fail unless the
  * protected side is better.
  */
@@ -8,9 +8,9 @@ import { NodeHttpClient } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
 import { makeDependency } from "./dependency.js"
 import { load, Side } from "./load.js"
-import { shortcomings, summarize, table } from "./report.js"
+import { overloadShortcomings, overloadTable, shortcomings, summarize, summarizeOverload, table } from "./report.js"
 import { legend, progress, say } from "./screen.js"
-import { fullScript, shortScript } from "./script.js"
+import { fullScript, type Phase, shortScript } from "./script.js"
 import { Api, bareCall, PatternsLive, protectedCall } from "./sides.js"
 
 const args = process.argv.slice(2)
@@ -21,13 +21,18 @@ const demo = Effect.gen(function*() {
   const protectedDependency = yield* makeDependency
   const bare = new Side("bare")
   const protected_ = new Side("protected")
-  let phase = 0
+  let phase = script[0] as Phase
   let back = 0
 
   const total = script.reduce((sum, { seconds }) => sum + seconds, 0)
-  yield* say(`A dependency fails in all the usual ways for ${total} seconds. Two clients make 40 calls a second each:`)
+  yield* say(
+    `For ${total} seconds a dependency fails in all the usual ways, and then gets more calls than it can answer.`
+  )
+  yield* say("Two clients make 40 calls a second each, one in six of them critical:")
   yield* say("  bare       one plain HttpClient call, with the client's defaults")
-  yield* say("  protected  the same call with fallback, deadline, retry, circuit breaker, bulkhead and timeout")
+  yield* say(
+    "  protected  the same call with fallback, load shedder, deadline, retry, circuit breaker, bulkhead, timeout"
+  )
   yield* say(`${legend}\n`)
 
   yield* Api.on("StateChanged", ({ cause, from, to }) => say(`       circuit ${from} -> ${to} (${cause})`))
@@ -35,9 +40,9 @@ const demo = Effect.gen(function*() {
   yield* load(protected_, () => phase, (sent) => protectedCall(protectedDependency.url, sent))
 
   let second = 0
-  let before = script[0]
-  for (const [index, current] of script.entries()) {
-    phase = index
+  let before = phase
+  for (const current of script) {
+    phase = current
     yield* bareDependency.become(current.mode)
     yield* protectedDependency.become(current.mode)
     if (current.mode === "recovering") back = Date.now()
@@ -46,31 +51,53 @@ const demo = Effect.gen(function*() {
       yield* Effect.sleep(`${Math.min(1, left) * 1000} millis`)
       second += Math.min(1, left)
       // The calls that a line tells of began in the second before: it says what the dependency did then.
-      yield* progress(before ?? current, Math.round(second), bare, protected_, yield* Api.state)
+      yield* progress(before, Math.round(second), bare, protected_, yield* Api.state)
       before = current
     }
   }
   const now = Date.now()
+  const crowded = script.find(({ mode }) => mode === "crowded")?.seconds ?? 0
   return {
-    phases: script.map(({ down, mode, name, seconds }) => ({ name, mode, seconds, down })),
-    bare: summarize(bare, script, back, now),
-    protected: summarize(protected_, script, back, now)
+    phases: script,
+    bare: summarize(bare, back, now),
+    protected: summarize(protected_, back, now),
+    overload: {
+      bare: summarizeOverload(bare, crowded, now),
+      protected: summarizeOverload(protected_, crowded, now)
+    }
   }
 })
 
 const program = Effect.gen(function*() {
-  const result = yield* Effect.scoped(demo)
-  const missing = shortcomings(result.bare, result.protected)
-  const verdict = missing.length === 0
-    ? "Protected: more real answers in time, a lower p99, fewer requests while it was down, back sooner.\n" +
-      "  Bare gets more answers in all, because it waits for those that come too late to be of use."
-    : `The protected side does not have ${missing.join(", nor ")}.`
-  const text = `\n${table(result.bare, result.protected)}\n\n  ${verdict}\n`
+  const { overload, ...result } = yield* Effect.scoped(demo)
+  const failing = shortcomings(result.bare, result.protected)
+  const crowded = overloadShortcomings(overload.bare, overload.protected)
+  const verdict = (missing: ReadonlyArray<string>, praise: string) =>
+    missing.length === 0 ? praise : `The protected side does not have ${missing.join(", nor ")}.`
+  const text = [
+    "",
+    table(result.bare, result.protected),
+    "",
+    verdict(
+      failing,
+      "  Protected: more real answers in time, a lower p99, fewer requests while it was down, back sooner.\n" +
+        "  Bare gets more answers in all, because it waits for those that come too late to be of use."
+    ),
+    "",
+    overloadTable(overload.bare, overload.protected),
+    "",
+    verdict(
+      crowded,
+      "  Protected: what it cannot do is turned away at once, the least important first, so the rest is answered in time.\n" +
+        "  Bare does as much work, but for callers that have been waiting for too long."
+    ),
+    ""
+  ].join("\n")
   if (args.includes("--json")) {
     yield* say(text)
-    process.stdout.write(`${JSON.stringify(result)}\n`)
+    process.stdout.write(`${JSON.stringify({ ...result, overload })}\n`)
   } else process.stdout.write(text)
-  if (args.includes("--assert") && missing.length > 0) process.exitCode = 1
+  if (args.includes("--assert") && failing.length + crowded.length > 0) process.exitCode = 1
 })
 
 const live = Layer.merge(

@@ -1,6 +1,6 @@
 /** What happens to the dependency, and for how long. */
 
-export type Mode = "healthy" | "erroring" | "refusing" | "slow" | "hanging" | "recovering"
+export type Mode = "healthy" | "erroring" | "refusing" | "slow" | "hanging" | "recovering" | "crowded" | "quiet"
 
 export interface Phase {
   readonly name: string
@@ -8,32 +8,41 @@ export interface Phase {
   readonly seconds: number
   /** Whether the dependency is down: calls sent to it can only fail. */
   readonly down: boolean
+  /** Calls per second that each side makes, whatever becomes of them. */
+  readonly callsPerSecond: number
 }
 
-const phase = (name: string, mode: Mode, seconds: number): Phase => ({
+/** How often each side makes calls: one a tick is the usual traffic. */
+export const ticksPerSecond = 40
+
+const phase = (name: string, mode: Mode, seconds: number, callsPerTick = 1): Phase => ({
   name,
   mode,
   seconds,
-  down: mode === "refusing" || mode === "hanging"
+  down: mode === "refusing" || mode === "hanging",
+  callsPerSecond: callsPerTick * ticksPerSecond
 })
 
+/** First it fails. Then nothing is wrong with it, but that it is asked for more than it can do. */
 export const fullScript: ReadonlyArray<Phase> = [
-  phase("healthy", "healthy", 6),
-  phase("a quarter of the answers are errors", "erroring", 10),
-  phase("refuses connections", "refusing", 8),
-  phase("healthy again", "healthy", 8),
-  phase("answers after 1.5 s", "slow", 8),
+  phase("healthy", "healthy", 5),
+  phase("a quarter of the answers are errors", "erroring", 8),
+  phase("refuses connections", "refusing", 6),
+  phase("healthy again", "healthy", 5),
+  phase("answers after 1.5 s", "slow", 6),
   phase("hangs", "hanging", 10),
-  phase("recovers, slowly at first", "recovering", 12)
+  phase("recovers, slowly at first", "recovering", 10),
+  phase("3 times the calls that it can answer", "crowded", 8, 3),
+  phase("the usual number of calls again", "quiet", 4)
 ]
 
-const shortened: { readonly [M in Mode]?: number } = { erroring: 5, hanging: 5, recovering: 6 }
+const shortened: { readonly [M in Mode]?: number } = { erroring: 3, hanging: 5, recovering: 5, crowded: 4, quiet: 2 }
 
 /** The same story for a machine in a hurry. */
 export const shortScript: ReadonlyArray<Phase> = fullScript.map((phase) => ({
   ...phase,
-  seconds: shortened[phase.mode] ?? phase.seconds / 4
+  seconds: shortened[phase.mode] ?? Math.ceil(phase.seconds / 4)
 }))
 
-/** Calls per second that each side makes, whatever becomes of them. */
-export const callsPerSecond = 40
+/** Whether calls of a phase are those of the overload, or those of the failures before it. */
+export const isOverload = ({ mode }: Phase): boolean => mode === "crowded" || mode === "quiet"

@@ -1,5 +1,5 @@
-/** The two ways to make the same call: as one writes it first, and protected by the five patterns. */
-import { Bulkhead, CircuitBreaker, Deadline, Fallback, Retry, Timeout } from "@effect-resilience/core"
+/** The two ways to make the same call: as one writes it first, and protected by six patterns. */
+import { Bulkhead, CircuitBreaker, Deadline, Fallback, LoadShedder, Retry, Timeout } from "@effect-resilience/core"
 import { HttpClient, HttpClientResponse } from "@effect/platform"
 import { Effect, Layer, Schedule } from "effect"
 
@@ -26,9 +26,22 @@ export class Api extends CircuitBreaker.Tag<Api>()("api", {
 export class ApiPool extends Bulkhead.Tag<ApiPool>()("api", { maxConcurrent: 20 }) {}
 export class ApiRetry extends Retry.Tag<ApiRetry>()("api", { maxAttempts: 4, initialDelay: "30 millis" }) {}
 export class ApiTimeout extends Timeout.Tag<ApiTimeout>()("api", { duration: "300 millis" }) {}
+/** It can bear twelve calls at once. All classes may have three of them, the normal ones six, the critical ones all. */
+export class ApiShedder extends LoadShedder.Tag<ApiShedder>()("api", {
+  maxInFlight: 12,
+  maxQueueDepth: 0,
+  shares: { normal: 0.5, low: 0.5, sheddable: 0.25 }
+}) {}
 export class ApiFallback extends Fallback.Tag<ApiFallback>()("api") {}
 
-export const PatternsLive = Layer.mergeAll(Api.Live, ApiPool.Live, ApiRetry.Live, ApiTimeout.Live, ApiFallback.Live)
+export const PatternsLive = Layer.mergeAll(
+  Api.Live,
+  ApiPool.Live,
+  ApiRetry.Live,
+  ApiTimeout.Live,
+  ApiShedder.Live,
+  ApiFallback.Live
+)
 
 /** The same call. Read from the bottom: fallback is outermost. */
 export const protectedCall = (url: string, sent: () => void) =>
@@ -38,5 +51,6 @@ export const protectedCall = (url: string, sent: () => void) =>
     Api.withBreaker,
     ApiRetry.withRetry,
     Deadline.within("900 millis"),
+    ApiShedder.withShedding,
     ApiFallback.withFallbackValue((): Answer => "fallback")
   )
