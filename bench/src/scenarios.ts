@@ -117,10 +117,7 @@ for (const scenario of scenarios) {
     const file = `${scenario.id}-${scenario.name.replace(/[^a-z0-9]+/gi, "-")}.svg`
     writeFileSync(
       `${plots}/${file}`,
-      plot(
-        `${scenario.id}. ${scenario.name}, seed ${seeds[0]}`,
-        played.map(({ first, stack }) => [stack.name, first] as const)
-      )
+      plot(scenario, seeds[0] ?? 0, played.map(({ first, stack }) => ({ stack, result: first })))
     )
   }
 }

@@ -129,6 +129,7 @@ export const halfOpenHerd: Scenario = {
   id: 9,
   name: "half-open herd",
   says: "load 0.8; dead from 30 s to 60 s, then cold: 20 % of its speed, all of it 10 s later; callers wait 500 ms",
+  during: { from: 30_000, to: 60_000, name: "dead" },
   stacks: herdStacks,
   columns: [
     { measure: "recover", title: "95 % after", unit: "s" },

@@ -55,6 +55,7 @@ export const stepUp: Scenario = {
   id: 1,
   name: "step to 3x",
   says: "load 0.8, then 3 for 60 s, then 0.8; 32 workers of 50 ms, callers wait 1 s",
+  during: { from: 20_000, to: 80_000, name: "three times what it can do" },
   stacks: limits(workers, 3),
   columns: [goodput, p50, p99, limit, normal, after, converge, recover],
   targets: [
@@ -70,6 +71,7 @@ export const slowDown: Scenario = {
   id: 2,
   name: "slow-down x5",
   says: "load 0.6; for 60 s the work takes five times as long; callers wait 2 s",
+  during: { from: 20_000, to: 80_000, name: "the work takes 5 times as long" },
   stacks: limits(workers, 3),
   columns: [goodput, p50, p99, limit, normal, converge, recover],
   targets: [{ measure: "goodput", atLeast: 97 }, { measure: "recover", atMost: 2 }],
@@ -112,8 +114,9 @@ export const latencyShift: Scenario = {
   id: 3,
   name: "latency x4.2",
   says: "640 in a second at 50 ms, then 210 ms for 60 s, on a server that has workers for all of it",
+  during: { from: 20_000, to: 80_000, name: "latency 210 ms, the same capacity" },
   stacks: limits(workers, 3).map((stack) =>
-    stack.name === "no protection" ? { ...stack, name: "no protection, as the oracle" } : stack
+    stack.name === "no protection" ? { ...stack, name: "no protection (right here)" } : stack
   ),
   columns: [{ ...goodput, title: "answered" }, p50, p99, limit, normal],
   targets: [{ measure: "goodput", atLeast: 98 }],
@@ -148,6 +151,7 @@ export const contention: Scenario = {
   id: 6,
   name: "contention collapse",
   says: "scenario 1, where each request beyond the workers adds 2 % of work",
+  during: { from: 20_000, to: 80_000, name: "three times what it can do" },
   stacks: limits(workers, 3),
   columns: [goodput, p50, p99, limit, normal, after],
   targets: [{ measure: "goodput", atLeast: 93 }, { measure: "after", atLeast: 99 }],

@@ -8,6 +8,8 @@ export interface Stack {
   readonly name: string
   /** The targets are meant for it. */
   readonly ours?: boolean
+  /** `false` leaves a variant out of the plot, which has room for some seven lines. */
+  readonly plotted?: boolean
   readonly protection?: Simulation.ProtectionOptions<any>
   readonly client?: Simulation.ClientOptions
 }
@@ -25,12 +27,21 @@ export interface Column {
   readonly unit: "%" | "ms" | "s" | "x" | "calls" | "limit"
 }
 
+/** The span in which the trouble is: a plot shades it. */
+export interface Disturbance {
+  /** Milliseconds. */
+  readonly from: number
+  readonly to: number
+  readonly name: string
+}
+
 export interface Scenario {
   /** Its number in the list of scenarios. */
   readonly id: number
   readonly name: string
   /** What is done, in a line. */
   readonly says: string
+  readonly during?: Disturbance
   readonly stacks: ReadonlyArray<Stack>
   readonly columns: ReadonlyArray<Column>
   readonly targets: ReadonlyArray<Target>
