@@ -24,14 +24,14 @@ export interface Case {
   readonly run: (n: number) => Promise<number>
 }
 
-type Setup = () => Promise<Case>
+export type Setup = () => Promise<Case>
 
 // ---------------------------------------------------------------- worlds
 
-const work = async () => 1
+export const work = async () => 1
 
 /** One async function looping. */
-const promises = (call: () => Promise<unknown>, callers = 1): Case => ({
+export const promises = (call: () => Promise<unknown>, callers = 1): Case => ({
   world: callers === 1 ? "promise" : "promise, 100 callers",
   run: async (n) => {
     let done = 0
@@ -46,7 +46,7 @@ const promises = (call: () => Promise<unknown>, callers = 1): Case => ({
   }
 })
 
-const rejectedPromises = (call: () => Promise<unknown>): Case => ({
+export const rejectedPromises = (call: () => Promise<unknown>): Case => ({
   world: "nothing",
   run: async (n) => {
     let done = 0
@@ -62,7 +62,7 @@ const rejectedPromises = (call: () => Promise<unknown>): Case => ({
 })
 
 /** One fiber looping. */
-const fiber = <R = never>(
+export const fiber = <R = never>(
   world: string,
   call: Effect.Effect<unknown, unknown, R>,
   callers = 1,
@@ -98,22 +98,22 @@ const fiber = <R = never>(
   }
 })
 
-const sync = Effect.sync(() => 1)
-const async_ = Effect.promise(work)
+export const sync = Effect.sync(() => 1)
+export const async_ = Effect.promise(work)
 const effects = (guard: <A>(effect: Effect.Effect<A>) => Effect.Effect<A, unknown>) => ({
   sync: () => fiber("effect", guard(sync)),
   async: () => fiber("effect, async body", guard(async_)),
   callers: () => fiber("effect, 100 callers", guard(async_), 100)
 })
 
-const rejected = (call: Effect.Effect<unknown, unknown>): Case =>
+export const rejected = (call: Effect.Effect<unknown, unknown>): Case =>
   fiber(
     "nothing",
     Effect.matchCauseEffect(call, { onSuccess: () => Effect.die("let in"), onFailure: () => Effect.void })
   )
 
 const scope = Effect.runSync(Scope.make())
-const build = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>): Promise<A> =>
+export const build = <A, E>(effect: Effect.Effect<A, E, Scope.Scope>): Promise<A> =>
   Effect.runPromise(Scope.extend(effect, scope))
 
 // ---------------------------------------------------------------- the peers
@@ -176,7 +176,7 @@ interface Ours {
   readonly body?: typeof async_
 }
 
-const ours = (name: string, { body, live, make, static: guard }: Ours): Record<string, Setup> => {
+export const ours = (name: string, { body, live, make, static: guard }: Ours): Record<string, Setup> => {
   const world = body === undefined ? "effect" : "effect, async body"
   const call = body ?? sync
   return {

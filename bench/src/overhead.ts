@@ -9,10 +9,12 @@ import { existsSync, readFileSync } from "node:fs"
 import { createRequire } from "node:module"
 import { cpus, loadavg } from "node:os"
 import { fileURLToPath } from "node:url"
-import { bare, cases } from "./cases.js"
+import { bare, cases as guards } from "./cases.js"
+import { loadControl } from "./loadControl.js"
 import { comparisons } from "./targets.js"
 
 const args = process.argv.slice(2)
+const cases = { ...guards, ...loadControl }
 const say = (line: string) => console.error(line)
 
 // ---------------------------------------------------------------- one case, in a process of its own

@@ -73,5 +73,27 @@ export const comparisons: ReadonlyArray<Comparison> = [
   to("retry: ours, async body", "retry: cockatiel through its bridge", 0.2),
   to("bulkhead: ours, async body", "bulkhead: cockatiel through its bridge", 0.4),
   to("timeout: ours", "timeout: cockatiel through its bridge"),
-  to("stack: ours", "stack: cockatiel through its bridge")
+  to("stack: ours", "stack: cockatiel through its bridge"),
+
+  // No peer sheds by signals or learns a limit: beside them stands what bounds calls in another way.
+  to("shedder: ours", "shedder: stock Effect"),
+  to("shedder: ours", "bulkhead: p-limit"),
+  to("shedder: ours", "bulkhead: cockatiel"),
+  to("shed: ours", "shed: stock Effect"),
+  to("shed: ours", "full: cockatiel"),
+  to("shed: ours", "shed: bottleneck"),
+  ...ways("shedder"),
+  to("backpressure: ours", "bulkhead: stock Effect"),
+  to("backpressure: ours", "bulkhead: p-limit"),
+  to("backpressure: ours", "backpressure: bottleneck"),
+  to("waiting: ours", "waiting: stock Effect"),
+  to("waiting: ours", "waiting: p-limit"),
+  to("waiting: ours", "waiting: bottleneck"),
+  ...ways("backpressure"),
+  to("adaptive: ours", "bulkhead: stock Effect"),
+  to("adaptive: ours", "bulkhead: p-limit"),
+  to("adaptive: ours", "bulkhead: cockatiel"),
+  to("adaptive: ours", "bulkhead: ours"),
+  to("limited: ours", "full: cockatiel"),
+  ...ways("adaptive")
 ]
