@@ -138,18 +138,24 @@ for (const [id, files] of inTests) {
   if (!inTable.has(id)) problems.push(`${files[0]} names ${id}, which ${faultsPage} does not list`)
 }
 
-// The names of aioresilience: each has a row that says what stands for it, and no row has a name that is not listed.
+// The names of aioresilience: each has a row that says what stands for it, and but one in a section; no row has a name
+// that is not listed.
 const parityPage = "docs/from-aioresilience.md"
 const names = new Set(
   readFileSync(join(root, "scripts/aioresilience-names.txt"), "utf8").split("\n")
     .filter((line) => line !== "" && !line.startsWith("#"))
 )
 const answered = new Set()
-for (const row of (texts.get(parityPage) ?? "").split("\n").filter((row) => row.startsWith("| "))) {
-  const [left, right] = row.split("|").slice(1, -1).map((cell) => cell.trim())
-  for (const [, name] of left.matchAll(/`([^`]+)`/g)) {
-    if (!names.has(name)) problems.push(`${parityPage}: ${name} is not in scripts/aioresilience-names.txt`)
-    else if (right !== "") answered.add(name)
+for (const section of (texts.get(parityPage) ?? "").split("\n## ")) {
+  const seen = new Set()
+  for (const row of section.split("\n").filter((row) => row.startsWith("| "))) {
+    const [left, right] = row.split("|").slice(1, -1).map((cell) => cell.trim())
+    for (const [, name] of left.matchAll(/`([^`]+)`/g)) {
+      if (!names.has(name)) problems.push(`${parityPage}: ${name} is not in scripts/aioresilience-names.txt`)
+      else if (right !== "") answered.add(name)
+      if (seen.has(name)) problems.push(`${parityPage}: ${name} stands in two rows of a section`)
+      seen.add(name)
+    }
   }
 }
 for (const name of names) {
