@@ -7,6 +7,7 @@
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Schedule from "effect/Schedule"
 import type { Scope } from "effect/Scope"
 import { readFile } from "node:fs/promises"
 import { availableParallelism, totalmem } from "node:os"
@@ -29,24 +30,6 @@ const fields = {
     return path
   })
 } satisfies option.Fields<NodeSystemLoad.Options>
-
-/** Runs a task again and again, each time so long after it ended, and keeps no process alive. */
-const repeatedly = (millis: number, task: () => Promise<void>): Effect.Effect<void, never, Scope> =>
-  Effect.asVoid(Effect.acquireRelease(
-    Effect.sync(() => {
-      let timer: NodeJS.Timeout | undefined
-      let over = false
-      const again = () => {
-        if (!over) timer = timers.setTimeout(() => void task().then(again), millis).unref()
-      }
-      again()
-      return () => {
-        over = true
-        timers.clearTimeout(timer)
-      }
-    }),
-    (stop) => Effect.sync(stop)
-  ))
 
 /** How late a timer rings is what is measured, so these timers are bare, of Node and of the real time. */
 const watchLag = (tickMillis: number): Effect.Effect<LeastLag, never, Scope> =>
@@ -134,11 +117,13 @@ const build = (options: NodeSystemLoad.Options): Effect.Effect<SystemLoad.Servic
       }
       before = now
     }
-    // What cannot be measured is not known: nothing is shed by it.
-    yield* repeatedly(Duration.toMillis(every), () =>
+    // What cannot be measured is not known: nothing is shed by it. A test's clock does not move what is measured.
+    const again = Effect.promise(() =>
       measure().catch(() => {
         slow = {}
-      }))
+      })
+    )
+    yield* again.pipe(Effect.schedule(Schedule.spaced(every)), Effect.withClock(liveClock), Effect.forkScoped)
     return {
       sample: Effect.sync(() => {
         const least = lag.value
@@ -151,7 +136,7 @@ const Live = Layer.scoped(SystemLoad, build({}))
 
 /**
  * `SystemLoad` of a Node process: processor time and memory of process and container (cgroups 1 and 2), and how late the
- * event loop is. All is measured aside, by timers that keep no process alive; asking for a sample only reads.
+ * event loop is. All is measured aside; asking for a sample only reads.
  *
  * @example
  * import { LoadShedder } from "@effect-resilience/core"
