@@ -13,6 +13,7 @@ import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as actions from "./internal/actions.js"
+import { noCalls } from "./internal/calls.js"
 import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { eventFields } from "./internal/event.js"
 import type { Watch } from "./internal/governor.js"
@@ -29,7 +30,7 @@ import { InternalError } from "./InternalError.js"
 import { Limit } from "./Limit.js"
 import type { Classify, Outcome } from "./Outcome.js"
 import { classify } from "./Outcome.js"
-import type { Guard, Observable, OnLayer, TagClass } from "./Pattern.js"
+import type { CallMetrics, Guard, Observable, OnLayer, TagClass } from "./Pattern.js"
 
 const Reason = Schema.Literal("QueueFull", "WaitExceeded", "DeadlineTooClose")
 
@@ -268,15 +269,7 @@ const noMetrics: AdaptiveConcurrency.Metrics = {
   peak: 0,
   queueLimit: 0,
   utilization: 0,
-  offered: 0,
-  admitted: 0,
-  rejected: 0,
-  canceled: 0,
-  succeeded: 0,
-  failed: 0,
-  ignored: 0,
-  running: 0,
-  rejectionRate: 0,
+  ...noCalls,
   totalWait: Duration.zero,
   averageWait: Duration.zero
 }
@@ -480,28 +473,15 @@ export declare namespace AdaptiveConcurrency {
   }
 
   /**
-   * `offered = admitted + rejected`, `admitted = succeeded + failed + ignored + running`. Those that wait, and those that
-   * were interrupted while they waited (`canceled`), are in neither.
-   *
    * @since 0.1.0
    * @category metrics
    */
-  export interface Metrics extends State {
+  export interface Metrics extends State, CallMetrics {
     /** The most calls that ran at once. */
     readonly peak: number
     readonly queueLimit: number
     /** `active / limit`. */
     readonly utilization: number
-    readonly offered: number
-    readonly admitted: number
-    readonly rejected: number
-    readonly canceled: number
-    readonly succeeded: number
-    readonly failed: number
-    readonly ignored: number
-    readonly running: number
-    /** `rejected / offered`. */
-    readonly rejectionRate: number
     readonly totalWait: Duration.Duration
     /** Over all admitted calls. */
     readonly averageWait: Duration.Duration

@@ -14,6 +14,7 @@ import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { deadlineOf } from "./internal/ambient.js"
+import { callMetrics, noCalls } from "./internal/calls.js"
 import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { eventFields } from "./internal/event.js"
 import type { Handlers, Restore } from "./internal/guard.js"
@@ -31,7 +32,7 @@ import { Watermark } from "./internal/watermark.js"
 import { InternalError } from "./InternalError.js"
 import type { Outcome } from "./Outcome.js"
 import { classify } from "./Outcome.js"
-import type { Guard, Observable, OnLayer, TagClass } from "./Pattern.js"
+import type { CallMetrics, Guard, Observable, OnLayer, TagClass } from "./Pattern.js"
 
 const Reason = Schema.Literal("Full", "WaitExceeded", "DeadlineTooClose")
 
@@ -281,8 +282,6 @@ const build = (options: Named, site: string): Effect.Effect<Backpressure.Service
         })
         : Effect.void)
     const metrics = Effect.map(read, (water): Backpressure.Metrics => {
-      const admitted = ended.success + ended.failure + ended.ignored + running
-      const offered = admitted + rejected
       return {
         state: water.high ? "high" : "low",
         pending: water.pending,
@@ -292,15 +291,14 @@ const build = (options: Named, site: string): Effect.Effect<Backpressure.Service
         highWaterMark: water.highWaterMark,
         lowWaterMark: water.lowWaterMark,
         utilization: water.pending / water.maxPending,
-        offered,
-        admitted,
-        rejected,
-        canceled,
-        succeeded: ended.success,
-        failed: ended.failure,
-        ignored: ended.ignored,
-        running,
-        rejectionRate: offered === 0 ? 0 : rejected / offered
+        ...callMetrics({
+          succeeded: ended.success,
+          failed: ended.failure,
+          ignored: ended.ignored,
+          running,
+          rejected,
+          canceled
+        })
       }
     })
     yield* register({ pattern: "Backpressure", instance: name, site, snapshot: metrics, actions: {} })
@@ -331,15 +329,7 @@ const noMetrics: Backpressure.Metrics = {
   highWaterMark: Infinity,
   lowWaterMark: Infinity,
   utilization: 0,
-  offered: 0,
-  admitted: 0,
-  rejected: 0,
-  canceled: 0,
-  succeeded: 0,
-  failed: 0,
-  ignored: 0,
-  running: 0,
-  rejectionRate: 0
+  ...noCalls
 }
 
 const Tag: <Self>() => <const Name extends string>(
@@ -477,13 +467,10 @@ export declare namespace Backpressure {
   }
 
   /**
-   * `offered = admitted + rejected`, `admitted = succeeded + failed + ignored + running`. Those that wait, and those that
-   * were interrupted while they waited (`canceled`), are in neither.
-   *
    * @since 0.1.0
    * @category metrics
    */
-  export interface Metrics {
+  export interface Metrics extends CallMetrics {
     readonly state: State
     /** Items in process. */
     readonly pending: number
@@ -496,16 +483,6 @@ export declare namespace Backpressure {
     readonly lowWaterMark: number
     /** `pending / limit`. */
     readonly utilization: number
-    readonly offered: number
-    readonly admitted: number
-    readonly rejected: number
-    readonly canceled: number
-    readonly succeeded: number
-    readonly failed: number
-    readonly ignored: number
-    readonly running: number
-    /** `rejected / offered`. */
-    readonly rejectionRate: number
   }
 }
 

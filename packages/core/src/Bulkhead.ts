@@ -10,6 +10,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as actions from "./internal/actions.js"
+import { noCalls } from "./internal/calls.js"
 import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { duration, eventFields } from "./internal/event.js"
 import { passThrough } from "./internal/guard.js"
@@ -24,7 +25,7 @@ import type { Watch } from "./internal/pool.js"
 import { Pool } from "./internal/pool.js"
 import { makeTag, orDie } from "./internal/tag.js"
 import { InternalError } from "./InternalError.js"
-import type { Guard, KeyedOptions, KeyedTagClass, Observable, OnLayer, TagClass } from "./Pattern.js"
+import type { CallMetrics, Guard, KeyedOptions, KeyedTagClass, Observable, OnLayer, TagClass } from "./Pattern.js"
 
 const Reason = Schema.Literal("QueueFull", "WaitExceeded", "DeadlineTooClose", "TooManyPermits", "TooManyKeys")
 
@@ -180,15 +181,7 @@ const noMetrics: Bulkhead.Metrics = {
   waiting: 0,
   queueLimit: 0,
   utilization: 0,
-  offered: 0,
-  admitted: 0,
-  rejected: 0,
-  canceled: 0,
-  succeeded: 0,
-  failed: 0,
-  ignored: 0,
-  running: 0,
-  rejectionRate: 0,
+  ...noCalls,
   totalWait: Duration.zero,
   averageWait: Duration.zero
 }
@@ -422,13 +415,10 @@ export declare namespace Bulkhead {
   }
 
   /**
-   * `offered = admitted + rejected`, `admitted = succeeded + failed + ignored + running`. Those that wait, and those that
-   * were interrupted while they waited (`canceled`), are in neither.
-   *
    * @since 0.1.0
    * @category metrics
    */
-  export interface Metrics {
+  export interface Metrics extends CallMetrics {
     readonly limit: number
     /** Permits in use; above `limit` for a while after shrinking. */
     readonly active: number
@@ -439,16 +429,6 @@ export declare namespace Bulkhead {
     readonly queueLimit: number
     /** `active / limit`. */
     readonly utilization: number
-    readonly offered: number
-    readonly admitted: number
-    readonly rejected: number
-    readonly canceled: number
-    readonly succeeded: number
-    readonly failed: number
-    readonly ignored: number
-    readonly running: number
-    /** `rejected / offered`. */
-    readonly rejectionRate: number
     readonly totalWait: Duration.Duration
     /** Over all admitted calls. */
     readonly averageWait: Duration.Duration

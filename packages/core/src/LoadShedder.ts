@@ -17,6 +17,7 @@ import * as Ref from "effect/Ref"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import { deadlineOf, priorityOf } from "./internal/ambient.js"
+import { callMetrics, noCalls } from "./internal/calls.js"
 import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { eventFields } from "./internal/event.js"
 import type { Handlers, Restore } from "./internal/guard.js"
@@ -34,7 +35,7 @@ import { Turn, waitInLine } from "./internal/waiting.js"
 import { InternalError } from "./InternalError.js"
 import type { Outcome } from "./Outcome.js"
 import { classify } from "./Outcome.js"
-import type { Guard, Observable, OnLayer, TagClass } from "./Pattern.js"
+import type { CallMetrics, Guard, Observable, OnLayer, TagClass } from "./Pattern.js"
 import { Priority } from "./Priority.js"
 import { SystemLoad } from "./SystemLoad.js"
 
@@ -359,8 +360,6 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
 
     const metrics = Effect.map(read, (self): LoadShedder.Metrics => {
       const { permits } = self
-      const admitted = ended.success + ended.failure + ended.ignored + running
-      const offered = admitted + rejected
       return {
         level: self.level,
         pressure: self.pressure.value,
@@ -372,16 +371,15 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
         waiting: permits.waiting,
         queueLimit: permits.maxQueued,
         utilization: permits.used / permits.limit,
-        offered,
-        admitted,
-        rejected,
         shed: { ...shed },
-        canceled,
-        succeeded: ended.success,
-        failed: ended.failure,
-        ignored: ended.ignored,
-        running,
-        rejectionRate: offered === 0 ? 0 : rejected / offered
+        ...callMetrics({
+          succeeded: ended.success,
+          failed: ended.failure,
+          ignored: ended.ignored,
+          running,
+          rejected,
+          canceled
+        })
       }
     })
     yield* register({ pattern: "LoadShedder", instance: name, site, snapshot: metrics, actions: {} })
@@ -417,16 +415,8 @@ const noMetrics: LoadShedder.Metrics = {
   waiting: 0,
   queueLimit: 0,
   utilization: 0,
-  offered: 0,
-  admitted: 0,
-  rejected: 0,
   shed: { InFlight: 0, Queue: 0, Cpu: 0, Memory: 0, EventLoop: 0, Signal: 0 },
-  canceled: 0,
-  succeeded: 0,
-  failed: 0,
-  ignored: 0,
-  running: 0,
-  rejectionRate: 0
+  ...noCalls
 }
 
 const Tag: <Self>() => <const Name extends string>(
@@ -598,13 +588,10 @@ export declare namespace LoadShedder {
   }
 
   /**
-   * `offered = admitted + rejected`, `admitted = succeeded + failed + ignored + running`. Those that wait, and those that
-   * were interrupted while they waited (`canceled`), are in neither.
-   *
    * @since 0.1.0
    * @category metrics
    */
-  export interface Metrics {
+  export interface Metrics extends CallMetrics {
     readonly level: Level
     /** What the signals come to, 0 to 1. */
     readonly pressure: number
@@ -620,18 +607,8 @@ export declare namespace LoadShedder {
     readonly queueLimit: number
     /** `active / limit`. */
     readonly utilization: number
-    readonly offered: number
-    readonly admitted: number
-    readonly rejected: number
     /** `rejected` by reason. */
     readonly shed: { readonly [R in Reason]: number }
-    readonly canceled: number
-    readonly succeeded: number
-    readonly failed: number
-    readonly ignored: number
-    readonly running: number
-    /** `rejected / offered`. */
-    readonly rejectionRate: number
   }
 }
 

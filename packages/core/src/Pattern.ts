@@ -126,6 +126,27 @@ export interface OnLayer<Event extends { readonly _tag: string }, out Env> {
 }
 
 /**
+ * What became of the calls of a pattern that lets them in or rejects them: `offered = admitted + rejected`,
+ * `admitted = succeeded + failed + ignored + running`. Those that wait, and those that were interrupted while they waited
+ * (`canceled`), are in neither.
+ *
+ * @since 0.1.0
+ * @category metrics
+ */
+export interface CallMetrics {
+  readonly offered: number
+  readonly admitted: number
+  readonly rejected: number
+  readonly canceled: number
+  readonly succeeded: number
+  readonly failed: number
+  readonly ignored: number
+  readonly running: number
+  /** `rejected / offered`. */
+  readonly rejectionRate: number
+}
+
+/**
  * Options of the keyed form of a pattern: one state per key, bounded.
  *
  * @since 0.1.0

@@ -11,6 +11,7 @@ import type { Classify, Outcome } from "../Outcome.js"
 import type { Guard } from "../Pattern.js"
 import { Priority } from "../Priority.js"
 import { deadlineOf, priorityOf } from "./ambient.js"
+import { callMetrics } from "./calls.js"
 import { FairPermits } from "./fairPermits.js"
 import type { Handlers, Reading, Restore } from "./guard.js"
 import { finish, hold, read } from "./guard.js"
@@ -80,12 +81,13 @@ export class Governor {
   private broken: unknown
   private random: number
   private untilLook = 1
-  private succeeded = 0
-  private failed = 0
-  private ignored = 0
-  private rejected = 0
-  private canceled = 0
-  private running = 0
+  // These are the counts of `callMetrics`.
+  succeeded = 0
+  failed = 0
+  ignored = 0
+  rejected = 0
+  canceled = 0
+  running = 0
   private totalWait: Nanos = 0n
   private readonly read: Effect.Effect<Governed>
   readonly withPermit: Guard<ConcurrencyLimitError>
@@ -370,24 +372,15 @@ export class Governor {
 
   get metrics(): Effect.Effect<AdaptiveConcurrency.Metrics> {
     return Effect.zipWith(this.state, this.read, (state, { permits }) => {
-      const admitted = this.succeeded + this.failed + this.ignored + this.running
-      const offered = admitted + this.rejected
+      const calls = callMetrics(this)
       return {
         ...state,
         peak: permits.peak,
         queueLimit: permits.maxQueued,
         utilization: permits.used / permits.limit,
-        offered,
-        admitted,
-        rejected: this.rejected,
-        canceled: this.canceled,
-        succeeded: this.succeeded,
-        failed: this.failed,
-        ignored: this.ignored,
-        running: this.running,
-        rejectionRate: offered === 0 ? 0 : this.rejected / offered,
+        ...calls,
         totalWait: fromNanos(this.totalWait),
-        averageWait: admitted === 0 ? Duration.zero : Duration.millis(toMillis(this.totalWait) / admitted)
+        averageWait: calls.admitted === 0 ? Duration.zero : Duration.millis(toMillis(this.totalWait) / calls.admitted)
       }
     })
   }

@@ -10,6 +10,7 @@ import { classify } from "../Outcome.js"
 import type { Guard } from "../Pattern.js"
 import { Priority } from "../Priority.js"
 import { deadlineOf, priorityOf } from "./ambient.js"
+import { callMetrics } from "./calls.js"
 import type { Call } from "./event.js"
 import type { Handlers, Restore } from "./guard.js"
 import { hold } from "./guard.js"
@@ -64,12 +65,13 @@ export class Pool {
   private readonly ref: Ref.Ref<Permits>
   private readonly maxWait: Nanos
   private readonly handlers: Handlers
-  private succeeded = 0
-  private failed = 0
-  private ignored = 0
-  private rejected = 0
-  private canceled = 0
-  private running = 0
+  // These are the counts of `callMetrics`.
+  succeeded = 0
+  failed = 0
+  ignored = 0
+  rejected = 0
+  canceled = 0
+  running = 0
   private totalWait: Nanos = 0n
   readonly read: Effect.Effect<Permits>
   readonly withPermit: Guard<BulkheadFullError>
@@ -299,8 +301,7 @@ export class Pool {
 
   get metrics(): Effect.Effect<Bulkhead.Metrics> {
     return Effect.map(this.read, (pool) => {
-      const admitted = this.succeeded + this.failed + this.ignored + this.running
-      const offered = admitted + this.rejected
+      const calls = callMetrics(this)
       return {
         limit: pool.limit,
         active: pool.used,
@@ -309,17 +310,9 @@ export class Pool {
         waiting: pool.waiting,
         queueLimit: pool.maxQueued,
         utilization: pool.used / pool.limit,
-        offered,
-        admitted,
-        rejected: this.rejected,
-        canceled: this.canceled,
-        succeeded: this.succeeded,
-        failed: this.failed,
-        ignored: this.ignored,
-        running: this.running,
-        rejectionRate: offered === 0 ? 0 : this.rejected / offered,
+        ...calls,
         totalWait: fromNanos(this.totalWait),
-        averageWait: admitted === 0 ? Duration.zero : Duration.millis(toMillis(this.totalWait) / admitted)
+        averageWait: calls.admitted === 0 ? Duration.zero : Duration.millis(toMillis(this.totalWait) / calls.admitted)
       }
     })
   }
