@@ -28,7 +28,9 @@ const demo = Effect.gen(function*() {
   yield* say(
     `For ${total} seconds a dependency fails in all the usual ways, and then gets more calls than it can answer.`
   )
-  yield* say("Two clients make 40 calls a second each, one in six of them critical:")
+  yield* say(
+    "Two clients make 40 calls a second each. One in six is critical, half of them could be done without (sheddable):"
+  )
   yield* say("  bare       one plain HttpClient call, with the client's defaults")
   yield* say(
     "  protected  the same call with fallback, load shedder, deadline, retry, circuit breaker, bulkhead, timeout"

@@ -104,8 +104,8 @@ export const table = (bare: Summary, protected_: Summary): string => {
     ["real answers, however late", percent(bare.successRate), percent(protected_.successRate)],
     ["real answers within 1 s", String(bare.freshWithinSecond), String(protected_.freshWithinSecond)],
     ["fallback answers within 1 s", String(bare.fallbackWithinSecond), String(protected_.fallbackWithinSecond)],
-    ["p50", millis(bare.p50), millis(protected_.p50)],
-    ["p99", millis(bare.p99), millis(protected_.p99)],
+    ["half of all calls took at most (p50)", millis(bare.p50), millis(protected_.p50)],
+    ["99 of 100 calls took at most (p99)", millis(bare.p99), millis(protected_.p99)],
     ["requests sent", String(bare.sent), String(protected_.sent)],
     ["requests sent while it was down", String(bare.sentWhileDown), String(protected_.sentWhileDown)],
     ["back to 95 % after", millis(bare.millisToRecover), millis(protected_.millisToRecover)]
@@ -120,7 +120,7 @@ export const overloadTable = (bare: Overload, protected_: Overload): string => {
     ["normal calls answered within 1 s", of(bare.normal), of(protected_.normal)],
     ["sheddable calls answered within 1 s", of(bare.sheddable), of(protected_.sheddable)],
     ["useful answers a second (it can give 40)", bare.goodput.toFixed(1), protected_.goodput.toFixed(1)],
-    ["p99 of the answers", millis(bare.p99), millis(protected_.p99)],
+    ["99 of 100 answers took at most (p99)", millis(bare.p99), millis(protected_.p99)],
     ["turned away at once, with the fallback", String(bare.turnedAway), String(protected_.turnedAway)]
   ])
 }
