@@ -36,12 +36,12 @@ export const fullScript: ReadonlyArray<Phase> = [
   phase("the usual number of calls again", "quiet", 4)
 ]
 
-const shortened: { readonly [M in Mode]?: number } = { erroring: 3, hanging: 5, recovering: 5, crowded: 4, quiet: 2 }
+const shortened: { readonly [M in Mode]?: number } = { erroring: 5, hanging: 5, recovering: 5, crowded: 4 }
 
 /** The same story for a machine in a hurry. */
 export const shortScript: ReadonlyArray<Phase> = fullScript.map((phase) => ({
   ...phase,
-  seconds: shortened[phase.mode] ?? Math.ceil(phase.seconds / 4)
+  seconds: shortened[phase.mode] ?? Math.round(phase.seconds / 4)
 }))
 
 /** Whether calls of a phase are those of the overload, or those of the failures before it. */

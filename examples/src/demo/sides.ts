@@ -21,14 +21,14 @@ export class Api extends CircuitBreaker.Tag<Api>()("api", {
   consecutiveFailures: 8,
   failureRate: 0.8,
   halfOpenMaxCalls: 2,
-  openDuration: Schedule.exponential("250 millis").pipe(Schedule.union(Schedule.spaced("1 second")))
+  openDuration: Schedule.exponential("250 millis").pipe(Schedule.union(Schedule.spaced("500 millis")))
 }) {}
 export class ApiPool extends Bulkhead.Tag<ApiPool>()("api", { maxConcurrent: 20 }) {}
 export class ApiRetry extends Retry.Tag<ApiRetry>()("api", { maxAttempts: 4, initialDelay: "30 millis" }) {}
-export class ApiTimeout extends Timeout.Tag<ApiTimeout>()("api", { duration: "300 millis" }) {}
-/** It can bear twelve calls at once. All classes may have three of them, the normal ones six, the critical ones all. */
+export class ApiTimeout extends Timeout.Tag<ApiTimeout>()("api", { duration: "500 millis" }) {}
+/** It can bear sixteen calls at once. Sheddable ones may have four of them, normal ones eight, critical ones all. */
 export class ApiShedder extends LoadShedder.Tag<ApiShedder>()("api", {
-  maxInFlight: 12,
+  maxInFlight: 16,
   maxQueueDepth: 0,
   shares: { normal: 0.5, low: 0.5, sheddable: 0.25 }
 }) {}
