@@ -1,7 +1,7 @@
 /**
- * A dependency that fails in all the usual ways and then gets more calls than it can answer, and real HTTP calls against it, once bare and once protected, side by
- * side. `--short` for a machine in a hurry, `--json` for a result on the last line, `--assert` to fail unless the
- * protected side is better.
+ * A dependency that fails in all the usual ways and then gets more calls than it can answer, and real HTTP calls against
+ * it, once bare and once protected, side by side. `--short` for a machine in a hurry, `--json` for a result on the last
+ * line, `--assert` to fail unless the protected side is better.
  */
 import { ResilienceLive } from "@effect-resilience/core"
 import { NodeHttpClient } from "@effect/platform-node"
