@@ -390,8 +390,8 @@ export declare namespace AdaptiveConcurrency {
     /** How long a call may wait, cut at the ambient `Deadline`. Defaults to `"100 millis"`. */
     readonly maxWait?: Duration.DurationInput | undefined
     /**
-     * Who is next: the oldest (`"fifo"`), the newest (`"lifo"`), or the oldest until a queue has stood for 100 ms and the
-     * newest from then on (`"adaptive"`). Defaults to `"adaptive"`.
+     * Who is next of the highest ambient `Priority` that waits: the oldest (`"fifo"`), the newest (`"lifo"`), or the
+     * oldest until a queue has stood for 100 ms and the newest from then on (`"adaptive"`). Defaults to `"adaptive"`.
      */
     readonly order?: "fifo" | "lifo" | "adaptive" | undefined
     /**

@@ -386,8 +386,8 @@ export declare namespace Bulkhead {
     /** How long a call may wait, cut at the ambient `Deadline`. Defaults to `"1 second"`. */
     readonly maxWait?: Duration.DurationInput | undefined
     /**
-     * Who is next: the oldest (`"fifo"`), the newest (`"lifo"`), or the oldest until a queue has stood for 100 ms and the
-     * newest from then on (`"adaptive"`). With the last two a call for many permits is passed by smaller ones.
+     * Who is next of the highest ambient `Priority` that waits: the oldest (`"fifo"`), the newest (`"lifo"`), or the
+     * oldest until a queue has stood for 100 ms and the newest from then on (`"adaptive"`). With the last two a call for many permits is passed by smaller ones.
      * Defaults to `"fifo"`.
      */
     readonly order?: "fifo" | "lifo" | "adaptive" | undefined

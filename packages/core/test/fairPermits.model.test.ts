@@ -1,7 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { FastCheck as fc } from "effect"
 import { FairPermits } from "../src/internal/fairPermits.js"
-import type { Waiter } from "../src/internal/permits.js"
+import type { Waiter } from "../src/internal/waiters.js"
 import { holds } from "./utils/holds.js"
 
 class Call implements Waiter {
@@ -19,7 +19,7 @@ class Call implements Waiter {
 
 /** A call comes: it runs, waits or is turned away. */
 const come = (pool: FairPermits, call: Call, now = 0n) => {
-  if (pool.take(call.permits, () => now, call.key)) {
+  if (pool.take(call.permits, call.rank, () => now, call.key)) {
     call.verdict = true
     call.place = "Granted"
   } else if (!pool.enqueue(call, now)) {

@@ -124,7 +124,7 @@ describe("load shedder", () => {
       return {
         with: (effect) =>
           Effect.flatMap(
-            Effect.sync(() => permits.take(1, () => 0n)),
+            Effect.sync(() => permits.take(1, 2, () => 0n)),
             (taken) =>
               Effect.uninterruptibleMask((restore) =>
                 Effect.ensuring(

@@ -1,6 +1,7 @@
-import type { Order, Waiter } from "./permits.js"
+import type { Order } from "./permits.js"
 import { Permits } from "./permits.js"
 import type { Nanos } from "./time.js"
+import type { Waiter } from "./waiters.js"
 
 /** The calls of one key: those that run, and those that wait. */
 interface Line {
@@ -36,8 +37,12 @@ export class FairPermits extends Permits {
     super(limit, maxQueued, order)
   }
 
-  override take(permits: number, _now: () => Nanos, key = ""): boolean {
-    if (this.used + permits > this.limit || this.waiting > 0) return false
+  override isFree(permits: number): boolean {
+    return this.used + permits <= this.limit && this.waiting === 0
+  }
+
+  override take(permits: number, _rank: number, _now: () => Nanos, key = ""): boolean {
+    if (!this.isFree(permits)) return false
     this.grant(permits)
     this.lineOf(key).used += permits
     return true

@@ -9,8 +9,7 @@ import type { Deadline } from "../Deadline.js"
 import type { Limit } from "../Limit.js"
 import type { Classify, Outcome } from "../Outcome.js"
 import type { Guard } from "../Pattern.js"
-import { Priority } from "../Priority.js"
-import { deadlineOf, priorityOf } from "./ambient.js"
+import { deadlineOf, rankOf } from "./ambient.js"
 import { FairPermits } from "./fairPermits.js"
 import type { Handlers, Reading, Restore } from "./guard.js"
 import { finish, hold, read } from "./guard.js"
@@ -164,7 +163,8 @@ export class Governor {
       const fiber = Fiber.getCurrentFiber()
       const deadline = fiber._tag === "Some" ? deadlineOf(fiber.value) : undefined
       if (deadline !== undefined && deadline.at <= time) return this.refuse(permits, "DeadlineTooClose")
-      if (permits.take(1, () => time, key)) {
+      const rank = rankOf(fiber)
+      if (permits.take(1, rank, () => time, key)) {
         this.entered(governed, time, 0n)
         return onEntered(time)
       }
@@ -172,13 +172,14 @@ export class Governor {
       if (fiber._tag === "None" || permits.maxQueued === 0) return this.refuse(permits, "QueueFull")
       if (this.maxWait === 0n) return this.refuse(permits, "WaitExceeded")
       if (this.isTooClose(governed, deadline, time)) return this.refuse(permits, "DeadlineTooClose")
-      return this.wait(governed, time, fiber.value, restore, key, onEntered)
+      return this.wait(governed, time, rank, fiber.value, restore, key, onEntered)
     })
   }
 
   private wait<A, E, R>(
     governed: Governed,
     since: Nanos,
+    rank: number,
     fiber: Fiber.RuntimeFiber<unknown, unknown>,
     restore: Restore,
     key: string | undefined,
@@ -186,7 +187,7 @@ export class Governor {
   ): Effect.Effect<A, E | ConcurrencyLimitError, R> {
     const { permits } = governed
     const clock = clockOf(fiber)
-    const turn = new Turn(1, Priority.rank(priorityOf(fiber)), key)
+    const turn = new Turn(1, rank, key)
     if (!permits.enqueue(turn, since)) return this.refuse(permits, "QueueFull")
     this.watch.queued(permits.waiting)
     const cancel = scheduleWait(fiber, this.maxWait, (byDeadline) => {
@@ -345,10 +346,8 @@ export class Governor {
 
   get wouldAdmit(): Effect.Effect<boolean> {
     return Effect.map(this.read, ({ permits }) => {
-      if (permits.used < permits.limit && permits.waiting === 0) return true
-      const fiber = Fiber.getCurrentFiber()
-      const rank = Priority.rank(fiber._tag === "Some" ? priorityOf(fiber.value) : "normal")
-      return this.maxWait > 0n && permits.hasPlace(rank, now())
+      const rank = rankOf(Fiber.getCurrentFiber())
+      return permits.isFree(1, rank, now) || (this.maxWait > 0n && permits.hasPlace(rank, now()))
     })
   }
 

@@ -1,19 +1,6 @@
 import type { Nanos } from "./time.js"
-
-/** A call that waits for its permits. @internal */
-export interface Waiter {
-  readonly permits: number
-  /** A small whole number, the least important first. */
-  readonly rank: number
-  /** Whose call it is, where each key has a line of its own. */
-  readonly key?: string | undefined
-  /** Called once: with `true` when the permits are its own, with a reason when it is turned away. */
-  readonly decide: (granted: true | "QueueFull" | "TooManyPermits") => void
-  /** Where it stands; `"Granted"` means that the permits are its own and it has to give them back. */
-  place: "Waiting" | "Granted" | "Gone"
-  before: Waiter | undefined
-  behind: Waiter | undefined
-}
+import type { Waiter } from "./waiters.js"
+import { Waiters } from "./waiters.js"
 
 /** @internal */
 export type Order = "fifo" | "lifo" | "adaptive"
@@ -22,9 +9,10 @@ export type Order = "fifo" | "lifo" | "adaptive"
 export const persistence: Nanos = 100_000_000n
 
 /**
- * A pool of permits and the line before it. Permits are handed over: what is given back goes straight to the waiter whose
- * turn it is, and nobody passes. A waiter that needs more than is left makes those behind it wait, though permits are free
- * meanwhile; where the newest goes first, a newcomer is not behind it.
+ * A pool of permits and the queue before it. Permits are handed over: what is given back goes straight to the waiter whose
+ * turn it is. The highest rank is next, and within it the oldest or the newest, as the order says. A newcomer takes what
+ * is free only if it would be next: it passes those of a lower rank, and its equals where the newest goes first. A waiter
+ * that needs more than is left makes those after it wait, though permits are free meanwhile.
  *
  * It is mutable, owned by the `Ref` that holds it, and touched in one synchronous step at a time.
  *
@@ -37,51 +25,48 @@ export class Permits {
   used = 0
   peak = 0
   waiting = 0
-  private head: Waiter | undefined
-  private tail: Waiter | undefined
+  private readonly waiters = new Waiters()
   /** Since when somebody waits. */
   protected standing: Nanos = 0n
-  /** How many wait of each rank. */
-  private readonly ranks: Array<number> = []
 
   constructor(public limit: number, public maxQueued: number, readonly order: Order) {}
 
-  /** Takes permits if they are free and it is nobody else's turn. The order of an empty line asks for no time. */
-  take(permits: number, now: () => Nanos, _key?: string): boolean {
-    if (this.used + permits > this.limit || (this.head !== undefined && !this.isLifo(now()))) return false
+  /** Takes permits where they are free for a call of this rank. */
+  take(permits: number, rank: number, now: () => Nanos, key?: string): boolean {
+    if (!this.isFree(permits, rank, now, key)) return false
     this.grant(permits)
     return true
   }
 
+  /** Whether so many are free, and it is nobody else's turn. The order of an empty queue asks for no time. */
+  isFree(permits: number, rank: number, now: () => Nanos, _key?: string): boolean {
+    if (this.used + permits > this.limit) return false
+    return this.waiting === 0 || this.waiters.isNext(rank, this.isLifo(now()))
+  }
+
   /**
-   * Puts a waiter in line. A full line turns away who matters least: the newcomer, unless one that waits has a lower
-   * rank (the newest of those), or the order is last in, first out, where the oldest of its rank goes.
+   * Puts a waiter in the queue that could not take its permits. A full one turns away whoever would be served last: the
+   * newcomer, unless one that waits has a lower rank, or the order is last in, first out, where the oldest of its rank goes.
    */
   enqueue(waiter: Waiter, now: Nanos): boolean {
     if (!this.hasPlace(waiter.rank, now)) return false
-    if (this.head === undefined) this.standing = now
-    const victim = this.waiting >= this.maxQueued ? this.least(now) : undefined
-    if (victim !== undefined) {
-      this.remove(victim)
-      victim.decide("QueueFull")
+    if (this.waiting === 0) this.standing = now
+    if (this.waiting >= this.maxQueued) {
+      const victim = this.waiters.victim(waiter.rank, this.isLifo(now))
+      if (victim !== undefined) {
+        this.remove(victim)
+        victim.decide("QueueFull")
+      }
     }
-    waiter.before = this.tail
-    if (this.tail === undefined) this.head = waiter
-    else this.tail.behind = waiter
-    this.tail = waiter
+    this.waiters.add(waiter)
     this.waiting++
-    this.ranks[waiter.rank] = this.ofRank(waiter.rank) + 1
-    // Those behind one that needed many and was pushed out.
-    if (victim !== undefined) this.serve(now)
+    // Nobody is served by this: who gave way was not next, or else the newcomer is now, and did not fit.
     return true
   }
 
-  /** Whether a call of this rank may join the line. */
+  /** Whether a call of this rank may join the queue. */
   hasPlace(rank: number, now: Nanos, _key?: string): boolean {
-    if (this.waiting < this.maxQueued) return true
-    if (this.waiting === 0) return false
-    const lowest = this.lowestRank()
-    return lowest < rank || (lowest === rank && this.isLifo(now))
+    return this.waiting < this.maxQueued || this.waiters.victim(rank, this.isLifo(now)) !== undefined
   }
 
   /** Gives permits back, to those who wait for them. */
@@ -104,22 +89,19 @@ export class Permits {
   /** Changes the limit. Shrinking waits for nobody: what is in use stays in use until it is given back. */
   resize(limit: number, now: Nanos): void {
     this.limit = limit
-    for (let waiter = this.head; waiter !== undefined;) {
-      const { behind } = waiter
+    for (const waiter of this.waiters) {
       if (waiter.permits > limit) {
         this.remove(waiter)
         waiter.decide("TooManyPermits")
       }
-      waiter = behind
     }
     this.serve(now)
   }
 
   /** Hands out what is free, in order. */
   private serve(now: Nanos): void {
-    if (this.head === undefined) return
-    for (;;) {
-      const next: Waiter | undefined = this.isLifo(now) ? this.tail : this.head
+    while (this.waiting > 0) {
+      const next = this.waiters.next(this.isLifo(now))
       if (next === undefined || this.used + next.permits > this.limit) return
       this.remove(next)
       next.place = "Granted"
@@ -137,31 +119,8 @@ export class Permits {
     return this.order === "lifo" || (this.order === "adaptive" && now - this.standing >= persistence)
   }
 
-  /** The waiter of the lowest rank: the newest of them, or the oldest where the newest is served first. */
-  private least(now: Nanos): Waiter | undefined {
-    const lowest = this.lowestRank()
-    const lifo = this.isLifo(now)
-    let waiter = lifo ? this.head : this.tail
-    while (waiter !== undefined && waiter.rank !== lowest) waiter = lifo ? waiter.behind : waiter.before
-    return waiter
-  }
-
-  private lowestRank(): number {
-    return this.ranks.findIndex((count) => count > 0)
-  }
-
-  private ofRank(rank: number): number {
-    return this.ranks[rank] ?? 0
-  }
-
   private remove(waiter: Waiter): void {
-    if (waiter.before === undefined) this.head = waiter.behind
-    else waiter.before.behind = waiter.behind
-    if (waiter.behind === undefined) this.tail = waiter.before
-    else waiter.behind.before = waiter.before
-    waiter.before = waiter.behind = undefined
-    waiter.place = "Gone"
+    this.waiters.remove(waiter)
     this.waiting--
-    this.ranks[waiter.rank] = this.ofRank(waiter.rank) - 1
   }
 }

@@ -8,8 +8,7 @@ import type { Bulkhead, BulkheadFullError } from "../Bulkhead.js"
 import type { Outcome } from "../Outcome.js"
 import { classify } from "../Outcome.js"
 import type { Guard } from "../Pattern.js"
-import { Priority } from "../Priority.js"
-import { deadlineOf, priorityOf } from "./ambient.js"
+import { deadlineOf, rankOf } from "./ambient.js"
 import type { Call } from "./event.js"
 import type { Handlers, Restore } from "./guard.js"
 import { hold } from "./guard.js"
@@ -155,22 +154,24 @@ export class Pool {
     const fiber = Fiber.getCurrentFiber()
     const deadline = fiber._tag === "Some" ? deadlineOf(fiber.value) : undefined
     if (deadline !== undefined && deadline.at <= now()) return this.refuse(pool, "DeadlineTooClose")
-    if (pool.take(permits, now)) return onEntered(this, this.entered(pool, 0n))
+    const rank = rankOf(fiber)
+    if (pool.take(permits, rank, now)) return onEntered(this, this.entered(pool, 0n))
     if (fiber._tag === "None" || pool.maxQueued === 0) return this.refuse(pool, "QueueFull")
     if (this.maxWait === 0n) return this.refuse(pool, "WaitExceeded")
-    return this.wait(pool, permits, fiber.value, restore, onEntered)
+    return this.wait(pool, permits, rank, fiber.value, restore, onEntered)
   }
 
   private wait<A, E, R>(
     pool: Permits,
     permits: number,
+    rank: number,
     fiber: Fiber.RuntimeFiber<unknown, unknown>,
     restore: Restore,
     onEntered: (pool: Pool, visit: Visit | undefined) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | BulkheadFullError, R> {
     const clock = clockOf(fiber)
     const since = clock.unsafeCurrentTimeNanos()
-    const turn = new Turn(permits, Priority.rank(priorityOf(fiber)))
+    const turn = new Turn(permits, rank)
     if (!pool.enqueue(turn, since)) return this.refuse(pool, "QueueFull")
     this.watch.queued(pool)
     const cancel = scheduleWait(fiber, this.maxWait, (byDeadline) => {
@@ -290,10 +291,8 @@ export class Pool {
 
   get wouldAdmit(): Effect.Effect<boolean> {
     return Effect.map(this.read, (pool) => {
-      if (free(pool) > 0 && pool.waiting === 0) return true
-      const fiber = Fiber.getCurrentFiber()
-      const rank = Priority.rank(fiber._tag === "Some" ? priorityOf(fiber.value) : "normal")
-      return this.maxWait > 0n && pool.hasPlace(rank, now())
+      const rank = rankOf(Fiber.getCurrentFiber())
+      return pool.isFree(1, rank, now) || (this.maxWait > 0n && pool.hasPlace(rank, now()))
     })
   }
 

@@ -1,4 +1,4 @@
-import type { Waiter } from "./permits.js"
+import type { Waiter } from "./waiters.js"
 import { Turn as AnyTurn } from "./waiting.js"
 
 /** What becomes of a waiting call: its permits, or why it is turned away. @internal */

@@ -2,9 +2,10 @@ import type { Limit } from "../../Limit.js"
 import type { Simulation } from "../../testing.js"
 import * as breaker from "../breaker/state.js"
 import { DurationWindow } from "../breaker/window.js"
-import type { Order, Waiter } from "../permits.js"
+import type { Order } from "../permits.js"
 import { Permits } from "../permits.js"
 import { forever, type Nanos } from "../time.js"
+import type { Waiter } from "../waiters.js"
 import type { Agenda, Entry } from "./agenda.js"
 import type { SeededRandom } from "./random.js"
 
@@ -81,7 +82,7 @@ export class Limiter<State> implements Gate {
   enter(pass: Pass): boolean {
     const { limit, permits } = this
     const now = this.nanos()
-    if (permits.take(1, () => now)) {
+    if (permits.take(1, pass.rank, () => now)) {
       this.admit(pass)
       this.fit()
       return true
