@@ -447,6 +447,95 @@ describe("what a busy bulkhead does", () => {
     }).pipe(Effect.provide(Layer.provideMerge(Bulkhead.Live, Registry.Live))))
 })
 
+describe("a fair bulkhead", () => {
+  const make = (options: Bulkhead.Options) =>
+    Bulkhead.make({ name: "b", maxConcurrent: 1, maxWait: "1 minute", fair: true, ...options })
+  const calling = (bulkhead: Bulkhead.Service, log: Array<string>, keys: ReadonlyArray<string>) =>
+    Effect.forEach(keys, (key) =>
+      Effect.tap(
+        Effect.fork(bulkhead.withPermitBy({ key })(Effect.sync(() => log.push(key)))),
+        () => settle
+      ))
+
+  it.scoped("a noisy key waits for itself, and makes room in a full queue", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* make({ maxQueued: 4 })
+      const log: Array<string> = []
+      const holder = yield* holding(bulkhead)
+      const calls = yield* calling(bulkhead, log, ["noisy", "noisy", "noisy", "noisy", "quiet"])
+      expect(yield* reasonOf(calls[3]!)).toBe("QueueFull")
+      yield* holder.end
+      yield* Fiber.awaitAll(calls)
+      expect(log).toEqual(["noisy", "quiet", "noisy", "noisy"])
+      expect(yield* bulkhead.metrics).toMatchObject({ active: 0, waiting: 0, admitted: 5, rejected: 1 })
+    }))
+
+  it.scoped("keys have weights, which are asked for once for each guard", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* make({ fair: { weight: (key) => key === "big" ? 3 : 1 } })
+      const log: Array<string> = []
+      const holder = yield* holding(bulkhead)
+      const calls = yield* calling(bulkhead, log, ["small", "small", "big", "big", "big", "big", "small"])
+      yield* holder.end
+      yield* Fiber.awaitAll(calls)
+      expect(log).toEqual(["small", "big", "big", "big", "small", "big", "small"])
+    }))
+
+  it.scoped("takes several permits of a key's share, and tells whose call it is", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* make({ maxConcurrent: 4 })
+      const queue = yield* bulkhead.subscribe
+      yield* bulkhead.withPermitBy({ key: "k", permits: 3 })(
+        Effect.tap(bulkhead.available, (free) => expect(free).toBe(1))
+      )
+      expect((yield* Effect.flip(bulkhead.withPermitBy({ key: "k", permits: 5 })(Effect.void))).reason).toBe(
+        "TooManyPermits"
+      )
+      yield* bulkhead.withPermitBy({})(Effect.void)
+      const events = yield* Queue.takeN(queue, 5)
+      expect([...events].map((event) => [event._tag, event.key])).toEqual([
+        ["PermitAcquired", "k"],
+        ["PermitReleased", "k"],
+        ["Rejected", "k"],
+        ["PermitAcquired", undefined],
+        ["PermitReleased", undefined]
+      ])
+    }))
+
+  it.scoped("nonsense is a bug that says so", () =>
+    Effect.gen(function*() {
+      const plain = yield* Bulkhead.make({ name: "b" })
+      expect(() => plain.withPermitBy({ key: "k" })).toThrow(
+        `Bulkhead "b": option key must be a string, and absent without the option fair, but is "k"`
+      )
+      expect(yield* plain.withPermitBy({ permits: 2 })(plain.available)).toBe(8)
+      expect(() => plain.withPermitBy({ permits: 0 })).toThrow(/option permits must be an integer/)
+      for (const weight of [0, -1, NaN, Infinity, 1000, "2"]) {
+        const bulkhead = yield* make({ fair: { weight: () => weight as number } })
+        expect(() => bulkhead.withPermitBy({ key: "k" })).toThrow(
+          /Bulkhead "b": option fair.weight must be a number from 0.01 to 100 of each key, but is/
+        )
+      }
+      const throwing = yield* make({
+        fair: {
+          weight: () => {
+            throw new Error("no plan")
+          }
+        }
+      })
+      expect(() => throwing.withPermitBy({ key: "k" })).toThrow(
+        `Bulkhead "b": the function given as fair.weight threw: Error: no plan`
+      )
+    }))
+
+  it.scoped("is no option of a keyed one, whose keys have limits of their own", () =>
+    Effect.gen(function*() {
+      class Own extends Bulkhead.Keyed<Own>()("own", { fair: true } as Bulkhead.PoolOptions) {}
+      const exit = yield* Effect.exit(Layer.build(Own.Live))
+      expect(Exit.isFailure(exit) && String(exit.cause)).toContain("option fair must be one of maxConcurrent")
+    }))
+})
+
 describe("a keyed bulkhead", () => {
   class Tenants extends Bulkhead.Keyed<Tenants>()("tenants", {
     maxConcurrent: 1,

@@ -73,15 +73,24 @@ const still = async () => {
 
 const maxWait = 50
 
+const orderOf = (order: "fifo" | "lifo" | "adaptive" | "fair"): Bulkhead.Options =>
+  order === "fair" ? { fair: { weight: (key) => key === "a" ? 2 : 1 } } : { order }
+
 const story = async (
-  order: "fifo" | "lifo" | "adaptive",
+  order: "fifo" | "lifo" | "adaptive" | "fair",
   limitAtFirst: number,
   maxQueued: number,
   steps: ReadonlyArray<Step>
 ) => {
   const manual = makeManualClock()
   const bulkhead = Effect.runSync(Effect.scoped(
-    Bulkhead.make({ name: "model", maxConcurrent: limitAtFirst, maxQueued, maxWait: `${maxWait} millis`, order })
+    Bulkhead.make({
+      name: "model",
+      maxConcurrent: limitAtFirst,
+      maxQueued,
+      maxWait: `${maxWait} millis`,
+      ...orderOf(order)
+    })
   ))
   const calls: Array<Call> = []
   const wrong: Array<string> = []
@@ -120,7 +129,9 @@ const story = async (
       ))
     })
     const guarded = body.pipe(
-      bulkhead.withPermitsBy(permits),
+      order === "fair"
+        ? bulkhead.withPermitBy({ key: level === "low" ? "a" : "b", permits })
+        : bulkhead.withPermitsBy(permits),
       Effect.onExit(() =>
         Effect.sync(() => {
           call.state = "done"
@@ -195,7 +206,7 @@ const story = async (
   expect(manual.sleepers()).toBe(0)
 }
 
-const property = (order: "fifo" | "lifo" | "adaptive") =>
+const property = (order: "fifo" | "lifo" | "adaptive" | "fair") =>
   fc.asyncProperty(
     fc.integer({ min: 1, max: 4 }),
     fc.nat(3),
@@ -204,7 +215,7 @@ const property = (order: "fifo" | "lifo" | "adaptive") =>
   )
 
 describe("calls of every kind, against what must hold", () => {
-  for (const order of ["fifo", "lifo", "adaptive"] as const) {
+  for (const order of ["fifo", "lifo", "adaptive", "fair"] as const) {
     it(
       `no permit is lost or doubled, nobody starves, and each call is counted once (${order})`,
       () => fc.assert(property(order), { numRuns: order === "fifo" ? 4000 : 3000 }),

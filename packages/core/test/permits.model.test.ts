@@ -1,7 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { FastCheck as fc } from "effect"
-import { Permits, persistence } from "../src/internal/permits.js"
-import type { Waiter } from "../src/internal/waiters.js"
+import { Permits } from "../src/internal/permits.js"
+import { persistence, type Waiter, Waiters } from "../src/internal/waiters.js"
 import { holds } from "./utils/holds.js"
 
 /** What may happen to a pool. */
@@ -72,6 +72,7 @@ class Model {
     }
     if (!stood) this.standing = now
     this.queue.push(entry)
+    this.serve(now)
   }
   resize(limit: number, now: number) {
     this.limit = limit
@@ -106,7 +107,7 @@ describe("the permit queue, against a model", () => {
           fc.nat(4),
           fc.array(step, { maxLength: 40 }),
           (limit, maxQueued, steps) => {
-            const pool = new Permits(limit, maxQueued, order)
+            const pool = new Permits(limit, maxQueued, new Waiters(order))
             const model = new Model(limit, maxQueued, order)
             const calls = new Map<number, Call>()
             let now = 0

@@ -3,7 +3,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { FastCheck as fc } from "effect"
 import { Permits } from "../src/internal/permits.js"
 import { calm, cohortOf, fall, isShed, levelOf, levels, observe, rise, Shed } from "../src/internal/shed.js"
-import type { Waiter } from "../src/internal/waiters.js"
+import { type Waiter, Waiters } from "../src/internal/waiters.js"
 import { holds } from "./utils/holds.js"
 
 const runs = 10_000
@@ -129,7 +129,7 @@ describe("shedding, against a model", () => {
         fc.array(step, { maxLength: 40 }),
         (max, queue, shares, recoverAt, steps) => {
           const [sheddable, low, normal, high, critical] = shares as [number, number, number, number, number]
-          const permits = new Permits(max, queue, "fifo")
+          const permits = new Permits(max, queue, new Waiters("fifo"))
           const shed = new Shed(permits, { sheddable, low, normal, high, critical }, recoverAt)
           const model = new Model(max, queue, shares, recoverAt)
           const zero = () => 0n

@@ -1,77 +1,64 @@
 import type { Nanos } from "./time.js"
-import type { Waiter } from "./waiters.js"
-import { Waiters } from "./waiters.js"
-
-/** @internal */
-export type Order = "fifo" | "lifo" | "adaptive"
-
-/** An adaptive queue turns around when it has not been empty for so long. @internal */
-export const persistence: Nanos = 100_000_000n
+import type { Queue, Share, Waiter } from "./waiters.js"
 
 /**
  * A pool of permits and the queue before it. Permits are handed over: what is given back goes straight to the waiter whose
- * turn it is. The highest rank is next, and within it the oldest or the newest, as the order says. A newcomer takes what
- * is free only if it would be next: it passes those of a lower rank, and its equals where the newest goes first. A waiter
- * that needs more than is left makes those after it wait, though permits are free meanwhile.
+ * turn it is, as the queue says, and a newcomer takes what is free only if it would be next. A waiter that needs more than
+ * is left makes those after it wait, though permits are free meanwhile.
  *
  * It is mutable, owned by the `Ref` that holds it, and touched in one synchronous step at a time.
- *
- * Source of the adaptive order: "Fail at Scale" (Ben Maurer, ACM Queue 2015): first in, first out while the queue drains,
- * last in, first out once it stands, because by then the oldest callers have given up.
  *
  * @internal
  */
 export class Permits {
   used = 0
   peak = 0
-  waiting = 0
-  private readonly waiters = new Waiters()
-  /** Since when somebody waits. */
-  protected standing: Nanos = 0n
 
-  constructor(public limit: number, public maxQueued: number, readonly order: Order) {}
+  constructor(public limit: number, public maxQueued: number, private readonly queue: Queue) {}
 
-  /** Takes permits where they are free for a call of this rank. */
-  take(permits: number, rank: number, now: () => Nanos, key?: string): boolean {
-    if (!this.isFree(permits, rank, now, key)) return false
-    this.grant(permits)
+  get waiting(): number {
+    return this.queue.size
+  }
+
+  /** Takes permits where they are free for this call. */
+  take(permits: number, rank: number, now: () => Nanos, share?: Share): boolean {
+    if (!this.isFree(permits, rank, now, share)) return false
+    this.grant(permits, share)
     return true
   }
 
   /** Whether so many are free, and it is nobody else's turn. The order of an empty queue asks for no time. */
-  isFree(permits: number, rank: number, now: () => Nanos, _key?: string): boolean {
+  isFree(permits: number, rank: number, now: () => Nanos, share?: Share): boolean {
     if (this.used + permits > this.limit) return false
-    return this.waiting === 0 || this.waiters.isNext(rank, this.isLifo(now()))
+    return this.queue.size === 0 || this.queue.isNext(rank, now(), share)
   }
 
   /**
-   * Puts a waiter in the queue that could not take its permits. A full one turns away whoever would be served last: the
-   * newcomer, unless one that waits has a lower rank, or the order is last in, first out, where the oldest of its rank goes.
+   * Puts a waiter in the queue. A full one turns away whoever would be served last, as the queue says: the newcomer, or one
+   * that waits.
    */
   enqueue(waiter: Waiter, now: Nanos): boolean {
-    if (!this.hasPlace(waiter.rank, now)) return false
-    if (this.waiting === 0) this.standing = now
-    if (this.waiting >= this.maxQueued) {
-      const victim = this.waiters.victim(waiter.rank, this.isLifo(now))
-      if (victim !== undefined) {
-        this.remove(victim)
-        victim.decide("QueueFull")
-      }
+    const victim = this.isFull ? this.victim(waiter.rank, now, waiter.share) : undefined
+    if (this.isFull && victim === undefined) return false
+    // Before the other goes: a queue stands although its only place changes hands.
+    this.queue.add(waiter, now)
+    if (victim !== undefined) {
+      this.remove(victim)
+      victim.decide("QueueFull")
     }
-    this.waiters.add(waiter)
-    this.waiting++
-    // Nobody is served by this: who gave way was not next, or else the newcomer is now, and did not fit.
+    this.serve(now)
     return true
   }
 
-  /** Whether a call of this rank may join the queue. */
-  hasPlace(rank: number, now: Nanos, _key?: string): boolean {
-    return this.waiting < this.maxQueued || this.waiters.victim(rank, this.isLifo(now)) !== undefined
+  /** Whether a call may join the queue. */
+  hasPlace(rank: number, now: Nanos, share?: Share): boolean {
+    return !this.isFull || this.victim(rank, now, share) !== undefined
   }
 
   /** Gives permits back, to those who wait for them. */
-  release(permits: number, now: Nanos, _key?: string): void {
+  release(permits: number, now: Nanos, share?: Share): void {
     this.used -= permits
+    this.queue.gave(permits, share)
     this.serve(now)
   }
 
@@ -79,7 +66,7 @@ export class Permits {
   abandon(waiter: Waiter, now: Nanos): void {
     if (waiter.place === "Granted") {
       waiter.place = "Gone"
-      this.release(waiter.permits, now)
+      this.release(waiter.permits, now, waiter.share)
     } else if (waiter.place === "Waiting") {
       this.remove(waiter)
       this.serve(now)
@@ -89,7 +76,7 @@ export class Permits {
   /** Changes the limit. Shrinking waits for nobody: what is in use stays in use until it is given back. */
   resize(limit: number, now: Nanos): void {
     this.limit = limit
-    for (const waiter of this.waiters) {
+    for (const waiter of this.queue) {
       if (waiter.permits > limit) {
         this.remove(waiter)
         waiter.decide("TooManyPermits")
@@ -100,27 +87,32 @@ export class Permits {
 
   /** Hands out what is free, in order. */
   private serve(now: Nanos): void {
-    while (this.waiting > 0) {
-      const next = this.waiters.next(this.isLifo(now))
+    while (this.queue.size > 0 && this.used < this.limit) {
+      const next = this.queue.next(now)
       if (next === undefined || this.used + next.permits > this.limit) return
-      this.remove(next)
+      this.grant(next.permits, next.share)
+      this.queue.remove(next)
       next.place = "Granted"
-      this.grant(next.permits)
       next.decide(true)
     }
   }
 
-  protected grant(permits: number): void {
+  private grant(permits: number, share: Share | undefined): void {
     this.used += permits
     if (this.used > this.peak) this.peak = this.used
-  }
-
-  protected isLifo(now: Nanos): boolean {
-    return this.order === "lifo" || (this.order === "adaptive" && now - this.standing >= persistence)
+    this.queue.took(permits, share)
   }
 
   private remove(waiter: Waiter): void {
-    this.waiters.remove(waiter)
-    this.waiting--
+    this.queue.remove(waiter)
+    waiter.place = "Gone"
+  }
+
+  private get isFull(): boolean {
+    return this.queue.size >= this.maxQueued
+  }
+
+  private victim(rank: number, now: Nanos, share: Share | undefined): Waiter | undefined {
+    return this.queue.size === 0 ? undefined : this.queue.victim(rank, now, share)
   }
 }
