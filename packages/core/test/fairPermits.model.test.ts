@@ -275,6 +275,18 @@ describe("any story", () => {
             const pool = fair(limit, maxQueued, order)
             const calls: Array<Call> = []
             let now = 0n
+            /** One gives way, of the longest line or else of the newcomer's own, and nobody there matters less. */
+            const givesWay = (line: ReadonlyArray<Call>, call: Call) => {
+              const rejected = [...line, call].filter(({ verdict }) => verdict === "QueueFull")
+              expect(rejected).toHaveLength(1)
+              const out = rejected[0]!
+              const length = (key: string) => line.filter((other) => other.key === key).length
+              const longest = Math.max(...["a", "b", "c"].map(length))
+              if (longest > length(call.key) + 1) expect(length(out.key)).toBe(longest)
+              else expect(out.key).toBe(call.key)
+              const others = [...line, call].filter((other) => other !== out && other.key === out.key)
+              expect(Math.min(out.rank, ...others.map(({ rank }) => rank))).toBe(out.rank)
+            }
             const check = () => {
               const running = calls.filter(({ place }) => place === "Granted")
               const waiting = calls.filter(({ place }) => place === "Waiting")
@@ -295,7 +307,11 @@ describe("any story", () => {
                 return from[one.n % Math.max(1, from.length)]
               }
               if (one.what === "come") {
-                if (one.n + 1 <= pool.limit) calls.push(come(pool, new Call(one.key, one.n + 1, one.rank), now))
+                if (one.n + 1 > pool.limit) continue
+                const line = calls.filter(({ place }) => place === "Waiting")
+                const call = come(pool, new Call(one.key, one.n + 1, one.rank), now)
+                calls.push(call)
+                if (line.length >= maxQueued && call.place !== "Granted") givesWay(line, call)
               } else if (one.what === "end") {
                 const call = pick("Granted")
                 if (call !== undefined) end(pool, call, now)

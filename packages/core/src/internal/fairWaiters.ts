@@ -37,6 +37,8 @@ export class FairWaiters implements Queue {
   private readonly lines = new Map<string | undefined, Line>()
   /** The lines that have waiters; the first is the next to be looked at. */
   private readonly ring = new Set<Line>()
+  /** The lines by how many wait in them; the last are the longest. */
+  private readonly byLength: Array<Set<Line>> = [new Set()]
   /** The line whose turn it is. It stays so until it is served, though others may have less by then. */
   private chosen: Line | undefined
 
@@ -46,6 +48,7 @@ export class FairWaiters implements Queue {
     const line = this.lineOf(waiter.share)
     line.waiters.add(waiter, now)
     this.size++
+    this.grew(line, 1)
     if (this.ring.has(line)) return
     line.earned = 0
     line.isOnTurn = false
@@ -56,6 +59,7 @@ export class FairWaiters implements Queue {
     const line = this.lineOf(waiter.share)
     line.waiters.remove(waiter)
     this.size--
+    this.grew(line, -1)
     if (this.chosen === line) this.chosen = undefined
     if (line.waiters.size > 0) return
     this.ring.delete(line)
@@ -74,9 +78,8 @@ export class FairWaiters implements Queue {
 
   victim(rank: number, now: Nanos, share?: Share): Waiter | undefined {
     const own = this.lines.get(share?.key)?.waiters
-    let longest = own
-    for (const { waiters } of this.ring) if (waiters.size > (longest?.size ?? 0)) longest = waiters
-    if (longest !== undefined && longest.size > (own?.size ?? 0) + 1) return longest.last(now)
+    const [longest] = this.byLength.at(-1) ?? []
+    if (longest !== undefined && longest.waiters.size > (own?.size ?? 0) + 1) return longest.waiters.last(now)
     return own?.victim(rank, now)
   }
 
@@ -117,6 +120,15 @@ export class FairWaiters implements Queue {
       this.ring.add(line)
     }
     return undefined
+  }
+
+  private grew(line: Line, by: 1 | -1): void {
+    const { byLength } = this
+    const { size } = line.waiters
+    byLength[size - by]?.delete(line)
+    const equals = byLength[size] ??= new Set()
+    if (size > 0) equals.add(line)
+    while (byLength.length > 1 && byLength.at(-1)?.size === 0) byLength.pop()
   }
 
   private lineOf(share: Share | undefined): Line {
