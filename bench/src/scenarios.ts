@@ -13,7 +13,7 @@ import { deviation, mean } from "./scenarios/measure.js"
 import { contention, convergences, latencyShift, slowDown, soaks, stepUp } from "./scenarios/overload.js"
 import { plot } from "./scenarios/plot.js"
 import type { Column, Measures, Scenario, Target } from "./scenarios/scenario.js"
-import { eventLoop, priority } from "./scenarios/sharing.js"
+import { eventLoop, noisyNeighbour, priority } from "./scenarios/sharing.js"
 
 const args = process.argv.slice(2)
 const valueOf = (flag: string) => args.includes(flag) ? args[args.indexOf(flag) + 1] : undefined
@@ -30,6 +30,7 @@ const all: ReadonlyArray<Scenario> = [
   contention,
   ...soaks,
   priority,
+  noisyNeighbour,
   ...traps,
   ...brownOuts,
   halfOpenHerd,

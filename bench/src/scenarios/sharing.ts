@@ -61,6 +61,74 @@ export const priority: Scenario = {
   }
 }
 
+const quiet = 9
+
+/** What A gets of what it wants where nobody gets more than he wants: the others leave it 0.28 of the capacity. */
+const maxMin = (1 - quiet * 0.08) / 3
+
+/** A quiet key's burst is served as it came: there is no overload of its own that the newest first would help. */
+const fairQueue: Simulation.QueueOptions = { ...queue, order: "fifo", fair: true }
+
+export const noisyNeighbour: Scenario = {
+  id: 12,
+  name: "noisy neighbour",
+  says: `nine tenants at a load of 0.08 each, tenant A at 3; A's max-min share is ${
+    (maxMin * 100).toFixed(1)
+  } % of what it sends`,
+  stacks: [
+    { name: "knee + fair queue", ours: true, protection: { limit: Limit.knee(), queue: fairQueue } },
+    { name: "no protection" },
+    { name: "knee + queue, shared", protection: { limit: Limit.knee(), queue } },
+    { name: "limit 33, shared", protection: { limit: Limit.fixed(33) } },
+    { name: "bulkhead of 3 for each, no queue", protection: { limit: Limit.fixed(3), perKey: true } },
+    { name: "bulkhead of 3 for each + queue", protection: { limit: Limit.fixed(3), queue, perKey: true } },
+    {
+      name: "knee + fair queue, adaptive",
+      protection: { limit: Limit.knee(), queue: { ...fairQueue, order: "adaptive" } }
+    },
+    { name: "limit 33 + fair queue", protection: { limit: Limit.fixed(33), queue: fairQueue } }
+  ],
+  columns: [
+    { measure: "quiet", title: "quiet ok", unit: "%" },
+    { measure: "A", title: "A ok", unit: "%" },
+    { measure: "A over max-min", title: "A over max-min", unit: "x" },
+    { measure: "goodput", title: "goodput", unit: "%" },
+    { measure: "p99", title: "quiet p99", unit: "ms" }
+  ],
+  targets: [
+    { measure: "quiet", atLeast: 99.5 },
+    { measure: "A over max-min", atLeast: 0.9 },
+    { measure: "A over max-min", atMost: 1.1 },
+    { measure: "goodput", atLeast: 99 }
+  ],
+  play: (stack, seed) => {
+    const result = Simulation.run({
+      seed,
+      duration: 90_000,
+      arrivals: [
+        { rate: 3 * capacity, key: "A" },
+        ...Array.from({ length: quiet }, (_, i) => ({ rate: 0.08 * capacity, key: `quiet ${i}` }))
+      ],
+      server: Simulation.workers({ workers, service: Service.exponential(50) }),
+      client: { timeout: 1000 },
+      ...(stack.protection === undefined ? {} : { protection: stack.protection })
+    })
+    const of = (requests: ReadonlyArray<Simulation.Request>) => result.of(requests).between(10_000, 85_000)
+    const others = of(result.requests.filter(({ stream }) => stream > 0))
+    const ofA = of(result.requests.filter(({ stream }) => stream === 0))
+    return {
+      result,
+      measures: {
+        quiet: others.okShare * 100,
+        A: ofA.okShare * 100,
+        "A over max-min": ofA.okShare / maxMin,
+        goodput: result.between(10_000, 85_000).goodput / capacity * 100,
+        p99: others.p99
+      }
+    }
+  }
+}
+
 /** Five slices of 1 ms with 5 ms between: 200 in a second, 25 ms each. */
 export const eventLoop: Scenario = {
   id: 13,

@@ -28,6 +28,9 @@ describe("withPermit", () => {
     expect(query.pipe(Tenants.withPermitBy({ key: "a", permits: 2 }))).type.toBe<
       Effect.Effect<number, Failed | BulkheadFullError, Db | Tenants>
     >()
+    expect(query.pipe(Reports.withPermitBy({ key: "a", permits: 2 }))).type.toBe<
+      Effect.Effect<number, Failed | BulkheadFullError, Db | Reports>
+    >()
   })
 
   it("keeps the arguments of a function", () => {
@@ -97,6 +100,9 @@ describe("the rest", () => {
     expect(Reports.layer).type.not.toBeCallableWith({ order: "random" })
     expect(Reports.withPermitsBy).type.not.toBeCallableWith("2")
     expect(Tenants.withPermitBy).type.not.toBeCallableWith({ permits: 2 })
+    expect(Reports.layer).type.toBeCallableWith({ fair: { weight: (key: string) => key.length } })
+    expect(Reports.layer).type.not.toBeCallableWith({ fair: { weight: 2 } })
+    expect(Tenants.layer).type.not.toBeCallableWith({ fair: true })
     expect<Priority.Level>().type.not.toBeAssignableFrom("urgent")
   })
 })

@@ -12,10 +12,12 @@ import * as Predicate from "effect/Predicate"
 import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
+import type { FairQueue } from "./FairQueue.js"
 import * as actions from "./internal/actions.js"
 import { noCalls } from "./internal/calls.js"
 import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { eventFields } from "./internal/event.js"
+import { fairField, shareOf } from "./internal/fair.js"
 import type { Watch } from "./internal/governor.js"
 import { Governor } from "./internal/governor.js"
 import { classifyBy, passThrough } from "./internal/guard.js"
@@ -123,7 +125,7 @@ export const adaptiveConcurrencyFields = {
   maxQueued: option.optional(option.integer(0, { min: 0 }), "twice the limit"),
   maxWait: option.duration("100 millis", { min: 0, infinite: true }),
   order: option.literal("adaptive", "fifo", "lifo", "adaptive"),
-  fair: option.boolean(false),
+  fair: fairField,
   classify: option.fn<Classify>(classify, "classify")
 } satisfies option.Fields<AdaptiveConcurrency.Options>
 
@@ -222,7 +224,7 @@ const build = (options: Named, site: string): Effect.Effect<AdaptiveConcurrency.
     const { name } = options
     const instance = yield* openInstance<AdaptiveConcurrency.Event>("AdaptiveConcurrency", name)
     const seed = yield* Random.nextIntBetween(1, 2 ** 31 - 1)
-    const governor = new Governor({ ...resolved, seed }, watchOf(instance))
+    const governor = new Governor({ ...resolved, fair: resolved.fair !== undefined, seed }, watchOf(instance))
     yield* register({
       pattern: "AdaptiveConcurrency",
       instance: name,
@@ -235,11 +237,8 @@ const build = (options: Named, site: string): Effect.Effect<AdaptiveConcurrency.
       readonly classify?: ((exit: Exit.Exit<NoInfer<A>, NoInfer<E>>) => Outcome) | undefined
     }) => {
       const { classify = resolved.classify, key } = args
-      if (key !== undefined && !(resolved.fair && Predicate.isString(key))) {
-        const needed = "a string, and absent without the option fair"
-        throw new option.InvalidOptionError("AdaptiveConcurrency", name, "key", key, needed)
-      }
-      return classifyBy((classify) => governor.withPermitBy(classify, key))<A, E>({ classify })
+      const share = shareOf("AdaptiveConcurrency", name, resolved.fair, key)
+      return classifyBy((classify) => governor.withPermitBy(classify, share))<A, E>({ classify })
     }
     return {
       name,
@@ -383,15 +382,15 @@ export declare namespace AdaptiveConcurrency {
     /** How long a call may wait, cut at the ambient `Deadline`. Defaults to `"100 millis"`. */
     readonly maxWait?: Duration.DurationInput | undefined
     /**
-     * Who is next: the oldest (`"fifo"`), the newest (`"lifo"`), or the oldest until a queue has stood for 100 ms and the
-     * newest from then on (`"adaptive"`). Defaults to `"adaptive"`.
+     * Who is next of the highest ambient `Priority` that waits: the oldest (`"fifo"`), the newest (`"lifo"`), or the
+     * oldest until a queue has stood for 100 ms and the newest from then on (`"adaptive"`). Defaults to `"adaptive"`.
      */
     readonly order?: "fifo" | "lifo" | "adaptive" | undefined
     /**
-     * Whether each key has a line of its own, so that a noisy one waits for itself: `withPermitBy({ key })`. Who is next
-     * goes round the keys, and one that has its share lets others pass that have less. Defaults to `false`.
+     * Whether the queue is fair between keys, `withPermitBy({ key })`, so that a noisy one waits for itself: `true`, or
+     * the weights of keys. `FairQueue` says what is fair. Defaults to `false`.
      */
-    readonly fair?: boolean | undefined
+    readonly fair?: boolean | FairQueue.Options | undefined
     /** What an exit means: a success tells its latency, a failure is a loss. Defaults to `classify`. */
     readonly classify?: ((exit: Exit.Exit<unknown, unknown>) => Outcome) | undefined
   }

@@ -9,10 +9,12 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
+import type { FairQueue } from "./FairQueue.js"
 import * as actions from "./internal/actions.js"
 import { noCalls } from "./internal/calls.js"
 import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { duration, eventFields } from "./internal/event.js"
+import { fairField, shareOf } from "./internal/fair.js"
 import { passThrough } from "./internal/guard.js"
 import { silent } from "./internal/hub.js"
 import type { Instance } from "./internal/instance.js"
@@ -77,13 +79,16 @@ const Event = Schema.Union(
   InternalError
 )
 
-/** The options, their defaults and what they accept. @internal */
-export const bulkheadFields = {
+/** Of each pool. */
+const poolFields = {
   maxConcurrent: option.integer(10, { min: 1 }),
   maxQueued: option.integer(10, { min: 0 }),
   maxWait: option.duration("1 second", { min: 0, infinite: true }),
   order: option.literal("fifo", "fifo", "lifo", "adaptive")
-} satisfies option.Fields<Bulkhead.Options>
+} satisfies option.Fields<Bulkhead.PoolOptions>
+
+/** The options, their defaults and what they accept. @internal */
+export const bulkheadFields = { ...poolFields, fair: fairField } satisfies option.Fields<Bulkhead.Options>
 
 type Named = Bulkhead.Options & { readonly name: string }
 
@@ -152,7 +157,7 @@ const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, ne
     metric.gauge("resilience.bulkhead.queue.limit", "Calls that may wait", metric.attributes("Bulkhead", name))(
       resolved.maxQueued
     )
-    const pool = new Pool(resolved, watch)
+    const pool = new Pool({ ...resolved, fair: resolved.fair !== undefined }, watch)
     yield* register({
       pattern: "Bulkhead",
       instance: name,
@@ -164,6 +169,8 @@ const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, ne
       name,
       withPermit: pool.withPermit,
       withPermitsBy: (permits) => pool.withPermits(permitsOrDie(name, permits)),
+      withPermitBy: ({ key, permits = 1 }) =>
+        pool.withPermits(permitsOrDie(name, permits), shareOf("Bulkhead", name, resolved.fair, key)),
       acquire: pool.acquire,
       wouldAdmit: pool.wouldAdmit,
       available: pool.available,
@@ -200,6 +207,7 @@ const Tag: <Self>() => <const Name extends string>(
       name,
       withPermit: passThrough,
       withPermitsBy: () => passThrough,
+      withPermitBy: () => passThrough,
       acquire: Effect.void,
       wouldAdmit: Effect.succeed(true),
       available: Effect.succeed(Infinity),
@@ -210,6 +218,7 @@ const Tag: <Self>() => <const Name extends string>(
     accessors: {
       withPermit: "guard",
       withPermitsBy: "curried",
+      withPermitBy: "curried",
       acquire: "effect",
       wouldAdmit: "effect",
       available: "effect",
@@ -221,11 +230,11 @@ const Tag: <Self>() => <const Name extends string>(
     }
   }, callSite)
 
-type KeyedOwn = Bulkhead.Options & KeyedOptions<Bulkhead.Options>
+type KeyedOwn = Bulkhead.PoolOptions & KeyedOptions<Bulkhead.PoolOptions>
 
 const checkKeyed = ({ name, ...given }: KeyedOwn & { readonly name: string }) => {
-  const keyed = option.resolve("Bulkhead", name, { ...bulkheadFields, ...keyedFields<Bulkhead.Options>() }, given)
-  return { keyed, own: option.pick(given, bulkheadFields) }
+  const keyed = option.resolve("Bulkhead", name, { ...poolFields, ...keyedFields<Bulkhead.PoolOptions>() }, given)
+  return { keyed, own: option.pick(given, poolFields) }
 }
 
 const buildKeyed = (
@@ -241,12 +250,11 @@ const buildKeyed = (
     const table: KeyedTable<Pool> = yield* openKeyed({
       ...keyed,
       make: (key) =>
-        Effect.sync(() =>
-          new Pool(check({ ...option.merge(own, keyed.optionsFor?.(key)), name: `${name}/${key}` }), watch, {
-            key,
-            pools: table
-          })
-        ),
+        Effect.sync(() => {
+          const options = option.merge<Bulkhead.PoolOptions>(own, keyed.optionsFor?.(key))
+          const resolved = option.resolve("Bulkhead", `${name}/${key}`, poolFields, options)
+          return new Pool({ ...resolved, fair: false }, watch, { key, pools: table })
+        }),
       evictable: (pool) => pool.unsafeIdle()
     })
     const unguarded = new Unguarded(emitter, keyed.maxKeys)
@@ -297,7 +305,7 @@ const Keyed: <Self>() => <const Name extends string>(
   name: Name,
   options?: KeyedOwn
 ) =>
-  & KeyedTagClass<Self, `@effect-resilience/Bulkhead/Keyed/${Name}`, Bulkhead.KeyedService, Bulkhead.Options>
+  & KeyedTagClass<Self, `@effect-resilience/Bulkhead/Keyed/${Name}`, Bulkhead.KeyedService, Bulkhead.PoolOptions>
   & Bulkhead.KeyedOperations<Self>
   & OnLayer<Bulkhead.Event, Self> = makeTag<Bulkhead.KeyedOperations, KeyedOwn>({
     pattern: "Bulkhead/Keyed",
@@ -365,10 +373,12 @@ export declare namespace Bulkhead {
   export type Event = typeof Event.Type
 
   /**
+   * What a pool of permits is made of. A `Keyed` bulkhead has one for each key.
+   *
    * @since 0.1.0
    * @category models
    */
-  export interface Options {
+  export interface PoolOptions {
     /** Permits: executions allowed at once, at least 1. Defaults to `10`. */
     readonly maxConcurrent?: number | undefined
     /**
@@ -379,11 +389,24 @@ export declare namespace Bulkhead {
     /** How long a call may wait, cut at the ambient `Deadline`. Defaults to `"1 second"`. */
     readonly maxWait?: Duration.DurationInput | undefined
     /**
-     * Who is next: the oldest (`"fifo"`), the newest (`"lifo"`), or the oldest until a queue has stood for 100 ms and the
-     * newest from then on (`"adaptive"`). With the last two a call for many permits is passed by smaller ones.
+     * Who is next of the highest ambient `Priority` that waits: the oldest (`"fifo"`), the newest (`"lifo"`), or the
+     * oldest until a queue has stood for 100 ms and the newest from then on (`"adaptive"`). With the last two a call for many permits is passed by smaller ones.
      * Defaults to `"fifo"`.
      */
     readonly order?: "fifo" | "lifo" | "adaptive" | undefined
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Options extends PoolOptions {
+    /**
+     * Whether the queue is fair between keys, `withPermitBy({ key })`, so that a noisy one waits for itself: `true`, or
+     * the weights of keys. `FairQueue` says what is fair. All keys share `maxConcurrent`; for a limit of each key's own
+     * there is `Bulkhead.Keyed`. Defaults to `false`.
+     */
+    readonly fair?: boolean | FairQueue.Options | undefined
   }
 
   /**
@@ -395,6 +418,13 @@ export declare namespace Bulkhead {
     readonly withPermit: Guard<BulkheadFullError, Env>
     /** Runs the effect with so many permits. More than there are is refused at once. */
     readonly withPermitsBy: (permits: number) => Guard<BulkheadFullError, Env>
+    /** Runs the effect with a permit of its key's fair share. */
+    readonly withPermitBy: (args: {
+      /** Whose call it is, with the option `fair`. Calls without a key share a line. */
+      readonly key?: string | undefined
+      /** Permits to hold. Defaults to `1`. */
+      readonly permits?: number | undefined
+    }) => Guard<BulkheadFullError, Env>
     /** Holds a permit for the length of the scope. */
     readonly acquire: Effect.Effect<void, BulkheadFullError, Scope | Env>
     /** Whether a call would be let in, or may wait, now. A hint: it reserves nothing. */

@@ -26,11 +26,12 @@ import { silent } from "./internal/hub.js"
 import { callSite, openInstance, register } from "./internal/instance.js"
 import * as metric from "./internal/metrics.js"
 import * as option from "./internal/options.js"
-import type { Waiter } from "./internal/permits.js"
-import { Permits, persistence } from "./internal/permits.js"
+import { Permits } from "./internal/permits.js"
 import { cohortOf, isShed, levels, Shed } from "./internal/shed.js"
 import { makeTag, orDie } from "./internal/tag.js"
 import { clockOf, now, toNanos } from "./internal/time.js"
+import type { Waiter } from "./internal/waiters.js"
+import { persistence, Waiters } from "./internal/waiters.js"
 import { Turn, waitInLine } from "./internal/waiting.js"
 import { InternalError } from "./InternalError.js"
 import type { Outcome } from "./Outcome.js"
@@ -174,7 +175,7 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
     depth(0)
 
     const state = yield* Ref.make(
-      new Shed(new Permits(maxInFlight, maxQueueDepth, "adaptive"), resolved.shares, resolved.recoverAt)
+      new Shed(new Permits(maxInFlight, maxQueueDepth, new Waiters("adaptive")), resolved.shares, resolved.recoverAt)
     )
     const read = Ref.get(state)
 

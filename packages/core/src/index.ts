@@ -8,6 +8,7 @@ export { CircuitBreaker, CircuitBreakerLive, CircuitOpenError } from "./CircuitB
 export { Deadline, DeadlineExceededError } from "./Deadline.js"
 export { EventBus } from "./EventBus.js"
 export { EventLog } from "./EventLog.js"
+export type { FairQueue } from "./FairQueue.js"
 export { Fallback, FallbackFailedError, FallbackLive } from "./Fallback.js"
 export { InternalError } from "./InternalError.js"
 export { Limit } from "./Limit.js"

@@ -7,6 +7,7 @@
  *
  * @since 0.1.0
  */
+import type { FairQueue } from "./FairQueue.js"
 import * as queueing from "./internal/sim/queueing.js"
 import type { SeededRandom } from "./internal/sim/random.js"
 import { run } from "./internal/sim/run.js"
@@ -223,6 +224,8 @@ export declare namespace Simulation {
     readonly rate: Law
     /** How important they are. Defaults to `"normal"`. */
     readonly priority?: Priority.Level
+    /** Whose they are, to a queue that is fair. Defaults to nobody's, who share a line. */
+    readonly key?: string
   }
 
   /**
@@ -329,6 +332,8 @@ export declare namespace Simulation {
     readonly limit?: Limit<State>
     /** The queue before the limit. Defaults to none. */
     readonly queue?: QueueOptions
+    /** Whether each key has a limit and a queue of its own, as in a `Bulkhead.Keyed`. Defaults to `false`. */
+    readonly perKey?: boolean
     /** A circuit breaker outside the limit. Defaults to none. */
     readonly breaker?: BreakerOptions
   }
@@ -342,8 +347,10 @@ export declare namespace Simulation {
     readonly size: number
     /** Milliseconds that one waits. Defaults to 100. */
     readonly maxWait?: number
-    /** Who goes first. Defaults to `"adaptive"`. */
+    /** Who goes first of the highest priority that waits. Defaults to `"adaptive"`. */
     readonly order?: "fifo" | "lifo" | "adaptive"
+    /** Whether it is fair between the keys of the streams, and by what weights. Defaults to `false`. */
+    readonly fair?: boolean | FairQueue.Options
   }
 
   /**

@@ -201,7 +201,46 @@ describe("order", () => {
       expect(yield* reasonOf(low)).toBe("QueueFull")
       yield* holder.end
       yield* Fiber.joinAll([normal, critical])
-      expect(log).toEqual(["normal", "critical"])
+      expect(log).toEqual(["critical", "normal"])
+    }))
+
+  it.scoped("the most important is next, and a newcomer passes only those that matter less", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 3, maxWait: "1 minute" })
+      const log: Array<string> = []
+      const call = (name: string, level: Priority.Level, permits = 1) =>
+        Effect.tap(
+          Effect.fork(
+            bulkhead.withPermitsBy(permits)(Effect.sync(() => log.push(name))).pipe(Priority.within(level))
+          ),
+          () => settle
+        )
+      const holder = yield* holding(bulkhead)
+      // One is held, two are free, and it takes three to go on.
+      const waiting = [
+        yield* call("low", "low"),
+        yield* call("big", "normal", 3),
+        yield* call("normal", "normal"),
+        yield* call("another low", "low"),
+        yield* call("high", "high")
+      ]
+      expect(log).toEqual(["low", "high"])
+      expect(yield* bulkhead.wouldAdmit.pipe(Priority.within("critical"))).toBe(true)
+      yield* holder.end
+      yield* Fiber.joinAll(waiting)
+      expect(log).toEqual(["low", "high", "big", "normal", "another low"])
+    }))
+
+  it.scoped("a call that matters little waits for maxWait at most, however many pass", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1, maxWait: "1 second" })
+      const stream = Effect.sleep("100 millis").pipe(bulkhead.withPermit, Priority.within("high"), Effect.forever)
+      yield* Effect.forkScoped(stream)
+      yield* Effect.forkScoped(stream)
+      yield* settle
+      const low = yield* Effect.fork(bulkhead.withPermit(Effect.void).pipe(Priority.within("low")))
+      yield* TestClock.adjust("1 second")
+      expect(yield* reasonOf(low)).toBe("WaitExceeded")
     }))
 })
 
@@ -276,21 +315,18 @@ describe("what a busy bulkhead does", () => {
       expect(yield* bulkhead.available).toBe(1)
     }))
 
-  it.scoped("those behind a call for many permits are served when it is pushed out", () =>
+  it.scoped("those behind a call for many permits are served when it goes away", () =>
     Effect.gen(function*() {
       const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 3, maxQueued: 2, maxWait: "1 minute" })
       const log: Array<string> = []
       yield* holding(bulkhead, 1)
-      const big = yield* Effect.fork(bulkhead.withPermitsBy(3)(Effect.void).pipe(Priority.within("low")))
+      const big = yield* Effect.fork(bulkhead.withPermitsBy(3)(Effect.void))
       yield* settle
       const small = yield* noting(bulkhead, log, "small")
       expect(log).toEqual([])
-      const urgent = yield* Effect.fork(
-        bulkhead.withPermit(Effect.sync(() => log.push("urgent"))).pipe(Priority.within("high"))
-      )
-      expect(yield* reasonOf(big)).toBe("QueueFull")
-      yield* Fiber.joinAll([small, urgent])
-      expect(log).toHaveLength(2)
+      yield* Fiber.interrupt(big)
+      yield* Fiber.join(small)
+      expect(log).toEqual(["small"])
     }))
 
   it.scoped("adaptive: a queue with one place stands, although its place changes hands", () =>
@@ -409,6 +445,95 @@ describe("what a busy bulkhead does", () => {
         expect(String(yield* Effect.flip(registry.act("Bulkhead", "default", "resize", input)))).toMatch(/integer/)
       }
     }).pipe(Effect.provide(Layer.provideMerge(Bulkhead.Live, Registry.Live))))
+})
+
+describe("a fair bulkhead", () => {
+  const make = (options: Bulkhead.Options) =>
+    Bulkhead.make({ name: "b", maxConcurrent: 1, maxWait: "1 minute", fair: true, ...options })
+  const calling = (bulkhead: Bulkhead.Service, log: Array<string>, keys: ReadonlyArray<string>) =>
+    Effect.forEach(keys, (key) =>
+      Effect.tap(
+        Effect.fork(bulkhead.withPermitBy({ key })(Effect.sync(() => log.push(key)))),
+        () => settle
+      ))
+
+  it.scoped("a noisy key waits for itself, and makes room in a full queue", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* make({ maxQueued: 4 })
+      const log: Array<string> = []
+      const holder = yield* holding(bulkhead)
+      const calls = yield* calling(bulkhead, log, ["noisy", "noisy", "noisy", "noisy", "quiet"])
+      expect(yield* reasonOf(calls[3]!)).toBe("QueueFull")
+      yield* holder.end
+      yield* Fiber.awaitAll(calls)
+      expect(log).toEqual(["noisy", "quiet", "noisy", "noisy"])
+      expect(yield* bulkhead.metrics).toMatchObject({ active: 0, waiting: 0, admitted: 5, rejected: 1 })
+    }))
+
+  it.scoped("keys have weights, which are asked for once for each guard", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* make({ fair: { weight: (key) => key === "big" ? 3 : 1 } })
+      const log: Array<string> = []
+      const holder = yield* holding(bulkhead)
+      const calls = yield* calling(bulkhead, log, ["small", "small", "big", "big", "big", "big", "small"])
+      yield* holder.end
+      yield* Fiber.awaitAll(calls)
+      expect(log).toEqual(["small", "big", "big", "big", "small", "big", "small"])
+    }))
+
+  it.scoped("takes several permits of a key's share, and tells whose call it is", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* make({ maxConcurrent: 4 })
+      const queue = yield* bulkhead.subscribe
+      yield* bulkhead.withPermitBy({ key: "k", permits: 3 })(
+        Effect.tap(bulkhead.available, (free) => expect(free).toBe(1))
+      )
+      expect((yield* Effect.flip(bulkhead.withPermitBy({ key: "k", permits: 5 })(Effect.void))).reason).toBe(
+        "TooManyPermits"
+      )
+      yield* bulkhead.withPermitBy({})(Effect.void)
+      const events = yield* Queue.takeN(queue, 5)
+      expect([...events].map((event) => [event._tag, event.key])).toEqual([
+        ["PermitAcquired", "k"],
+        ["PermitReleased", "k"],
+        ["Rejected", "k"],
+        ["PermitAcquired", undefined],
+        ["PermitReleased", undefined]
+      ])
+    }))
+
+  it.scoped("nonsense is a bug that says so", () =>
+    Effect.gen(function*() {
+      const plain = yield* Bulkhead.make({ name: "b" })
+      expect(() => plain.withPermitBy({ key: "k" })).toThrow(
+        `Bulkhead "b": option key must be a string, and absent without the option fair, but is "k"`
+      )
+      expect(yield* plain.withPermitBy({ permits: 2 })(plain.available)).toBe(8)
+      expect(() => plain.withPermitBy({ permits: 0 })).toThrow(/option permits must be an integer/)
+      for (const weight of [0, -1, NaN, Infinity, 1000, "2"]) {
+        const bulkhead = yield* make({ fair: { weight: () => weight as number } })
+        expect(() => bulkhead.withPermitBy({ key: "k" })).toThrow(
+          /Bulkhead "b": option fair.weight must be a number from 0.01 to 100 of each key, but is/
+        )
+      }
+      const throwing = yield* make({
+        fair: {
+          weight: () => {
+            throw new Error("no plan")
+          }
+        }
+      })
+      expect(() => throwing.withPermitBy({ key: "k" })).toThrow(
+        `Bulkhead "b": the function given as fair.weight threw: Error: no plan`
+      )
+    }))
+
+  it.scoped("is no option of a keyed one, whose keys have limits of their own", () =>
+    Effect.gen(function*() {
+      class Own extends Bulkhead.Keyed<Own>()("own", { fair: true } as Bulkhead.PoolOptions) {}
+      const exit = yield* Effect.exit(Layer.build(Own.Live))
+      expect(Exit.isFailure(exit) && String(exit.cause)).toContain("option fair must be one of maxConcurrent")
+    }))
 })
 
 describe("a keyed bulkhead", () => {

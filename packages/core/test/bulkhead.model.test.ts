@@ -2,7 +2,8 @@ import { Bulkhead, Deadline, Priority } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, FastCheck as fc, Fiber } from "effect"
 import { afterEach, vi } from "vitest"
-import { Permits, type Waiter } from "../src/internal/permits.js"
+import { Permits } from "../src/internal/permits.js"
+import type { Waiter } from "../src/internal/waiters.js"
 import { makeManualClock } from "./utils/clock.js"
 
 /*
@@ -57,6 +58,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 interface Call {
   readonly id: number
   readonly permits: number
+  readonly rank: number
   /** When its wait is over at the latest, and why. */
   readonly due: number
   readonly deadline: number | undefined
@@ -71,15 +73,24 @@ const still = async () => {
 
 const maxWait = 50
 
+const orderOf = (order: "fifo" | "lifo" | "adaptive" | "fair"): Bulkhead.Options =>
+  order === "fair" ? { fair: { weight: (key) => key === "a" ? 2 : 1 } } : { order }
+
 const story = async (
-  order: "fifo" | "lifo" | "adaptive",
+  order: "fifo" | "lifo" | "adaptive" | "fair",
   limitAtFirst: number,
   maxQueued: number,
   steps: ReadonlyArray<Step>
 ) => {
   const manual = makeManualClock()
   const bulkhead = Effect.runSync(Effect.scoped(
-    Bulkhead.make({ name: "model", maxConcurrent: limitAtFirst, maxQueued, maxWait: `${maxWait} millis`, order })
+    Bulkhead.make({
+      name: "model",
+      maxConcurrent: limitAtFirst,
+      maxQueued,
+      maxWait: `${maxWait} millis`,
+      ...orderOf(order)
+    })
   ))
   const calls: Array<Call> = []
   const wrong: Array<string> = []
@@ -93,6 +104,7 @@ const story = async (
     const call: Call = {
       id: calls.length,
       permits,
+      rank: Priority.rank(level),
       deadline: at,
       due: Math.min(now + maxWait, at ?? Infinity),
       state: "new",
@@ -103,7 +115,9 @@ const story = async (
     const body = Effect.suspend(() => {
       if (used + permits > highest) wrong.push(`${call.id} started over the limit`)
       if (call.deadline !== undefined && now >= call.deadline) wrong.push(`${call.id} started after its deadline`)
-      if (order === "fifo") overtaken.push(...waiting().filter(({ id }) => id < call.id && inLine.has(id)))
+      if (order === "fifo") {
+        overtaken.push(...waiting().filter(({ id, rank }) => id < call.id && rank >= call.rank && inLine.has(id)))
+      }
       used += permits
       call.state = "running"
       return Effect.async<void, string>((resume) => {
@@ -115,7 +129,9 @@ const story = async (
       ))
     })
     const guarded = body.pipe(
-      bulkhead.withPermitsBy(permits),
+      order === "fair"
+        ? bulkhead.withPermitBy({ key: level === "low" ? "a" : "b", permits })
+        : bulkhead.withPermitsBy(permits),
       Effect.onExit(() =>
         Effect.sync(() => {
           call.state = "done"
@@ -131,7 +147,7 @@ const story = async (
       Effect.withClock(manual.clock)
     ))
   }
-  // Calls that were in line when all fibers were last still: nobody may pass these.
+  // Calls that were in line when all fibers were last still: nobody that matters no more may pass these.
   let inLine = new Set<number>()
   // Those that were not running when a later call started. Each must have had its permit already, or its answer.
   let overtaken: Array<Call> = []
@@ -151,7 +167,7 @@ const story = async (
     expect(metrics.waiting).toBe(line.length)
     expect(line.length).toBeLessThanOrEqual(maxQueued)
     expect(line.filter(({ due }) => due <= now)).toEqual([])
-    const first = line[0]
+    const [first] = [...line].sort((a, b) => b.rank - a.rank || a.id - b.id)
     // A permit that is free while the first in line could have it is a lost one.
     if (order === "fifo" && first !== undefined) expect(used + first.permits).toBeGreaterThan(limit)
     expect(metrics.offered).toBe(metrics.admitted + metrics.rejected)
@@ -190,7 +206,7 @@ const story = async (
   expect(manual.sleepers()).toBe(0)
 }
 
-const property = (order: "fifo" | "lifo" | "adaptive") =>
+const property = (order: "fifo" | "lifo" | "adaptive" | "fair") =>
   fc.asyncProperty(
     fc.integer({ min: 1, max: 4 }),
     fc.nat(3),
@@ -199,7 +215,7 @@ const property = (order: "fifo" | "lifo" | "adaptive") =>
   )
 
 describe("calls of every kind, against what must hold", () => {
-  for (const order of ["fifo", "lifo", "adaptive"] as const) {
+  for (const order of ["fifo", "lifo", "adaptive", "fair"] as const) {
     it(
       `no permit is lost or doubled, nobody starves, and each call is counted once (${order})`,
       () => fc.assert(property(order), { numRuns: order === "fifo" ? 4000 : 3000 }),

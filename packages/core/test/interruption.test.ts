@@ -3,6 +3,7 @@ import {
   Bulkhead,
   CircuitBreaker,
   Limit,
+  Priority,
   RateLimiter,
   Retry,
   RetryBudget,
@@ -47,6 +48,22 @@ describe("bulkhead", () => {
   whole(
     "gives the permit of the newest waiter back",
     bulkhead({ maxConcurrent: 1, order: "lifo" }, (b) => b.withPermit)
+  )
+
+  whole(
+    "gives the permit of a key back",
+    bulkhead({ maxConcurrent: 1, fair: true }, (b) => (effect) => effect.pipe(b.withPermitBy({ key: "k" })))
+  )
+  whole(
+    "gives the permits of a key back, whose calls weigh more, while somebody listens",
+    bulkhead(
+      { maxConcurrent: 2, fair: { weight: () => 2 } },
+      (b) => (effect) => Effect.scoped(Effect.zipRight(b.subscribe, b.withPermitBy({ key: "k", permits: 2 })(effect)))
+    )
+  )
+  whole(
+    "gives the permit of an important call back",
+    bulkhead({ maxConcurrent: 1 }, (b) => (effect) => b.withPermit(effect).pipe(Priority.within("high")))
   )
 
   caught(
@@ -128,6 +145,13 @@ describe("adaptive concurrency", () => {
   whole(
     "gives the permit of a key back",
     limiter({ fair: true }, (one) => (effect) => effect.pipe(one.withPermitBy({ key: "k" })))
+  )
+  whole(
+    "gives the permit of a key back that has a weight",
+    limiter(
+      { fair: { weight: () => 0.5 }, order: "lifo" },
+      (one) => (effect) => effect.pipe(one.withPermitBy({ key: "k" }))
+    )
   )
   whole(
     "gives the permit back that a call with its own classification held",

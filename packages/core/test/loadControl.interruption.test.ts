@@ -2,6 +2,7 @@ import { Backpressure, LoadShedder, SystemLoad } from "@effect-resilience/core"
 import { describe } from "@effect/vitest"
 import { Deferred, Effect } from "effect"
 import { Permits } from "../src/internal/permits.js"
+import { Waiters } from "../src/internal/waiters.js"
 import type { Waiter } from "../src/internal/watermark.js"
 import { Watermark } from "../src/internal/watermark.js"
 import type { Subject } from "./utils/sweep.js"
@@ -120,11 +121,11 @@ describe("load shedder", () => {
   caught(
     "a call that is counted in flight one step before the mask",
     Effect.sync(() => {
-      const permits = new Permits(1, 5, "adaptive")
+      const permits = new Permits(1, 5, new Waiters("adaptive"))
       return {
         with: (effect) =>
           Effect.flatMap(
-            Effect.sync(() => permits.take(1, () => 0n)),
+            Effect.sync(() => permits.take(1, 2, () => 0n)),
             (taken) =>
               Effect.uninterruptibleMask((restore) =>
                 Effect.ensuring(

@@ -19,6 +19,7 @@ import { optionTables } from "../src/internal/optionTables.js"
 const integers = [0, -1, 1.5, NaN, -Infinity, "3", {}, null]
 const durations = [-1, NaN, "soon", "-5 seconds", {}, true, null]
 const functions = [1, "f", {}, null]
+const fair = [1, "yes", { weight: 2 }, { weights: () => 1 }, [], null]
 const bad: {
   readonly [P in keyof typeof optionTables]: { readonly [K in keyof (typeof optionTables)[P]]: ReadonlyArray<unknown> }
 } = {
@@ -30,7 +31,7 @@ const bad: {
     maxQueued: [-1, 1.5, NaN, Infinity, "3", null],
     maxWait: durations,
     order: ["random", 1, null],
-    fair: [1, "yes", null],
+    fair,
     classify: functions
   },
   Backpressure: {
@@ -44,7 +45,8 @@ const bad: {
     maxConcurrent: [...integers, Infinity],
     maxQueued: [-1, 1.5, NaN, Infinity, "3", null],
     maxWait: durations,
-    order: ["random", 1, null]
+    order: ["random", 1, null],
+    fair
   },
   CircuitBreaker: {
     consecutiveFailures: [...integers, Infinity, true],

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { FastCheck as fc } from "effect"
-import { Permits, persistence, type Waiter } from "../src/internal/permits.js"
+import { Permits } from "../src/internal/permits.js"
+import { persistence, type Waiter, Waiters } from "../src/internal/waiters.js"
 import { holds } from "./utils/holds.js"
 
 /** What may happen to a pool. */
@@ -44,38 +45,34 @@ class Model {
   used = () => this.running.reduce((sum, { permits }) => sum + permits, 0)
   lifo = (now: number) =>
     this.order === "lifo" || (this.order === "adaptive" && now - this.standing >= Number(persistence))
+  /** In the order in which they are served: by rank, and then by age. */
+  inOrder(queue: ReadonlyArray<Entry>, now: number) {
+    const age = this.lifo(now) ? -1 : 1
+    return [...queue].sort((a, b) => b.rank - a.rank || age * (a.id - b.id))
+  }
   serve(now: number) {
-    while (this.queue.length > 0) {
-      const at = this.lifo(now) ? this.queue.length - 1 : 0
-      const next = this.queue[at]!
+    for (const next of this.inOrder(this.queue, now)) {
       if (this.used() + next.permits > this.limit) return
-      this.queue.splice(at, 1)
+      this.queue = this.queue.filter((one) => one !== next)
       this.running.push(next)
     }
   }
   call(entry: Entry, now: number) {
-    if ((this.queue.length === 0 || this.lifo(now)) && this.used() + entry.permits <= this.limit) {
+    // It may take what is free where it would be the first in line.
+    if (this.inOrder([...this.queue, entry], now)[0] === entry && this.used() + entry.permits <= this.limit) {
       this.running.push(entry)
       return
     }
-    const waitingBefore = this.queue.length
-    const stood = waitingBefore > 0
+    const stood = this.queue.length > 0
     if (this.queue.length >= this.maxQueued) {
-      const lowest = Math.min(...this.queue.map(({ rank }) => rank))
-      const least = this.queue.filter(({ rank }) => rank === lowest)
-      const victim = this.lifo(now) ? least[0] : least[least.length - 1]
-      const goes = victim !== undefined && (lowest < entry.rank || (lowest === entry.rank && this.lifo(now)))
-      if (!goes) {
-        this.rejected.push(entry.id)
-        return
-      }
-      this.queue = this.queue.filter((one) => one !== victim)
-      this.rejected.push(victim.id)
+      const last = this.inOrder([...this.queue, entry], now).at(-1)!
+      this.rejected.push(last.id)
+      if (last === entry) return
+      this.queue = this.queue.filter((one) => one !== last)
     }
     if (!stood) this.standing = now
-    const pushedOut = this.queue.length < waitingBefore
     this.queue.push(entry)
-    if (pushedOut) this.serve(now)
+    this.serve(now)
   }
   resize(limit: number, now: number) {
     this.limit = limit
@@ -110,7 +107,7 @@ describe("the permit queue, against a model", () => {
           fc.nat(4),
           fc.array(step, { maxLength: 40 }),
           (limit, maxQueued, steps) => {
-            const pool = new Permits(limit, maxQueued, order)
+            const pool = new Permits(limit, maxQueued, new Waiters(order))
             const model = new Model(limit, maxQueued, order)
             const calls = new Map<number, Call>()
             let now = 0
@@ -128,7 +125,7 @@ describe("the permit queue, against a model", () => {
                   if (one.permits > pool.limit) break
                   const call = new Call(++id, one.permits, one.rank)
                   calls.set(id, call)
-                  if (pool.take(call.permits, () => BigInt(now))) {
+                  if (pool.take(call.permits, call.rank, () => BigInt(now))) {
                     call.verdict = true
                     call.place = "Granted"
                   } else if (!pool.enqueue(call, BigInt(now))) call.verdict = "QueueFull"
@@ -157,6 +154,11 @@ describe("the permit queue, against a model", () => {
               expect(pool.used).toBe(model.used())
               expect(pool.waiting).toBe(model.queue.length)
               expect(pool.used).toBeLessThanOrEqual(Math.max(pool.limit, pool.peak))
+              const [next] = model.inOrder(model.queue, now)
+              // An adaptive queue may have turned around since anything moved.
+              if (next !== undefined && order !== "adaptive") {
+                expect(pool.used + next.permits).toBeGreaterThan(pool.limit)
+              }
               for (const { id } of model.running) expect(calls.get(id)!.verdict).toBe(true)
               for (const { id } of model.queue) expect(calls.get(id)!.verdict).toBeUndefined()
               for (const id of model.rejected) expect(calls.get(id)!.verdict).toBeTypeOf("string")

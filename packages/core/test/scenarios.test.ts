@@ -3,7 +3,7 @@ import { Service, Simulation } from "@effect-resilience/core/testing"
 import { describe, expect, it } from "@effect/vitest"
 
 /*
- * The default limit with its queue in the first three scenarios of `npm run bench:scenarios`, shortened, on fixed seeds.
+ * The default limit with its queue in the first three scenarios, the eleventh and the twelfth of `npm run bench:scenarios`, shortened, on fixed seeds.
  * A figure may fall short of its target by two of its deviations between seeds, as the bench measured them.
  */
 
@@ -60,5 +60,48 @@ describe("the default limit", () => {
     )
     // As long as the scenario: what it costs to learn is shared by all that comes after.
     atLeast(runs.map((run) => run.between(20_000, 80_000).okShare), 0.98, 0.006)
+  })
+
+  it("serves all critical calls at twice the capacity", () => {
+    const runs = seeds.map((seed) =>
+      Simulation.run({
+        seed,
+        duration: 60_000,
+        arrivals: [
+          { rate: 0.4 * capacity, priority: "critical" },
+          { rate: 0.6 * capacity, priority: "normal" },
+          { rate: capacity, priority: "sheddable" }
+        ],
+        server: Simulation.workers({ workers: 32, service: Service.exponential(50) }),
+        client: { timeout: 1000 },
+        protection
+      })
+    )
+    const critical = runs.map((run) => run.stream(0).between(10_000, 55_000))
+    atLeast(critical.map(({ okShare }) => okShare), 0.999, 0.0002)
+    atMost(critical.map(({ p99 }) => p99 / unloaded), 1.15, 0.01)
+    atLeast(runs.map((run) => run.between(10_000, 55_000).goodput / capacity), 0.99, 0.004)
+  })
+
+  it("gives quiet tenants all they want beside a noisy one, and that one what is left", () => {
+    const runs = seeds.map((seed) =>
+      Simulation.run({
+        seed,
+        duration: 40_000,
+        arrivals: [
+          { rate: 3 * capacity, key: "A" },
+          ...Array.from({ length: 9 }, (_, i) => ({ rate: 0.08 * capacity, key: `quiet ${i}` }))
+        ],
+        server: Simulation.workers({ workers: 32, service: Service.exponential(50) }),
+        client: { timeout: 1000 },
+        protection: { limit: Limit.knee(), queue: { ...protection.queue, order: "fifo", fair: true } }
+      })
+    )
+    const quiet = runs.map((run) => run.of(run.requests.filter(({ stream }) => stream > 0)).between(10_000, 38_000))
+    const shareOfA = runs.map((run) => run.stream(0).between(10_000, 38_000).okShare / (0.28 / 3))
+    atLeast(quiet.map(({ okShare }) => okShare), 0.995, 0.001)
+    atLeast(shareOfA, 0.9, 0.02)
+    atMost(shareOfA, 1.1, 0.02)
+    atLeast(runs.map((run) => run.between(10_000, 38_000).goodput / capacity), 0.99, 0.006)
   })
 })

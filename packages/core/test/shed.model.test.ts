@@ -1,9 +1,9 @@
 import { Priority } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
 import { FastCheck as fc } from "effect"
-import type { Waiter } from "../src/internal/permits.js"
 import { Permits } from "../src/internal/permits.js"
 import { calm, cohortOf, fall, isShed, levelOf, levels, observe, rise, Shed } from "../src/internal/shed.js"
+import { type Waiter, Waiters } from "../src/internal/waiters.js"
 import { holds } from "./utils/holds.js"
 
 const runs = 10_000
@@ -74,7 +74,7 @@ class Model {
   come(entry: Entry, cohort: number): string {
     if (entry.rank < 4 && entry.rank / 4 + cohort / 4 < this.pressure()) return this.reason()!
     const room = Math.floor(this.shares[entry.rank]! * this.max)
-    if (this.line.length === 0 && this.used() + entry.cost <= room) {
+    if (this.line.every(({ rank }) => rank < entry.rank) && this.used() + entry.cost <= room) {
       this.inside.push(entry)
       return "in"
     }
@@ -88,12 +88,14 @@ class Model {
     // The newest of the lowest gives its place up.
     const out = this.line.filter(({ rank }) => rank === lowest).at(-1)
     this.line = [...this.line.filter((one) => one !== out), entry]
-    this.serve()
     return "Wait"
   }
   serve() {
-    while (this.line[0] !== undefined && this.used() + this.line[0].cost <= this.max) {
-      this.inside.push(this.line.shift()!)
+    // The most important first, and of those the oldest.
+    for (const next of [...this.line].sort((a, b) => b.rank - a.rank || a.id - b.id)) {
+      if (this.used() + next.cost > this.max) return
+      this.line = this.line.filter((one) => one !== next)
+      this.inside.push(next)
     }
   }
   watch() {
@@ -127,7 +129,7 @@ describe("shedding, against a model", () => {
         fc.array(step, { maxLength: 40 }),
         (max, queue, shares, recoverAt, steps) => {
           const [sheddable, low, normal, high, critical] = shares as [number, number, number, number, number]
-          const permits = new Permits(max, queue, "fifo")
+          const permits = new Permits(max, queue, new Waiters("fifo"))
           const shed = new Shed(permits, { sheddable, low, normal, high, critical }, recoverAt)
           const model = new Model(max, queue, shares, recoverAt)
           const zero = () => 0n

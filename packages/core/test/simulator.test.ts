@@ -231,6 +231,17 @@ describe("the server", () => {
       }
     }
     expect(() => Simulation.run({ ...options, seed: 0.5 })).toThrow(`option seed must be an integer`)
+    const queue = { size: 1, fair: { weight: () => 0 } }
+    expect(() =>
+      Simulation.run({ ...options, arrivals: [{ rate: 9, key: "k" }], protection: { limit: fixed(1), queue } })
+    ).toThrow(`Simulation "queue": option fair.weight must be a number from 0.01 to 100 of each key, but is 0`)
+    const fair = 1 as unknown as boolean
+    expect(() => Simulation.run({ ...options, protection: { limit: fixed(1), queue: { size: 1, fair } } })).toThrow(
+      `Simulation "queue": option fair must be true, false, or { weight }`
+    )
+    expect(() => Simulation.run({ ...options, arrivals: [{ rate: 1, key: 1 as unknown as string }] })).toThrow(
+      `Simulation "arrivals": option key must be a string`
+    )
   })
 
   it("counts in spans what it counts as a whole", () => {
@@ -238,6 +249,45 @@ describe("the server", () => {
     const spans = result.every(1000)
     expect(spans.reduce((sum, { offered }) => sum + offered, 0)).toBe(result.summary.offered)
     expect(spans.reduce((sum, { goodput }) => sum + goodput, 0)).toBeCloseTo(result.summary.goodput * 10)
+  })
+})
+
+describe("streams with keys", () => {
+  /** A and B want twice the capacity each, C a tenth of it. */
+  const shares = (protection: Simulation.ProtectionOptions<any>, key: (name: string) => { readonly key?: string }) => {
+    const result = Simulation.run({
+      seed: 1,
+      duration: 40_000,
+      arrivals: [{ rate: 400, ...key("A") }, { rate: 400, ...key("B") }, { rate: 20, ...key("C") }],
+      server: Simulation.workers({ workers: 10, service: Service.exponential(50) }),
+      protection
+    })
+    return [0, 1, 2].map((stream) => result.stream(stream).between(5000, 40_000).goodput)
+  }
+  const named = (key: string) => ({ key })
+  const queue = { size: 40, order: "fifo" } as const
+
+  it("share a fair queue, by their weights", () => {
+    const [a, b, c] = shares({ limit: fixed(10), queue: { ...queue, fair: true } }, named) as [number, number, number]
+    expect([a / 90, b / 90, c / 20].every((part) => part > 0.95 && part < 1.05)).toBe(true)
+    const fair = { weight: (key: string) => key === "A" ? 3 : 1 }
+    const [more, less, few] = shares({ limit: fixed(10), queue: { ...queue, fair } }, named) as [number, number, number]
+    expect([more / 135, less / 45, few / 20].every((part) => part > 0.9 && part < 1.1)).toBe(true)
+    // Without keys they share a line, and one that is not fair knows of none.
+    for (const [line, key] of [[{ ...queue, fair: true }, () => ({})], [queue, named]] as const) {
+      expect(shares({ limit: fixed(10), queue: line }, key)[2]).toBeLessThan(10)
+    }
+  })
+
+  it("have limits of their own", () => {
+    const [a, b, c] = shares({ limit: fixed(2), perKey: true }, named) as [number, number, number]
+    // Two workers each, so that the server never is full.
+    const parts = [
+      a / (40 * Queueing.throughput(2, 10, 2)),
+      b / (40 * Queueing.throughput(2, 10, 2)),
+      c / (40 * Queueing.throughput(2, 0.5, 2))
+    ]
+    expect(parts.every((part) => part > 0.9 && part < 1.1)).toBe(true)
   })
 })
 

@@ -1,5 +1,6 @@
 import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
+import type * as Option from "effect/Option"
 import type { Deadline } from "../Deadline.js"
 import { Priority } from "../Priority.js"
 import type { Nanos } from "./time.js"
@@ -85,3 +86,7 @@ export const innermostOf = (fiber: Fiber.RuntimeFiber<any, any>): Deadline.Insta
 /** The ambient priority, read from the fiber without a run-loop step. @internal */
 export const priorityOf = (fiber: Fiber.RuntimeFiber<any, any>): Priority.Level =>
   fiber.currentContext.unsafeMap.get(Priority.key) ?? "normal"
+
+/** The rank of the ambient priority. Outside of a fiber it is the usual one. @internal */
+export const rankOf = (fiber: Option.Option<Fiber.RuntimeFiber<any, any>>): number =>
+  Priority.rank(fiber._tag === "Some" ? priorityOf(fiber.value) : "normal")

@@ -9,27 +9,25 @@ import type { Deadline } from "../Deadline.js"
 import type { Limit } from "../Limit.js"
 import type { Classify, Outcome } from "../Outcome.js"
 import type { Guard } from "../Pattern.js"
-import { Priority } from "../Priority.js"
-import { deadlineOf, priorityOf } from "./ambient.js"
-import { callMetrics } from "./calls.js"
-import { FairPermits } from "./fairPermits.js"
+import { deadlineOf, rankOf } from "./ambient.js"
+import { FairWaiters } from "./fairWaiters.js"
 import type { Handlers, Reading, Restore } from "./guard.js"
 import { finish, hold, read } from "./guard.js"
 import type { Emitter } from "./hub.js"
-import type { Order } from "./permits.js"
 import { Permits } from "./permits.js"
+import type { Counters } from "./tally.js"
+import { Tally } from "./tally.js"
 import type { Nanos } from "./time.js"
-import { clockOf, fromNanos, now, toMillis, toNanos, toSeconds } from "./time.js"
+import { clockOf, now, toMillis, toNanos, toSeconds } from "./time.js"
 import { Turn } from "./turn.js"
-import { scheduleWait } from "./wait.js"
+import type { Order, Share } from "./waiters.js"
+import { Waiters } from "./waiters.js"
+import { waitInLine } from "./waiting.js"
 
 /** What a limiter tells, and to whom. @internal */
-export interface Watch {
+export interface Watch extends Counters<AdaptiveConcurrency.Reason> {
   readonly instance: string
   readonly emitter: Emitter<AdaptiveConcurrency.Event>
-  readonly counted: { readonly [O in Outcome]: () => void }
-  readonly rejected: (reason: AdaptiveConcurrency.Reason) => void
-  readonly canceled: () => void
   readonly used: (active: number) => void
   readonly queued: (waiting: number) => void
   readonly waited: (seconds: number, result: "acquired" | "rejected" | "canceled") => void
@@ -81,14 +79,7 @@ export class Governor {
   private broken: unknown
   private random: number
   private untilLook = 1
-  // These are the counts of `callMetrics`.
-  succeeded = 0
-  failed = 0
-  ignored = 0
-  rejected = 0
-  canceled = 0
-  running = 0
-  private totalWait: Nanos = 0n
+  private readonly tally: Tally<AdaptiveConcurrency.Reason>
   private readonly read: Effect.Effect<Governed>
   readonly withPermit: Guard<ConcurrencyLimitError>
 
@@ -97,35 +88,37 @@ export class Governor {
     this.algorithm = algorithm
     this.random = config.seed
     const limit = algorithm.limit(algorithm.initial)
-    const permits = new (config.fair ? FairPermits : Permits)(limit, config.maxQueued ?? 2 * limit, config.order)
+    const queue = new (config.fair ? FairWaiters : Waiters)(config.order)
+    const permits = new Permits(limit, config.maxQueued ?? 2 * limit, queue)
     this.ref = Ref.unsafeMake<Governed>({ permits, learned: algorithm.initial, set: undefined })
     this.read = Ref.get(this.ref)
     this.maxWait = toNanos(config.maxWait)
+    this.tally = new Tally(watch)
     this.withPermit = this.withPermitBy(config.classify, undefined)
     watch.limited(limit)
   }
 
-  readonly withPermitBy = (classify: Classify, key: string | undefined): Guard<ConcurrencyLimitError> =>
+  readonly withPermitBy = (classify: Classify, share: Share | undefined): Guard<ConcurrencyLimitError> =>
     hold<ConcurrencyLimitError>((restore, run) =>
-      this.enter(restore, key, (since) => run(this.handlersFor(since, classify, key)))
+      this.enter(restore, share, (since) => run(this.handlersFor(since, classify, share)))
     )
 
-  private handlersFor(since: Nanos, classify: Classify, key: string | undefined): Handlers {
+  private handlersFor(since: Nanos, classify: Classify, share: Share | undefined): Handlers {
     return {
-      onSuccess: (value) => this.conclude(since, classify, key, Exit.succeed(value)),
-      onFailure: (cause) => this.conclude(since, classify, key, Exit.failCause(cause))
+      onSuccess: (value) => this.conclude(since, classify, share, Exit.succeed(value)),
+      onFailure: (cause) => this.conclude(since, classify, share, Exit.failCause(cause))
     }
   }
 
   private conclude<A, E>(
     since: Nanos,
     classify: Classify,
-    key: string | undefined,
+    share: Share | undefined,
     exit: Exit.Exit<A, E>
   ): Effect.Effect<A, E> {
     return Effect.flatMap(this.read, (governed) => {
       const reading = read(classify, exit, "AdaptiveConcurrency", this.watch.instance)
-      this.leave(governed, since, reading, key)
+      this.leave(governed, since, reading, share)
       return this.reported(finish(exit, reading))
     })
   }
@@ -157,7 +150,7 @@ export class Governor {
   /** Takes a permit, or waits for one under `restore`. Uninterruptible. `onEntered` gets the time at which the call began. */
   private enter<A, E, R>(
     restore: Restore,
-    key: string | undefined,
+    share: Share | undefined,
     onEntered: (since: Nanos) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | ConcurrencyLimitError, R> {
     return Effect.flatMap(this.read, (governed): Effect.Effect<A, E | ConcurrencyLimitError, R> => {
@@ -166,7 +159,8 @@ export class Governor {
       const fiber = Fiber.getCurrentFiber()
       const deadline = fiber._tag === "Some" ? deadlineOf(fiber.value) : undefined
       if (deadline !== undefined && deadline.at <= time) return this.refuse(permits, "DeadlineTooClose")
-      if (permits.take(1, () => time, key)) {
+      const rank = rankOf(fiber)
+      if (permits.take(1, rank, () => time, share)) {
         this.entered(governed, time, 0n)
         return onEntered(time)
       }
@@ -174,59 +168,52 @@ export class Governor {
       if (fiber._tag === "None" || permits.maxQueued === 0) return this.refuse(permits, "QueueFull")
       if (this.maxWait === 0n) return this.refuse(permits, "WaitExceeded")
       if (this.isTooClose(governed, deadline, time)) return this.refuse(permits, "DeadlineTooClose")
-      return this.wait(governed, time, fiber.value, restore, key, onEntered)
+      return this.wait(governed, time, new Turn(1, rank, share), fiber.value, restore, onEntered)
     })
   }
 
   private wait<A, E, R>(
     governed: Governed,
     since: Nanos,
+    turn: Turn,
     fiber: Fiber.RuntimeFiber<unknown, unknown>,
     restore: Restore,
-    key: string | undefined,
     onEntered: (since: Nanos) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | ConcurrencyLimitError, R> {
     const { permits } = governed
     const clock = clockOf(fiber)
-    const turn = new Turn(1, Priority.rank(priorityOf(fiber)), key)
     if (!permits.enqueue(turn, since)) return this.refuse(permits, "QueueFull")
     this.watch.queued(permits.waiting)
-    const cancel = scheduleWait(fiber, this.maxWait, (byDeadline) => {
-      turn.expire(byDeadline ? "DeadlineTooClose" : "WaitExceeded", () => {
-        permits.abandon(turn, clock.unsafeCurrentTimeNanos())
-      })
-    })
-    const end = (time: Nanos, result: "acquired" | "rejected" | "canceled") => {
-      cancel()
+    /** It leaves the queue, or gives back what it was handed. */
+    const leave = () => permits.abandon(turn, clock.unsafeCurrentTimeNanos())
+    const ended = (waited: Nanos, result: "acquired" | "rejected" | "canceled") => {
       this.watch.queued(permits.waiting)
-      this.watch.waited(toSeconds(time - since), result)
+      this.watch.used(permits.used)
+      this.watch.waited(toSeconds(waited), result)
     }
-    return Effect.matchCauseEffect(restore(turn.await), {
-      onSuccess: (verdict): Effect.Effect<A, E | ConcurrencyLimitError, R> => {
-        const time = now()
-        if (verdict !== true) {
-          end(time, "rejected")
-          // All ask for one permit, and there always is one.
-          return this.refuse(permits, verdict === "TooManyPermits" ? "QueueFull" : verdict)
-        }
-        if (this.isTooClose(governed, deadlineOf(fiber), time)) {
-          permits.abandon(turn, time)
-          end(time, "rejected")
-          this.watch.used(permits.used)
-          return this.refuse(permits, "DeadlineTooClose")
-        }
-        end(time, "acquired")
-        this.entered(governed, time, time - since)
-        return onEntered(time)
+    return waitInLine(fiber, this.maxWait, turn, restore, {
+      expired: (byDeadline) => {
+        leave()
+        return byDeadline ? "DeadlineTooClose" : "WaitExceeded"
       },
-      onFailure: (cause) => {
+      decided: (verdict, waited): Effect.Effect<A, E | ConcurrencyLimitError, R> => {
         const time = now()
-        permits.abandon(turn, time)
-        end(time, "canceled")
-        this.canceled++
-        this.watch.canceled()
-        this.watch.used(permits.used)
-        return Exit.failCause(cause)
+        const tooLate = verdict === true && this.isTooClose(governed, deadlineOf(fiber), time)
+        const reason = tooLate ? "DeadlineTooClose" : verdict
+        if (reason === true) {
+          ended(waited, "acquired")
+          this.entered(governed, time, waited)
+          return onEntered(time)
+        }
+        leave()
+        ended(waited, "rejected")
+        // All ask for one permit, and there always is one.
+        return this.refuse(permits, reason === "TooManyPermits" ? "QueueFull" : reason)
+      },
+      interrupted: (waited) => {
+        leave()
+        this.tally.cancel()
+        ended(waited, "canceled")
       }
     })
   }
@@ -238,24 +225,19 @@ export class Governor {
   }
 
   private entered(governed: Governed, time: Nanos, waited: Nanos): void {
-    this.running++
-    if (waited > 0n) this.totalWait += waited
+    this.tally.admit(waited)
     this.watch.used(governed.permits.used)
     this.tell(governed, "onAdmit", time)
   }
 
   /** Tells the algorithm how the call ended, and gives the permit back under the limit that follows. */
-  private leave(governed: Governed, since: Nanos, reading: Reading, key: string | undefined): void {
+  private leave(governed: Governed, since: Nanos, reading: Reading, share: Share | undefined): void {
     const { permits } = governed
     const time = now()
     const outcome = typeof reading === "string" ? reading : "ignored"
     this.tell(governed, steps[outcome], time, permits.used - 1, toMillis(time - since))
-    permits.release(1, time, key)
-    this.running--
-    if (outcome === "success") this.succeeded++
-    else if (outcome === "failure") this.failed++
-    else this.ignored++
-    this.watch.counted[outcome]()
+    permits.release(1, time, share)
+    this.tally.settle(outcome)
     this.watch.used(permits.used)
     if (--this.untilLook <= 0) {
       this.untilLook = lookEvery
@@ -326,8 +308,7 @@ export class Governor {
 
   /** Turns a call away: counted, told, and failed. */
   private refuse(permits: Permits, reason: AdaptiveConcurrency.Reason): Exit.Exit<never, ConcurrencyLimitError> {
-    this.rejected++
-    this.watch.rejected(reason)
+    this.tally.reject(reason)
     const { emitter } = this.watch
     const { limit, used: active, waiting } = permits
     if (emitter.listening) emitter.emit({ _tag: "Rejected", ...emitter.call(), reason, limit, active })
@@ -347,10 +328,8 @@ export class Governor {
 
   get wouldAdmit(): Effect.Effect<boolean> {
     return Effect.map(this.read, ({ permits }) => {
-      if (permits.used < permits.limit && permits.waiting === 0) return true
-      const fiber = Fiber.getCurrentFiber()
-      const rank = Priority.rank(fiber._tag === "Some" ? priorityOf(fiber.value) : "normal")
-      return this.maxWait > 0n && permits.hasPlace(rank, now())
+      const rank = rankOf(Fiber.getCurrentFiber())
+      return permits.isFree(1, rank, now) || (this.maxWait > 0n && permits.hasPlace(rank, now()))
     })
   }
 
@@ -371,18 +350,10 @@ export class Governor {
   }
 
   get metrics(): Effect.Effect<AdaptiveConcurrency.Metrics> {
-    return Effect.zipWith(this.state, this.read, (state, { permits }) => {
-      const calls = callMetrics(this)
-      return {
-        ...state,
-        peak: permits.peak,
-        queueLimit: permits.maxQueued,
-        utilization: permits.used / permits.limit,
-        ...calls,
-        totalWait: fromNanos(this.totalWait),
-        averageWait: calls.admitted === 0 ? Duration.zero : Duration.millis(toMillis(this.totalWait) / calls.admitted)
-      }
-    })
+    return Effect.zipWith(this.state, this.read, (state, { permits }) => ({
+      ...state,
+      ...this.tally.snapshot(permits)
+    }))
   }
 
   /** Marsaglia's xorshift: `Random` costs a run-loop step, and gave the seed. */

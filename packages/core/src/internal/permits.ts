@@ -1,92 +1,64 @@
 import type { Nanos } from "./time.js"
-
-/** A call that waits for its permits. @internal */
-export interface Waiter {
-  readonly permits: number
-  /** A small whole number, the least important first. */
-  readonly rank: number
-  /** Whose call it is, where each key has a line of its own. */
-  readonly key?: string | undefined
-  /** Called once: with `true` when the permits are its own, with a reason when it is turned away. */
-  readonly decide: (granted: true | "QueueFull" | "TooManyPermits") => void
-  /** Where it stands; `"Granted"` means that the permits are its own and it has to give them back. */
-  place: "Waiting" | "Granted" | "Gone"
-  before: Waiter | undefined
-  behind: Waiter | undefined
-}
-
-/** @internal */
-export type Order = "fifo" | "lifo" | "adaptive"
-
-/** An adaptive queue turns around when it has not been empty for so long. @internal */
-export const persistence: Nanos = 100_000_000n
+import type { Queue, Share, Waiter } from "./waiters.js"
 
 /**
- * A pool of permits and the line before it. Permits are handed over: what is given back goes straight to the waiter whose
- * turn it is, and nobody passes. A waiter that needs more than is left makes those behind it wait, though permits are free
- * meanwhile; where the newest goes first, a newcomer is not behind it.
+ * A pool of permits and the queue before it. Permits are handed over: what is given back goes straight to the waiter whose
+ * turn it is, as the queue says, and a newcomer takes what is free only if it would be next. A waiter that needs more than
+ * is left makes those after it wait, though permits are free meanwhile.
  *
  * It is mutable, owned by the `Ref` that holds it, and touched in one synchronous step at a time.
- *
- * Source of the adaptive order: "Fail at Scale" (Ben Maurer, ACM Queue 2015): first in, first out while the queue drains,
- * last in, first out once it stands, because by then the oldest callers have given up.
  *
  * @internal
  */
 export class Permits {
   used = 0
   peak = 0
-  waiting = 0
-  private head: Waiter | undefined
-  private tail: Waiter | undefined
-  /** Since when somebody waits. */
-  protected standing: Nanos = 0n
-  /** How many wait of each rank. */
-  private readonly ranks: Array<number> = []
 
-  constructor(public limit: number, public maxQueued: number, readonly order: Order) {}
+  constructor(public limit: number, public maxQueued: number, private readonly queue: Queue) {}
 
-  /** Takes permits if they are free and it is nobody else's turn. The order of an empty line asks for no time. */
-  take(permits: number, now: () => Nanos, _key?: string): boolean {
-    if (this.used + permits > this.limit || (this.head !== undefined && !this.isLifo(now()))) return false
-    this.grant(permits)
+  get waiting(): number {
+    return this.queue.size
+  }
+
+  /** Takes permits where they are free for this call. */
+  take(permits: number, rank: number, now: () => Nanos, share?: Share): boolean {
+    if (!this.isFree(permits, rank, now, share)) return false
+    this.grant(permits, share)
     return true
   }
 
+  /** Whether so many are free, and it is nobody else's turn. The order of an empty queue asks for no time. */
+  isFree(permits: number, rank: number, now: () => Nanos, share?: Share): boolean {
+    if (this.used + permits > this.limit) return false
+    return this.queue.size === 0 || this.queue.isNext(rank, now(), share)
+  }
+
   /**
-   * Puts a waiter in line. A full line turns away who matters least: the newcomer, unless one that waits has a lower
-   * rank (the newest of those), or the order is last in, first out, where the oldest of its rank goes.
+   * Puts a waiter in the queue. A full one turns away whoever would be served last, as the queue says: the newcomer, or one
+   * that waits.
    */
   enqueue(waiter: Waiter, now: Nanos): boolean {
-    if (!this.hasPlace(waiter.rank, now)) return false
-    if (this.head === undefined) this.standing = now
-    const victim = this.waiting >= this.maxQueued ? this.least(now) : undefined
+    const victim = this.isFull ? this.victim(waiter.rank, now, waiter.share) : undefined
+    if (this.isFull && victim === undefined) return false
+    // Before the other goes: a queue stands although its only place changes hands.
+    this.queue.add(waiter, now)
     if (victim !== undefined) {
       this.remove(victim)
       victim.decide("QueueFull")
     }
-    waiter.before = this.tail
-    if (this.tail === undefined) this.head = waiter
-    else this.tail.behind = waiter
-    this.tail = waiter
-    this.waiting++
-    this.ranks[waiter.rank] = this.ofRank(waiter.rank) + 1
-    // Those behind one that needed many and was pushed out.
-    if (victim !== undefined) this.serve(now)
+    this.serve(now)
     return true
   }
 
-  /** Whether a call of this rank may join the line. */
-  hasPlace(rank: number, now: Nanos, _key?: string): boolean {
-    if (this.waiting < this.maxQueued) return true
-    if (this.waiting === 0) return false
-    const lowest = this.lowestRank()
-    return lowest < rank || (lowest === rank && this.isLifo(now))
+  /** Whether a call may join the queue. */
+  hasPlace(rank: number, now: Nanos, share?: Share): boolean {
+    return !this.isFull || this.victim(rank, now, share) !== undefined
   }
 
   /** Gives permits back, to those who wait for them. */
-  release(permits: number, now: Nanos, _key?: string): void {
+  release(permits: number, now: Nanos, share?: Share): void {
     this.used -= permits
+    this.queue.gave(permits, share)
     this.serve(now)
   }
 
@@ -94,7 +66,7 @@ export class Permits {
   abandon(waiter: Waiter, now: Nanos): void {
     if (waiter.place === "Granted") {
       waiter.place = "Gone"
-      this.release(waiter.permits, now)
+      this.release(waiter.permits, now, waiter.share)
     } else if (waiter.place === "Waiting") {
       this.remove(waiter)
       this.serve(now)
@@ -104,64 +76,43 @@ export class Permits {
   /** Changes the limit. Shrinking waits for nobody: what is in use stays in use until it is given back. */
   resize(limit: number, now: Nanos): void {
     this.limit = limit
-    for (let waiter = this.head; waiter !== undefined;) {
-      const { behind } = waiter
+    for (const waiter of this.queue) {
       if (waiter.permits > limit) {
         this.remove(waiter)
         waiter.decide("TooManyPermits")
       }
-      waiter = behind
     }
     this.serve(now)
   }
 
   /** Hands out what is free, in order. */
   private serve(now: Nanos): void {
-    if (this.head === undefined) return
-    for (;;) {
-      const next: Waiter | undefined = this.isLifo(now) ? this.tail : this.head
+    while (this.queue.size > 0 && this.used < this.limit) {
+      const next = this.queue.next(now)
       if (next === undefined || this.used + next.permits > this.limit) return
-      this.remove(next)
+      this.grant(next.permits, next.share)
+      this.queue.remove(next)
       next.place = "Granted"
-      this.grant(next.permits)
       next.decide(true)
     }
   }
 
-  protected grant(permits: number): void {
+  private grant(permits: number, share: Share | undefined): void {
     this.used += permits
     if (this.used > this.peak) this.peak = this.used
-  }
-
-  protected isLifo(now: Nanos): boolean {
-    return this.order === "lifo" || (this.order === "adaptive" && now - this.standing >= persistence)
-  }
-
-  /** The waiter of the lowest rank: the newest of them, or the oldest where the newest is served first. */
-  private least(now: Nanos): Waiter | undefined {
-    const lowest = this.lowestRank()
-    const lifo = this.isLifo(now)
-    let waiter = lifo ? this.head : this.tail
-    while (waiter !== undefined && waiter.rank !== lowest) waiter = lifo ? waiter.behind : waiter.before
-    return waiter
-  }
-
-  private lowestRank(): number {
-    return this.ranks.findIndex((count) => count > 0)
-  }
-
-  private ofRank(rank: number): number {
-    return this.ranks[rank] ?? 0
+    this.queue.took(permits, share)
   }
 
   private remove(waiter: Waiter): void {
-    if (waiter.before === undefined) this.head = waiter.behind
-    else waiter.before.behind = waiter.behind
-    if (waiter.behind === undefined) this.tail = waiter.before
-    else waiter.behind.before = waiter.before
-    waiter.before = waiter.behind = undefined
+    this.queue.remove(waiter)
     waiter.place = "Gone"
-    this.waiting--
-    this.ranks[waiter.rank] = this.ofRank(waiter.rank) - 1
+  }
+
+  private get isFull(): boolean {
+    return this.queue.size >= this.maxQueued
+  }
+
+  private victim(rank: number, now: Nanos, share: Share | undefined): Waiter | undefined {
+    return this.queue.size === 0 ? undefined : this.queue.victim(rank, now, share)
   }
 }

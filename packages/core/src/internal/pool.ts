@@ -1,4 +1,4 @@
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
@@ -8,27 +8,26 @@ import type { Bulkhead, BulkheadFullError } from "../Bulkhead.js"
 import type { Outcome } from "../Outcome.js"
 import { classify } from "../Outcome.js"
 import type { Guard } from "../Pattern.js"
-import { Priority } from "../Priority.js"
-import { deadlineOf, priorityOf } from "./ambient.js"
-import { callMetrics } from "./calls.js"
+import { deadlineOf, rankOf } from "./ambient.js"
 import type { Call } from "./event.js"
+import { FairWaiters } from "./fairWaiters.js"
 import type { Handlers, Restore } from "./guard.js"
 import { hold } from "./guard.js"
 import type { Emitter } from "./hub.js"
 import type { KeyedTable } from "./keyed.js"
-import type { Order } from "./permits.js"
 import { Permits } from "./permits.js"
+import type { Counters } from "./tally.js"
+import { Tally } from "./tally.js"
 import type { Nanos } from "./time.js"
-import { clockOf, fromNanos, now, toMillis, toNanos, toSeconds } from "./time.js"
+import { clockOf, fromNanos, now, toNanos, toSeconds } from "./time.js"
 import { Turn } from "./turn.js"
-import { scheduleWait } from "./wait.js"
+import type { Order, Share } from "./waiters.js"
+import { Waiters } from "./waiters.js"
+import { waitInLine } from "./waiting.js"
 
 /** What a bulkhead tells, and to whom. Shared by the pools of a keyed instance. @internal */
-export interface Watch {
+export interface Watch extends Counters<Bulkhead.Reason> {
   readonly emitter: Emitter<Bulkhead.Event>
-  readonly counted: { readonly [O in Outcome]: () => void }
-  readonly rejected: (reason: Bulkhead.Reason) => void
-  readonly canceled: () => void
   readonly used: (pool: Permits) => void
   readonly queued: (pool: Permits) => void
   readonly waited: (seconds: number, result: "acquired" | "rejected" | "canceled") => void
@@ -42,6 +41,8 @@ export interface PoolConfig {
   readonly maxQueued: number
   readonly maxWait: Duration.Duration
   readonly order: Order
+  /** A line per key. */
+  readonly fair: boolean
 }
 
 /** The key of a pool, and the table that may forget it. @internal */
@@ -49,6 +50,14 @@ export interface Home {
   readonly key: string
   readonly pools: KeyedTable<Pool>
 }
+
+/** What a call asks for. */
+interface Demand {
+  readonly permits: number
+  readonly share: Share | undefined
+}
+
+const one: Demand = { permits: 1, share: undefined }
 
 /** A call that was let in while somebody listened. */
 interface Visit {
@@ -65,51 +74,47 @@ export class Pool {
   private readonly ref: Ref.Ref<Permits>
   private readonly maxWait: Nanos
   private readonly handlers: Handlers
-  // These are the counts of `callMetrics`.
-  succeeded = 0
-  failed = 0
-  ignored = 0
-  rejected = 0
-  canceled = 0
-  running = 0
-  private totalWait: Nanos = 0n
+  private readonly tally: Tally<Bulkhead.Reason>
   readonly read: Effect.Effect<Permits>
   readonly withPermit: Guard<BulkheadFullError>
   /** Whether forgetting this pool loses nothing. */
   readonly unsafeIdle: () => boolean
 
   constructor(config: PoolConfig, private readonly watch: Watch, private readonly home?: Home) {
-    const permits = new Permits(config.maxConcurrent, config.maxQueued, config.order)
+    const { fair, maxConcurrent, maxQueued, order } = config
+    const permits = new Permits(maxConcurrent, maxQueued, new (fair ? FairWaiters : Waiters)(order))
     this.ref = Ref.unsafeMake(permits)
     this.unsafeIdle = () => permits.used === 0 && permits.waiting === 0
     this.read = Ref.get(this.ref)
     this.maxWait = toNanos(config.maxWait)
-    this.handlers = this.handlersFor(1, undefined)
+    this.tally = new Tally(watch)
+    this.handlers = this.handlersFor(one, undefined)
     this.withPermit = this.withPermits(1)
   }
 
-  readonly withPermits = (permits: number): Guard<BulkheadFullError> => {
-    const quiet = permits === 1 ? this.handlers : this.handlersFor(permits, undefined)
+  readonly withPermits = (permits: number, share?: Share): Guard<BulkheadFullError> => {
+    const demand = permits === 1 && share === undefined ? one : { permits, share }
+    const quiet = demand === one ? this.handlers : this.handlersFor(demand, undefined)
     return hold<BulkheadFullError>((restore, run) =>
       this.enter(
-        permits,
+        demand,
         restore,
-        (pool, visit) => run(visit === undefined && pool === this ? quiet : pool.handlersFor(permits, visit))
+        (pool, visit) => run(visit === undefined && pool === this ? quiet : pool.handlersFor(demand, visit))
       )
     )
   }
 
-  private handlersFor(permits: number, visit: Visit | undefined): Handlers {
+  private handlersFor(demand: Demand, visit: Visit | undefined): Handlers {
     return {
       onSuccess: (value) =>
         Ref.modify(this.ref, (pool) => {
-          this.leave(pool, permits, visit, "success")
+          this.leave(pool, demand, visit, "success")
           return [value, pool]
         }),
       onFailure: (cause) =>
         Effect.flatMap(this.read, (pool) => {
           const exit = Exit.failCause(cause)
-          this.leave(pool, permits, visit, classify(exit))
+          this.leave(pool, demand, visit, classify(exit))
           return exit
         })
     }
@@ -119,10 +124,10 @@ export class Pool {
   get acquire(): Effect.Effect<void, BulkheadFullError, Scope> {
     return Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(
-        this.enter(1, restore, (pool, visit) => Exit.succeed({ pool, visit })),
+        this.enter(one, restore, (pool, visit) => Exit.succeed({ pool, visit })),
         ({ pool, visit }) =>
           Effect.addFinalizer((exit) =>
-            Effect.map(pool.read, (permits) => pool.leave(permits, 1, visit, classify(exit)))
+            Effect.map(pool.read, (permits) => pool.leave(permits, one, visit, classify(exit)))
           )
       )
     )
@@ -130,102 +135,92 @@ export class Pool {
 
   /** Takes permits, or waits for them under `restore`. Uninterruptible. */
   private enter<A, E, R>(
-    permits: number,
+    demand: Demand,
     restore: Restore,
     onEntered: (pool: Pool, visit: Visit | undefined) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | BulkheadFullError, R> {
     return Effect.flatMap(this.read, (state) => {
       const { home } = this
       if (home === undefined || home.pools.peek(home.key) === this) {
-        return this.admit(state, permits, restore, onEntered)
+        return this.admit(state, demand, restore, onEntered)
       }
       // The table forgot this pool after the call had looked it up. Two pools of one key would let twice as many in.
       return Effect.flatMap(home.pools.get(home.key), (pool) =>
         pool === undefined
-          ? Effect.flatMap(this.read, (state) => this.admit(state, permits, restore, onEntered))
-          : pool.enter(permits, restore, onEntered))
+          ? Effect.flatMap(this.read, (state) => this.admit(state, demand, restore, onEntered))
+          : pool.enter(demand, restore, onEntered))
     })
   }
 
   private admit<A, E, R>(
     pool: Permits,
-    permits: number,
+    demand: Demand,
     restore: Restore,
     onEntered: (pool: Pool, visit: Visit | undefined) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | BulkheadFullError, R> {
-    if (permits > pool.limit) return this.refuse(pool, "TooManyPermits")
+    const { permits, share } = demand
+    if (permits > pool.limit) return this.refuse(pool, share, "TooManyPermits")
     const fiber = Fiber.getCurrentFiber()
     const deadline = fiber._tag === "Some" ? deadlineOf(fiber.value) : undefined
-    if (deadline !== undefined && deadline.at <= now()) return this.refuse(pool, "DeadlineTooClose")
-    if (pool.take(permits, now)) return onEntered(this, this.entered(pool, 0n))
-    if (fiber._tag === "None" || pool.maxQueued === 0) return this.refuse(pool, "QueueFull")
-    if (this.maxWait === 0n) return this.refuse(pool, "WaitExceeded")
-    return this.wait(pool, permits, fiber.value, restore, onEntered)
+    if (deadline !== undefined && deadline.at <= now()) return this.refuse(pool, share, "DeadlineTooClose")
+    const rank = rankOf(fiber)
+    if (pool.take(permits, rank, now, share)) return onEntered(this, this.entered(pool, share, 0n))
+    if (fiber._tag === "None" || pool.maxQueued === 0) return this.refuse(pool, share, "QueueFull")
+    if (this.maxWait === 0n) return this.refuse(pool, share, "WaitExceeded")
+    return this.wait(pool, new Turn(permits, rank, share), fiber.value, restore, onEntered)
   }
 
   private wait<A, E, R>(
     pool: Permits,
-    permits: number,
+    turn: Turn,
     fiber: Fiber.RuntimeFiber<unknown, unknown>,
     restore: Restore,
     onEntered: (pool: Pool, visit: Visit | undefined) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | BulkheadFullError, R> {
     const clock = clockOf(fiber)
-    const since = clock.unsafeCurrentTimeNanos()
-    const turn = new Turn(permits, Priority.rank(priorityOf(fiber)))
-    if (!pool.enqueue(turn, since)) return this.refuse(pool, "QueueFull")
+    const { share } = turn
+    if (!pool.enqueue(turn, clock.unsafeCurrentTimeNanos())) return this.refuse(pool, share, "QueueFull")
     this.watch.queued(pool)
-    const cancel = scheduleWait(fiber, this.maxWait, (byDeadline) => {
-      turn.expire(byDeadline ? "DeadlineTooClose" : "WaitExceeded", () => {
-        pool.abandon(turn, clock.unsafeCurrentTimeNanos())
-      })
-    })
-    return Effect.matchCauseEffect(restore(turn.await), {
-      onSuccess: (verdict): Effect.Effect<A, E | BulkheadFullError, R> => {
-        cancel()
-        this.watch.queued(pool)
-        const time = now()
-        const waited = time - since
-        if (verdict !== true) {
-          this.watch.waited(toSeconds(waited), "rejected")
-          return this.refuse(pool, verdict)
-        }
-        const deadline = deadlineOf(fiber)
-        if (deadline !== undefined && deadline.at <= time) {
-          // A busy event loop rings late: the permits came, but after the deadline.
-          pool.abandon(turn, time)
-          this.watch.used(pool)
-          this.watch.waited(toSeconds(waited), "rejected")
-          return this.refuse(pool, "DeadlineTooClose")
-        }
-        this.watch.waited(toSeconds(waited), "acquired")
-        return onEntered(this, this.entered(pool, waited))
+    /** It leaves the queue, or gives back what it was handed. */
+    const leave = () => pool.abandon(turn, clock.unsafeCurrentTimeNanos())
+    const ended = (waited: Nanos, result: "acquired" | "rejected" | "canceled") => {
+      this.watch.queued(pool)
+      this.watch.used(pool)
+      this.watch.waited(toSeconds(waited), result)
+    }
+    return waitInLine(fiber, this.maxWait, turn, restore, {
+      expired: (byDeadline) => {
+        leave()
+        return byDeadline ? "DeadlineTooClose" : "WaitExceeded"
       },
-      onFailure: (cause) => {
-        cancel()
-        const time = now()
-        pool.abandon(turn, time)
-        this.canceled++
-        this.watch.canceled()
-        this.watch.waited(toSeconds(time - since), "canceled")
-        this.watch.queued(pool)
-        this.watch.used(pool)
-        return Exit.failCause(cause)
+      decided: (verdict, waited, late): Effect.Effect<A, E | BulkheadFullError, R> => {
+        const reason = verdict === true && late ? "DeadlineTooClose" : verdict
+        if (reason === true) {
+          ended(waited, "acquired")
+          return onEntered(this, this.entered(pool, share, waited))
+        }
+        leave()
+        ended(waited, "rejected")
+        return this.refuse(pool, share, reason)
+      },
+      interrupted: (waited) => {
+        leave()
+        this.tally.cancel()
+        ended(waited, "canceled")
       }
     })
   }
 
-  private entered(pool: Permits, waited: Nanos): Visit | undefined {
+  private entered(pool: Permits, share: Share | undefined, waited: Nanos): Visit | undefined {
     const { emitter } = this.watch
-    this.running++
-    if (waited > 0n) this.totalWait += waited
+    this.tally.admit(waited)
     this.watch.used(pool)
     if (!emitter.listening) return undefined
     const visit = { call: emitter.call(), since: now() }
     emitter.emit({
       _tag: "PermitAcquired",
       ...visit.call,
-      ...this.keyed,
+      ...this.keyed(share),
       active: pool.used,
       waiting: pool.waiting,
       waited: fromNanos(waited)
@@ -234,22 +229,18 @@ export class Pool {
   }
 
   /** Gives permits back. */
-  private leave(pool: Permits, permits: number, visit: Visit | undefined, outcome: Outcome): void {
+  private leave(pool: Permits, { permits, share }: Demand, visit: Visit | undefined, outcome: Outcome): void {
     // The order of an empty queue asks for no time.
     const time = pool.waiting > 0 || visit !== undefined ? now() : 0n
-    pool.release(permits, time)
-    this.running--
-    if (outcome === "success") this.succeeded++
-    else if (outcome === "failure") this.failed++
-    else this.ignored++
-    this.watch.counted[outcome]()
+    pool.release(permits, time, share)
+    this.tally.settle(outcome)
     this.watch.used(pool)
     const { emitter } = this.watch
     if (visit !== undefined && emitter.listening) {
       emitter.emit({
         _tag: "PermitReleased",
         ...visit.call,
-        ...this.keyed,
+        ...this.keyed(share),
         active: pool.used,
         waiting: pool.waiting,
         held: fromNanos(time - visit.since)
@@ -258,15 +249,18 @@ export class Pool {
   }
 
   /** Turns a call away: counted, told, and failed. */
-  private refuse(pool: Permits, reason: Bulkhead.Reason): Exit.Exit<never, BulkheadFullError> {
-    this.rejected++
-    this.watch.rejected(reason)
+  private refuse(
+    pool: Permits,
+    share: Share | undefined,
+    reason: Bulkhead.Reason
+  ): Exit.Exit<never, BulkheadFullError> {
+    this.tally.reject(reason)
     const { emitter } = this.watch
     if (emitter.listening) {
       emitter.emit({
         _tag: "Rejected",
         ...emitter.call(),
-        ...this.keyed,
+        ...this.keyed(share),
         reason,
         active: pool.used,
         waiting: pool.waiting
@@ -283,7 +277,7 @@ export class Pool {
       this.watch.used(pool)
       this.watch.queued(pool)
       const { emitter } = this.watch
-      if (emitter.listening) emitter.emit({ _tag: "Resized", ...this.keyed, from, to: limit })
+      if (emitter.listening) emitter.emit({ _tag: "Resized", ...this.keyed(undefined), from, to: limit })
     })
 
   get available(): Effect.Effect<number> {
@@ -292,33 +286,19 @@ export class Pool {
 
   get wouldAdmit(): Effect.Effect<boolean> {
     return Effect.map(this.read, (pool) => {
-      if (free(pool) > 0 && pool.waiting === 0) return true
-      const fiber = Fiber.getCurrentFiber()
-      const rank = Priority.rank(fiber._tag === "Some" ? priorityOf(fiber.value) : "normal")
-      return this.maxWait > 0n && pool.hasPlace(rank, now())
+      const rank = rankOf(Fiber.getCurrentFiber())
+      return pool.isFree(1, rank, now) || (this.maxWait > 0n && pool.hasPlace(rank, now()))
     })
   }
 
   get metrics(): Effect.Effect<Bulkhead.Metrics> {
-    return Effect.map(this.read, (pool) => {
-      const calls = callMetrics(this)
-      return {
-        limit: pool.limit,
-        active: pool.used,
-        peak: pool.peak,
-        available: free(pool),
-        waiting: pool.waiting,
-        queueLimit: pool.maxQueued,
-        utilization: pool.used / pool.limit,
-        ...calls,
-        totalWait: fromNanos(this.totalWait),
-        averageWait: calls.admitted === 0 ? Duration.zero : Duration.millis(toMillis(this.totalWait) / calls.admitted)
-      }
-    })
+    return Effect.map(this.read, (pool) => ({ ...this.tally.snapshot(pool), available: free(pool) }))
   }
 
-  private get keyed(): { readonly key?: string } {
-    return this.home === undefined ? {} : { key: this.home.key }
+  /** The key of a pool, or of a call where keys share one. */
+  private keyed(share: Share | undefined): { readonly key?: string } {
+    const key = this.home?.key ?? share?.key
+    return key === undefined ? {} : { key }
   }
 }
 

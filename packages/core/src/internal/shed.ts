@@ -139,7 +139,7 @@ export class Shed {
     const { permits, pressure } = this
     if (isShed(pressure.value, rank, cohort)) return pressure.by
     const room = this.room[rank] ?? 0
-    if (permits.used + cost <= room && permits.take(cost, now)) return true
+    if (permits.used + cost <= room && permits.take(cost, rank, now)) return true
     if (room < permits.limit || cost > permits.limit || permits.maxQueued === 0) return "InFlight"
     return permits.hasPlace(rank, now()) ? "Wait" : "Queue"
   }
@@ -148,7 +148,7 @@ export class Shed {
   hasRoom(rank: number, now: () => Nanos): boolean {
     const { permits } = this
     const room = this.room[rank] ?? 0
-    if (permits.used < room && permits.waiting === 0) return true
+    if (permits.used < room && permits.isFree(1, rank, now)) return true
     return room >= permits.limit && permits.hasPlace(rank, now())
   }
 

@@ -1,4 +1,4 @@
-import type { Waiter } from "./permits.js"
+import type { Share, Waiter } from "./waiters.js"
 import { Turn as AnyTurn } from "./waiting.js"
 
 /** What becomes of a waiting call: its permits, or why it is turned away. @internal */
@@ -10,14 +10,7 @@ export class Turn extends AnyTurn<Verdict> implements Waiter {
   before: Waiter | undefined = undefined
   behind: Waiter | undefined = undefined
 
-  constructor(readonly permits: number, readonly rank: number, readonly key?: string) {
+  constructor(readonly permits: number, readonly rank: number, readonly share: Share | undefined) {
     super()
-  }
-
-  /** The wait is over, unless the permits came first. */
-  expire(reason: "WaitExceeded" | "DeadlineTooClose", leave: () => void): void {
-    if (this.isDecided) return
-    leave()
-    this.decide(reason)
   }
 }

@@ -1,4 +1,5 @@
 import type { Simulation } from "../../testing.js"
+import { fairField } from "../fair.js"
 import * as option from "../options.js"
 
 /** A law over time is the user's; a number is looked at. */
@@ -16,7 +17,11 @@ const runFields = {
   duration: option.number(NaN, { above: 0 }),
   sampleEvery: option.number(100, { above: 0 })
 }
-const arrivalFields = { rate: law(NaN) }
+const text = option.field<string, string>("", (input) => {
+  if (typeof input === "string") return input
+  throw new option.Requirement("a string")
+})
+const arrivalFields = { rate: law(NaN), key: text }
 const workersFields = {
   workers: option.integer(NaN, { min: 1 }),
   slowdown: law(1),
@@ -37,7 +42,11 @@ const retryFields = {
   delay: option.number(50, { min: 0 }),
   maxDelay: option.number(5000, { min: 0 })
 }
-const queueFields = { size: option.integer(NaN, { min: 0 }), maxWait: option.number(100, { min: 0 }) }
+const queueFields = {
+  size: option.integer(NaN, { min: 0 }),
+  maxWait: option.number(100, { min: 0 }),
+  fair: fairField
+}
 
 /**
  * A number that is none would make a simulation run for ever, or tell nonsense. Throws an `InvalidOptionError` for the

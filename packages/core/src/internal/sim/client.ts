@@ -19,6 +19,9 @@ export interface Draft {
   outcome: Simulation.Outcome
 }
 
+/** What the gate knows of a request. */
+type Kind = Pick<Pass, "rank" | "key">
+
 /** Those who send requests, wait for so long, and try again. @internal */
 export class Client {
   private readonly timeout: number
@@ -42,11 +45,11 @@ export class Client {
     this.bucket = this.budget === undefined ? undefined : full(this.budget)
   }
 
-  send(request: Draft, priority: Priority.Level): void {
-    this.attempt(request, Priority.rank(priority), request.at + (this.options.deadline ?? Infinity), 0)
+  send(request: Draft, { key, priority = "normal" }: Simulation.ArrivalOptions): void {
+    this.attempt(request, { rank: Priority.rank(priority), key }, request.at + (this.options.deadline ?? Infinity), 0)
   }
 
-  private attempt(request: Draft, rank: number, deadline: number, delay: number): void {
+  private attempt(request: Draft, kind: Kind, deadline: number, delay: number): void {
     const { agenda, gate, options, server } = this
     const patience = Math.min(this.timeout, deadline - agenda.now)
     request.attempts++
@@ -58,10 +61,10 @@ export class Client {
       if (heard) return
       heard = true
       if (timer !== undefined) agenda.cancel(timer)
-      this.heard(request, rank, deadline, delay, outcome)
+      this.heard(request, kind, deadline, delay, outcome)
     }
     const pass: Pass = {
-      rank,
+      ...kind,
       deadline: agenda.now + patience,
       admittedAt: 0,
       onAdmitted: () => {
@@ -91,7 +94,7 @@ export class Client {
 
   private heard(
     request: Draft,
-    rank: number,
+    kind: Kind,
     deadline: number,
     previous: number,
     outcome: Simulation.Outcome
@@ -120,7 +123,7 @@ export class Client {
           this.random.next()
         )
         if (agenda.now + delay < deadline && this.pay()) {
-          agenda.after(delay, () => this.attempt(request, rank, deadline, delay))
+          agenda.after(delay, () => this.attempt(request, kind, deadline, delay))
           return
         }
       }

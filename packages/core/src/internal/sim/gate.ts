@@ -1,10 +1,14 @@
+import type { FairQueue } from "../../FairQueue.js"
 import type { Limit } from "../../Limit.js"
 import type { Simulation } from "../../testing.js"
 import * as breaker from "../breaker/state.js"
 import { DurationWindow } from "../breaker/window.js"
-import type { Order, Waiter } from "../permits.js"
+import { parseFair, shareOf } from "../fair.js"
+import { FairWaiters } from "../fairWaiters.js"
 import { Permits } from "../permits.js"
 import { forever, type Nanos } from "../time.js"
+import type { Share, Waiter } from "../waiters.js"
+import { Waiters } from "../waiters.js"
 import type { Agenda, Entry } from "./agenda.js"
 import type { SeededRandom } from "./random.js"
 
@@ -14,12 +18,15 @@ export const toNanos = (millis: number): Nanos => millis === Infinity ? forever 
 /** A call before the gate or inside. @internal */
 export interface Pass {
   readonly rank: number
+  /** Whose call it is, where that is known. */
+  readonly key?: string | undefined
   /** When its caller gives up. */
   readonly deadline: number
   /** Told once. */
   readonly onAdmitted: () => void
   readonly onRejected: () => void
   admittedAt: number
+  share?: Share | undefined
   waiter?: Waiter
   patience?: Entry
   /** The same call, as what is further in sees it. */
@@ -65,6 +72,7 @@ export class Limiter<State> implements Gate {
   private state: State
   private readonly permits: Permits
   private readonly maxWait: number
+  private readonly fair: FairQueue.Options | undefined
 
   constructor(
     private readonly limit: Limit<State>,
@@ -73,15 +81,18 @@ export class Limiter<State> implements Gate {
     private readonly random: SeededRandom
   ) {
     this.state = limit.initial
-    const order: Order = queue?.order ?? "adaptive"
-    this.permits = new Permits(limit.limit(this.state), queue?.size ?? 0, order)
+    this.fair = parseFair(queue?.fair ?? false)
+    const waiters = new (this.fair === undefined ? Waiters : FairWaiters)(queue?.order ?? "adaptive")
+    this.permits = new Permits(limit.limit(this.state), queue?.size ?? 0, waiters)
     this.maxWait = queue?.maxWait ?? 100
   }
 
   enter(pass: Pass): boolean {
     const { limit, permits } = this
     const now = this.nanos()
-    if (permits.take(1, () => now)) {
+    if (this.fair !== undefined) pass.share = shareOf("Simulation", "queue", this.fair, pass.key)
+    const { share } = pass
+    if (permits.take(1, pass.rank, () => now, share)) {
       this.admit(pass)
       this.fit()
       return true
@@ -90,13 +101,14 @@ export class Limiter<State> implements Gate {
     this.fit()
     // What can not be answered in time takes nobody's place.
     const baseline = limit.inspect(this.state).baseline ?? 0
-    if (pass.deadline - this.agenda.now <= baseline || !permits.hasPlace(pass.rank, now)) {
+    if (pass.deadline - this.agenda.now <= baseline || !permits.hasPlace(pass.rank, now, share)) {
       pass.onRejected()
       return false
     }
     const waiter: Waiter = {
       permits: 1,
       rank: pass.rank,
+      share,
       place: "Waiting",
       before: undefined,
       behind: undefined,
@@ -107,11 +119,11 @@ export class Limiter<State> implements Gate {
       }
     }
     pass.waiter = waiter
-    permits.enqueue(waiter, now)
     pass.patience = this.agenda.after(this.maxWait, () => {
       permits.abandon(waiter, this.nanos())
       pass.onRejected()
     })
+    permits.enqueue(waiter, now)
     return false
   }
 
@@ -126,7 +138,7 @@ export class Limiter<State> implements Gate {
       : limit.onIgnore(this.state, moment)
     // Before the permit goes on to the next: a limit that fell keeps it.
     this.fit()
-    permits.release(1, this.nanos())
+    permits.release(1, this.nanos(), pass.share)
     this.fit()
   }
 
@@ -162,6 +174,45 @@ export class Limiter<State> implements Gate {
 
   private nanos(): Nanos {
     return toNanos(this.agenda.now)
+  }
+}
+
+/** A gate for each key. @internal */
+export class PerKey implements Gate {
+  private readonly gates = new Map<string | undefined, Gate>()
+
+  constructor(private readonly make: () => Gate) {}
+
+  enter(pass: Pass): boolean {
+    return this.of(pass).enter(pass)
+  }
+
+  leave(pass: Pass, ending: Ending): void {
+    this.of(pass).leave(pass, ending)
+  }
+
+  abandon(pass: Pass): void {
+    this.of(pass).abandon(pass)
+  }
+
+  /** All of them together. */
+  observe(): Simulation.GateState {
+    const all = [...this.gates.values()].map((gate) => gate.observe())
+    const sum = (of: "limit" | "inFlight" | "waiting") => all.reduce((total, gate) => total + gate[of], 0)
+    return {
+      limit: sum("limit"),
+      inFlight: sum("inFlight"),
+      waiting: sum("waiting"),
+      baseline: undefined,
+      reason: "",
+      circuit: "Closed"
+    }
+  }
+
+  private of({ key }: Pass): Gate {
+    let gate = this.gates.get(key)
+    if (gate === undefined) this.gates.set(key, gate = this.make())
+    return gate
   }
 }
 

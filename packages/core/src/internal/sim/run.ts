@@ -5,7 +5,7 @@ import { check } from "./check.js"
 import type { Draft } from "./client.js"
 import { Client } from "./client.js"
 import type { Gate } from "./gate.js"
-import { Circuit, Limiter, Open } from "./gate.js"
+import { Circuit, Limiter, Open, PerKey } from "./gate.js"
 import { SeededRandom } from "./random.js"
 import { EventLoop, Workers } from "./server.js"
 
@@ -24,9 +24,10 @@ export const run = <State>(options: Simulation.Options<State>): {
   const server = serverOptions._tag === "Workers"
     ? new Workers(serverOptions, agenda, random(streams.service))
     : new EventLoop(serverOptions, agenda)
-  const limiter: Gate = protection.limit === undefined
-    ? new Open()
-    : new Limiter(protection.limit, protection.queue, agenda, random(streams.limit))
+  const { limit, perKey, queue } = protection
+  const chance = random(streams.limit)
+  const make = (): Gate => limit === undefined ? new Open() : new Limiter(limit, queue, agenda, chance)
+  const limiter = perKey === true ? new PerKey(make) : make()
   const gate = protection.breaker === undefined
     ? limiter
     : new Circuit(protection.breaker, limiter, agenda, random(streams.breaker))
@@ -37,7 +38,7 @@ export const run = <State>(options: Simulation.Options<State>): {
     arrive(agenda, arrival.rate, duration, random(streams.arrivals + stream), () => {
       const request: Draft = { stream, at: agenda.now, end: Infinity, attempts: 0, failures: 0, outcome: "unanswered" }
       requests.push(request)
-      client.send(request, arrival.priority ?? "normal")
+      client.send(request, arrival)
     })
   )
 
