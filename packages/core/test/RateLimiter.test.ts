@@ -21,8 +21,10 @@ import {
   MetricState,
   Option,
   Queue,
+  Schema,
   TestClock
 } from "effect"
+import * as util from "node:util"
 import { laws } from "./RateLimiter.laws.js"
 import { makeManualClock } from "./utils/clock.js"
 
@@ -66,6 +68,25 @@ describe("the guard", () => {
       expect(error.message).toBe(`RateLimiter "api" did not let the call in (Exceeded): 0 of 1 left`)
       expect(error.stack).not.toContain("limiter.ts")
       expect(yield* limiter.metrics).toMatchObject({ keys: 1, checks: 2, allowed: 1, rejected: 1, evicted: 0 })
+    }))
+
+  it.scoped("a rejection is what the constructor of its class makes", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ name: "api", rate: "1/10 seconds" })
+      yield* limiter.consume()
+      const error = yield* limiter.withLimit(Effect.void).pipe(
+        Effect.catchTag("RateLimiterStoreError", Effect.die),
+        Effect.flip
+      )
+      const { instance, limit, reason, remaining, retryAfter } = error
+      const made = new RateLimitExceededError({ instance, limit, reason, remaining, retryAfter })
+      const { stack, ...properties } = Object.getOwnPropertyDescriptors(made)
+      expect(Object.getOwnPropertyDescriptors(error)).toMatchObject(properties)
+      expect(stack?.value?.split("\n")[0]).toBe(error.stack)
+      expect(util.types.isNativeError(error)).toBe(true)
+      expect(String(error)).toBe(String(made))
+      expect(JSON.parse(JSON.stringify(error))).toEqual(JSON.parse(JSON.stringify(made)))
+      expect(Schema.encodeSync(RateLimitExceededError)(error)).toEqual(Schema.encodeSync(RateLimitExceededError)(made))
     }))
 
   it.scoped("counts nonsense costs as bugs", () =>
