@@ -2,7 +2,7 @@
  * What each guard adds to a call, beside the peers, in one run. Method: README.md beside this folder.
  *
  * `--json` prints the result for machines as the last line, `--quick` runs two rounds of what has a figure to reach,
- * `--all` adds our own guards against themselves, `--only text` takes some comparisons.
+ * `--all` adds our own guards against themselves, `--only text` takes some comparisons. `--memory` weighs keys instead.
  */
 import { spawnSync } from "node:child_process"
 import { existsSync, readFileSync } from "node:fs"
@@ -11,6 +11,7 @@ import { cpus, loadavg } from "node:os"
 import { fileURLToPath } from "node:url"
 import { bare, cases as guards } from "./cases.js"
 import { loadControl } from "./loadControl.js"
+import { memoryComparison, weighCase } from "./memory.js"
 import { comparisons } from "./targets.js"
 
 const args = process.argv.slice(2)
@@ -50,6 +51,11 @@ const worker = async (name: string, millis: number, warmup: number) => {
   process.exit(0)
 }
 
+const weigher = async (name: string, keys: number) => {
+  console.log(JSON.stringify({ bytes: await weighCase(name, keys) }))
+  process.exit(0)
+}
+
 // ---------------------------------------------------------------- all of them
 
 const median = (values: ReadonlyArray<number>) => quantile(values, 0.5)
@@ -75,6 +81,35 @@ const versionOf = (peer: string) => {
   return `${peer} ${version} (declares node ${engines?.node ?? "anything"})`
 }
 
+/** Runs a case in a process of its own; its last line is the result. */
+const inProcess = (kind: string, name: string, ...numbers: ReadonlyArray<number>) => {
+  const { stderr, stdout } = spawnSync(
+    process.execPath,
+    ["--expose-gc", fileURLToPath(import.meta.url), kind, name, ...numbers.map(String)],
+    { encoding: "utf8" }
+  )
+  const line = stdout.trim().split("\n").at(-1)
+  if (!line?.startsWith("{")) throw new Error(`${name} did not run:\n${stderr}`)
+  return JSON.parse(line)
+}
+
+const memory = () => {
+  const { name, ours, peer, target } = memoryComparison
+  const keys = args.includes("--quick") ? 100_000 : 1_000_000
+  say(`bytes per key at ${keys} keys, the key itself not counted. ${versionOf("rate-limiter-flexible")}`)
+  const bytes = (one: string): number => {
+    const { bytes } = inProcess("--weigh", one, keys)
+    say(`  ${one.padEnd(42)} ${bytes.toFixed(0).padStart(8)}`)
+    return bytes
+  }
+  const measured = Number((bytes(ours) / bytes(peer)).toFixed(3))
+  const met = measured <= target
+  say(`  ${name.padEnd(42)} ${measured.toFixed(2).padStart(8)}  ${met ? "reached" : "MISSED"} (to reach: <= ${target})`)
+  if (args.includes("--json")) {
+    console.log(JSON.stringify({ keys, cases: [{ name, unit: "ratio of bytes per key", measured, target, met }] }))
+  }
+}
+
 const main = () => {
   const quick = args.includes("--quick")
   const only = args[args.indexOf("--only") + 1] ?? ""
@@ -89,7 +124,7 @@ const main = () => {
   for (const name of Object.values(bare)) if (name !== undefined) used.add(name)
   const names = Object.keys(cases).filter((name) => used.has(name))
 
-  const peers = ["effect", "cockatiel", "opossum", "p-limit"].map(versionOf)
+  const peers = ["effect", "cockatiel", "opossum", "p-limit", "rate-limiter-flexible", "bottleneck"].map(versionOf)
   say(
     `${names.length} cases, ${rounds} rounds. ${peers.join(", ")}. Node ${process.version}, load ${
       loadavg()[0]?.toFixed(1)
@@ -100,14 +135,7 @@ const main = () => {
   const nanos = new Map<string, Array<number>>()
   for (let round = 1; round <= rounds; round++) {
     for (const name of shuffled(names)) {
-      const { stderr, stdout } = spawnSync(
-        process.execPath,
-        ["--expose-gc", fileURLToPath(import.meta.url), "--worker", name, String(millis), String(warmup)],
-        { encoding: "utf8" }
-      )
-      const line = stdout.trim().split("\n").at(-1)
-      if (!line?.startsWith("{")) throw new Error(`${name} did not run:\n${stderr}`)
-      const result: { readonly world: string; readonly nanos: number } = JSON.parse(line)
+      const result: { readonly world: string; readonly nanos: number } = inProcess("--worker", name, millis, warmup)
       worlds.set(name, result.world)
       nanos.set(name, [...(nanos.get(name) ?? []), result.nanos])
     }
@@ -158,4 +186,6 @@ const main = () => {
 }
 
 if (args[0] === "--worker") await worker(args[1] ?? "", Number(args[2]), Number(args[3]))
+else if (args[0] === "--weigh") await weigher(args[1] ?? "", Number(args[2]))
+else if (args.includes("--memory")) memory()
 else main()

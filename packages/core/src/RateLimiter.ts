@@ -11,7 +11,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as actions from "./internal/actions.js"
-import { errorFields, ErrorTypeId, retryAfter, stackless, withCause } from "./internal/errors.js"
+import { assemble, errorFields, ErrorTypeId, retryAfter, stackless, withCause } from "./internal/errors.js"
 import { duration, eventFields } from "./internal/event.js"
 import { passThrough } from "./internal/guard.js"
 import { silent } from "./internal/hub.js"
@@ -19,8 +19,9 @@ import type { Instance } from "./internal/instance.js"
 import { callSite, openInstance, register } from "./internal/instance.js"
 import * as metric from "./internal/metrics.js"
 import * as option from "./internal/options.js"
-import type { LimiterWatch } from "./internal/rate/limiter.js"
-import { Limits, LocalLimiter } from "./internal/rate/limiter.js"
+import { LocalLimiter } from "./internal/rate/limiter.js"
+import type { LimiterWatch } from "./internal/rate/limits.js"
+import { Limits } from "./internal/rate/limits.js"
 import type { AlgorithmName, Rate } from "./internal/rate/rate.js"
 import { algorithms, parseRates } from "./internal/rate/rate.js"
 import { SharedLimiter } from "./internal/rate/shared.js"
@@ -178,18 +179,15 @@ const watchOf = ({ emitter, name }: Instance<RateLimiter.Event>): LimiterWatch =
     waited: (seconds, result) => waits[result](seconds),
     keys: metric.gauge("resilience.rate_limiter.keys", "Keys that are held", labels()),
     error: (reason, wait, limit, remaining) =>
-      stackless(() =>
-        new RateLimitExceededError(
-          {
-            instance: name,
-            reason,
-            retryAfter: wait === undefined ? Option.none() : Option.some(wait),
-            limit,
-            remaining
-          },
-          true
-        )
-      )
+      assemble(RateLimitExceededError, {
+        _tag: "RateLimitExceededError",
+        pattern: "RateLimiter",
+        instance: name,
+        reason,
+        retryAfter: wait === undefined ? Option.none() : Option.some(wait),
+        limit,
+        remaining
+      })
   }
 }
 

@@ -1,7 +1,8 @@
+import type { Guard } from "@effect-resilience/core/Pattern"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Ref } from "effect"
 import type { Handlers } from "../src/internal/guard.js"
-import { hold, observe } from "../src/internal/guard.js"
+import { hold, observe, observeOwned } from "../src/internal/guard.js"
 
 const pad = (n: number): Effect.Effect<void> => n === 0 ? Effect.void : Effect.flatMap(Effect.void, () => pad(n - 1))
 
@@ -126,5 +127,30 @@ describe("observe", () => {
       yield* Effect.yieldNow()
       yield* Fiber.interrupt(call)
       expect(log).toEqual([])
+    }))
+})
+
+describe("observeOwned", () => {
+  it.effect("decides anew with each call, in the step that has the fiber, and builds once for each choice", () =>
+    Effect.gen(function*() {
+      const { handlers, log } = counting()
+      let built = 0
+      const other: Guard = (effect) => {
+        built++
+        return effect
+      }
+      const full = Exit.fail("full")
+      const choices = [other, handlers, full, handlers, other, other]
+      const fibers: Array<unknown> = []
+      const call = observeOwned((fiber) => {
+        fibers.push(fiber.id())
+        return choices.shift() ?? full
+      })(Effect.succeed("ran"))
+      const ended: Array<unknown> = []
+      for (let i = 0; i < 7; i++) ended.push(yield* Effect.merge(call))
+      expect(ended).toEqual(["ran", "ran", "full", "ran", "ran", "ran", "full"])
+      expect(log).toEqual(["success", "success"])
+      expect(built).toBe(2)
+      expect(new Set(fibers)).toEqual(new Set([yield* Effect.fiberId]))
     }))
 })

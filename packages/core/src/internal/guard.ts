@@ -1,6 +1,7 @@
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as RuntimeFlags from "effect/RuntimeFlags"
 import type { Classify, Outcome } from "../Outcome.js"
 import { OptionThrewError } from "../Outcome.js"
@@ -42,20 +43,35 @@ export const under = <A, E, R>(effect: Effect.Effect<A, E, R>, handlers: Handler
  *
  * @internal
  */
-export const observe = <S, E>(
-  state: Effect.Effect<S>,
-  choose: (state: S) => Handlers | Guard<E> | Exit.Exit<never, E>
-): Guard<E> =>
-<A, E1, R>(effect: Effect.Effect<A, E1, R>) => {
-  let chosen: Handlers | Guard<E> | Exit.Exit<never, E> | undefined
+export const observe = <S, E>(state: Effect.Effect<S>, choose: (state: S) => Choice<E>): Guard<E> => (effect) => {
+  const answer = answering<E>()(effect)
+  return Effect.flatMap(state, (s) => answer(choose(s)))
+}
+
+/**
+ * The same where the state is one object that is never replaced, such as a table: to read it anew with each call would be
+ * half of the price. The decision is one step of the run loop, and has the fiber at hand.
+ *
+ * @internal
+ */
+export const observeOwned =
+  <E>(choose: (fiber: Fiber.RuntimeFiber<unknown, unknown>) => Choice<E>): Guard<E> => (effect) => {
+    const answer = answering<E>()(effect)
+    return Effect.withFiberRuntime((fiber) => answer(choose(fiber)))
+  }
+
+type Choice<E> = Handlers | Guard<E> | Exit.Exit<never, E>
+
+/** What goes on after a choice. It is built anew only when the choice is another. */
+const answering = <E>() => <A, E1, R>(effect: Effect.Effect<A, E1, R>) => {
+  let chosen: Choice<E> | undefined
   let built: Effect.Effect<A, E1 | E, R>
-  return Effect.flatMap(state, (s) => {
-    const choice = choose(s)
+  return (choice: Choice<E>): Effect.Effect<A, E1 | E, R> => {
     if (choice === chosen) return built
     if (Exit.isExit(choice)) return choice
     chosen = choice
     return built = typeof choice === "function" ? choice(effect) : under(effect, choice)
-  })
+  }
 }
 
 /**

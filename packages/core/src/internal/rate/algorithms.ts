@@ -43,18 +43,23 @@ class Gcra implements Algorithm<Nanos> {
   private readonly price: Nanos
   /** Parts of a nanosecond. */
   private readonly parts: Nanos
+  private readonly whole: boolean
   private readonly tolerance: Nanos
+  /** The debt with which there is room for one more call. */
+  private readonly roomForOne: Nanos
 
   constructor({ burst, limit, window }: Rate) {
     const divisor = gcd(window, BigInt(limit))
     this.cap = burst
     this.price = window / divisor
     this.parts = BigInt(limit) / divisor
+    this.whole = this.parts === 1n
     this.tolerance = this.price * BigInt(burst)
+    this.roomForOne = this.tolerance - this.price
   }
 
   private scaled(now: Nanos): Nanos {
-    return this.parts === 1n ? now : now * this.parts
+    return this.whole ? now : now * this.parts
   }
 
   private cost(n: number): Nanos {
@@ -63,7 +68,7 @@ class Gcra implements Algorithm<Nanos> {
 
   ready(state: Nanos | undefined, now: Nanos, n: number): Nanos {
     if (state === undefined) return now
-    const due = state + this.cost(n) - this.tolerance
+    const due = state - (n === 1 ? this.roomForOne : this.tolerance - this.cost(n))
     return due <= this.scaled(now) ? now : ceilDiv(due, this.parts)
   }
 

@@ -1,176 +1,24 @@
-import * as Duration from "effect/Duration"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Ref from "effect/Ref"
-import { OptionThrewError } from "../../Outcome.js"
+import type { Deadline } from "../../Deadline.js"
 import type { Guard } from "../../Pattern.js"
 import type { RateLimiter, RateLimitExceededError } from "../../RateLimiter.js"
 import { deadlineOf } from "../ambient.js"
 import type { Handlers, Restore } from "../guard.js"
-import { hold, observe, passThrough } from "../guard.js"
-import type { Emitter } from "../hub.js"
+import { hold, observeOwned, passThrough } from "../guard.js"
 import { Unguarded } from "../keyed.js"
-import * as option from "../options.js"
 import type { Nanos } from "../time.js"
-import { currentClock, forever, fromNanos, now, toNanos, toSeconds } from "../time.js"
-import { Plan } from "./algorithms.js"
+import { clockOf, currentClock, forever, fromNanos, now, toNanos, toSeconds } from "../time.js"
+import { Turn } from "../waiting.js"
+import type { Plan } from "./algorithms.js"
+import type { Limits } from "./limits.js"
+import { showRates } from "./limits.js"
 import type { Place } from "./line.js"
 import { standing } from "./memory.js"
-import type { AlgorithmName, Rate, RateInput } from "./rate.js"
-import { parseRates, showRate } from "./rate.js"
 import { RateTable } from "./table.js"
-
-/** The options of a limiter, read. @internal */
-export interface LimiterConfig {
-  readonly name: string
-  readonly rate: RateInput | ReadonlyArray<RateInput>
-  readonly algorithm: AlgorithmName
-  readonly burst: number | undefined
-  readonly mode: "fail" | "wait"
-  readonly maxWait: Duration.Duration
-  readonly maxWaiters: number
-  readonly maxKeys: number
-  readonly onFull: "reject" | "admit"
-  readonly rateFor: ((key: string) => RateLimiter.Rates | undefined) | undefined
-  readonly revealKey: boolean
-}
-
-/** Where a limiter tells what happens. @internal */
-export interface LimiterWatch {
-  readonly emitter: Emitter<RateLimiter.Event>
-  readonly decided: { readonly [R in "allowed" | "delayed" | "rejected" | "store_error"]: () => void }
-  readonly canceled: () => void
-  readonly rejected: (reason: RateLimiter.Reason) => void
-  readonly waited: (seconds: number, result: "acquired" | "rejected" | "canceled") => void
-  readonly keys: (count: number) => void
-  readonly error: (
-    reason: RateLimiter.Reason,
-    retryAfter: Duration.Duration | undefined,
-    limit: number,
-    remaining: number
-  ) => RateLimitExceededError
-}
-
-/** Plans held by the text of their rates, for rates that come with the calls. */
-const maxPlans = 1024
-
-/** Stands for the key in events, where it is not to be seen. */
-const redacted = "<redacted>"
-
-/**
- * What both kinds of limiter have: the rates, the counters, and what is told.
- *
- * @internal
- */
-export class Limits {
-  plan: Plan
-  allowed = 0
-  rejected = 0
-  canceled = 0
-  storeErrors = 0
-  private readonly plans = new Map<string, Plan>()
-
-  constructor(readonly config: LimiterConfig, readonly watch: LimiterWatch) {
-    this.plan = this.parse(config.rate, config.burst)
-  }
-
-  /** The plan of a call: its own rate, its key's, or that of the instance. */
-  planOf(key: string, rate: RateLimiter.Rates | undefined): Plan {
-    if (rate !== undefined) return this.parse(rate)
-    const { name, rateFor } = this.config
-    if (rateFor === undefined) return this.plan
-    let own: RateLimiter.Rates | undefined
-    try {
-      own = rateFor(key)
-    } catch (error) {
-      throw new OptionThrewError("RateLimiter", name, "rateFor", error)
-    }
-    return own === undefined ? this.plan : this.parse(own)
-  }
-
-  /** A rate that cannot be read is a bug of whoever wrote it: nothing passes. */
-  parse(input: RateLimiter.Rates, burst?: number): Plan {
-    const known = typeof input === "string" && burst === undefined ? this.plans.get(input) : undefined
-    if (known !== undefined) return known
-    const { algorithm, name } = this.config
-    let rates: ReadonlyArray<Rate>
-    try {
-      rates = parseRates(input, algorithm, burst)
-    } catch (error) {
-      if (!(error instanceof option.Requirement)) throw error
-      throw new option.InvalidOptionError("RateLimiter", name, "rate", input, error.text)
-    }
-    const text = rates.map(({ burst, limit, window }) => `${limit} ${window} ${burst}`).join()
-    const plan = this.plans.get(text) ?? new Plan(algorithm, rates)
-    if (this.plans.size >= maxPlans) this.plans.clear()
-    this.plans.set(text, plan)
-    if (typeof input === "string" && burst === undefined) this.plans.set(input, plan)
-    return plan
-  }
-
-  cost(cost: number): number {
-    if (Number.isSafeInteger(cost) && cost >= 1) return cost
-    throw new option.InvalidOptionError("RateLimiter", this.config.name, "cost", cost, "an integer of at least 1")
-  }
-
-  /** A call passes; `remaining` is asked for where somebody listens. */
-  allow(key: string, plan: Plan, remaining: () => number, delayed = false): void {
-    this.allowed++
-    if (delayed) this.watch.decided.delayed()
-    else this.watch.decided.allowed()
-    const { emitter } = this.watch
-    if (!emitter.listening) return
-    emitter.emit({
-      _tag: "Allowed",
-      ...emitter.call(),
-      ...this.shown(key),
-      rate: showRates(plan),
-      remaining: remaining()
-    })
-  }
-
-  /** A call is turned away: counted, told, and failed. `wait` is `undefined` where waiting would not help. */
-  refuse(
-    key: string,
-    plan: Plan,
-    reason: RateLimiter.Reason,
-    wait: Nanos | undefined,
-    limit: number,
-    remaining: number
-  ): Exit.Exit<never, RateLimitExceededError> {
-    this.rejected++
-    this.watch.decided.rejected()
-    this.watch.rejected(reason)
-    const retryAfter = wait === undefined ? undefined : fromNanos(wait)
-    const { emitter } = this.watch
-    if (emitter.listening) {
-      emitter.emit({
-        _tag: "Exceeded",
-        ...emitter.call(),
-        ...this.shown(key),
-        rate: showRates(plan),
-        reason,
-        retryAfter: retryAfter ?? Duration.infinity
-      })
-    }
-    return Exit.fail(this.watch.error(reason, retryAfter, limit, remaining))
-  }
-
-  change(plan: Plan): void {
-    const from = this.plan
-    this.plan = plan
-    const { emitter } = this.watch
-    if (emitter.listening) emitter.emit({ _tag: "LimitChanged", from: showRates(from), to: showRates(plan) })
-  }
-
-  private shown(key: string): { readonly key?: string } {
-    return key === "" ? {} : { key: this.config.revealKey ? key : redacted }
-  }
-}
-
-/** @internal */
-export const showRates = (plan: Plan): string => plan.rates.map(showRate).join(", ")
 
 const quiet: Handlers = { onSuccess: Exit.succeed, onFailure: Exit.failCause }
 
@@ -180,47 +28,47 @@ const quiet: Handlers = { onSuccess: Exit.succeed, onFailure: Exit.failCause }
  * @internal
  */
 export class LocalLimiter {
+  /** What is in the `Ref`, always: the guard has it at hand. */
+  private readonly table: RateTable
   private readonly read: Effect.Effect<RateTable>
   private readonly maxWait: Nanos
   private readonly unguarded: Unguarded
   private readonly admitUnguarded: Guard
-  private readonly closeTable: RateTable
 
   constructor(readonly limits: Limits) {
     const { config, watch } = limits
-    const table = new RateTable(config.maxKeys, watch.keys)
-    this.closeTable = table
-    this.read = Ref.get(Ref.unsafeMake(table))
+    this.table = new RateTable(config.maxKeys, watch.keys)
+    this.read = Ref.get(Ref.unsafeMake(this.table))
     this.maxWait = toNanos(config.maxWait)
     this.unguarded = new Unguarded(watch.emitter, config.maxKeys)
     this.admitUnguarded = (effect) => Effect.zipRight(this.unguarded.count, effect)
   }
 
   /** Nothing rings any more. */
-  readonly close: Effect.Effect<void> = Effect.sync(() => this.closeTable.close())
+  readonly close: Effect.Effect<void> = Effect.sync(() => this.table.close())
 
   readonly guard = (
     key: string,
     cost: number,
     rate: RateLimiter.Rates | undefined
   ): Guard<RateLimitExceededError> => {
-    const { config } = this.limits
-    const waiting = config.mode === "fail" ?
+    const { limits, table } = this
+    const waiting = limits.config.mode === "fail" ?
       undefined :
       hold<RateLimitExceededError>((restore, run) =>
         Effect.flatMap(this.read, (table) => this.wait(table, key, cost, rate, restore, () => run(quiet)))
       )
-    return observe(this.read, (table) => {
-      const { limits } = this
+    return observeOwned((fiber) => {
       const plan = limits.planOf(key, rate)
-      const clock = currentClock()
+      const clock = clockOf(fiber)
       const time = clock.unsafeCurrentTimeNanos()
-      const early = this.early(table, key, plan, cost, time)
+      const early = this.early(table, key, plan, cost, time, deadlineOf(fiber))
       if (early !== undefined) return early
       const at = table.take(key, plan, cost, time, clock)
       if (at === undefined) return this.full(key, plan)
       if (at <= time) {
-        limits.allow(key, plan, () => table.available(key, plan, time))
+        limits.count(false)
+        if (limits.listening) limits.tellAllowed(key, plan, table.available(key, plan, time))
         return passThrough
       }
       return waiting ?? this.refuse(table, key, plan, "Exceeded", time, at - time)
@@ -233,11 +81,10 @@ export class LocalLimiter {
     key: string,
     plan: Plan,
     cost: number,
-    time: Nanos
+    time: Nanos,
+    deadline: Deadline.Instant | undefined
   ): Exit.Exit<never, RateLimitExceededError> | undefined {
     if (cost > plan.algorithm.cap) return this.refuse(table, key, plan, "CostTooHigh", time, undefined)
-    const fiber = Fiber.getCurrentFiber()
-    const deadline = fiber._tag === "Some" ? deadlineOf(fiber.value) : undefined
     return deadline !== undefined && deadline.at <= time
       ? this.refuse(table, key, plan, "DeadlineTooClose", time, undefined)
       : undefined
@@ -280,7 +127,7 @@ export class LocalLimiter {
     const at = table.ready(key, plan, cost, since)
     if (at === undefined) return this.refuse(table, key, plan, "TooManyKeys", since, undefined)
     const refuse = (reason: RateLimiter.Reason) => this.refuse(table, key, plan, reason, since, at - since)
-    const deadline = current._tag === "Some" ? deadlineOf(current.value) : undefined
+    const deadline = currentDeadline()
     const byWait = this.maxWait >= forever ? forever : since + this.maxWait
     if (at > byWait) return refuse("WaitExceeded")
     // Nothing starts at a deadline, or after it.
@@ -288,7 +135,7 @@ export class LocalLimiter {
     const late = latest === byWait ? "WaitExceeded" : "DeadlineTooClose"
     if (at > latest) return refuse("DeadlineTooClose")
     if (table.waiting >= limits.config.maxWaiters) return refuse("QueueFull")
-    const turn = new Turn()
+    const turn = new Turn<boolean>()
     const place = table.join(
       key,
       { plan, cost, latest, pinned: false, taken: false, wake: turn.decide },
@@ -372,7 +219,7 @@ export class LocalLimiter {
       const plan = limits.planOf(key, rate)
       const clock = currentClock()
       const time = clock.unsafeCurrentTimeNanos()
-      const early = this.early(table, key, plan, cost, time)
+      const early = this.early(table, key, plan, cost, time, currentDeadline())
       if (early !== undefined) return early
       const at = table.ready(key, plan, cost, time)
       const latest = time + toNanos(maxWait)
@@ -457,22 +304,11 @@ export interface Asked {
   readonly rate: RateLimiter.Rates | undefined
 }
 
+/** The ambient deadline of the fiber that runs the callback this is called from. */
+const currentDeadline = (): Deadline.Instant | undefined => {
+  const fiber = Fiber.getCurrentFiber()
+  return fiber._tag === "Some" ? deadlineOf(fiber.value) : undefined
+}
+
 const reasonOf = (at: Nanos | undefined): RateLimiter.Reason =>
   at === undefined ? "TooManyKeys" : at >= forever ? "CostTooHigh" : "Exceeded"
-
-/** A waiter as an effect: it is decided once, whoever is first. */
-class Turn {
-  private inTime: boolean | undefined
-  private resume: ((result: Effect.Effect<boolean>) => void) | undefined
-
-  readonly await = Effect.async<boolean>((resume) => {
-    if (this.inTime !== undefined) resume(Exit.succeed(this.inTime))
-    else this.resume = resume
-  })
-
-  readonly decide = (inTime: boolean): void => {
-    if (this.inTime !== undefined) return
-    this.inTime = inTime
-    this.resume?.(Exit.succeed(inTime))
-  }
-}
