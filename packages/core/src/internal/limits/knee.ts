@@ -212,7 +212,7 @@ const tolerated = ({ tolerance }: Config, limit: number) => {
     high: Math.max(1.15, 1 + queue),
     low: Math.max(1.06, 1 + 0.4 * queue),
     suspect: Math.max(1.5, 1 + 2.4 * queue),
-    growth: Math.max(1.05, 1 + 0.45 * queue)
+    growth: Math.max(1.05, 1 + 0.45 * queue + 1 / Math.max(1, limit))
   }
 }
 
@@ -247,8 +247,10 @@ const settleDip = (config: Config, state: Knee): Knee => {
     )
   }
   if (control.phase === "dip" || state.inFlight > control.holds) return state
-  const idle = control.baseline === 0 ? control.latency : Math.min(control.baseline, control.latency)
-  return begin({ ...control, phase: "dip" }, state, state.now + 1.2 * idle)
+  const { latency } = control.before
+  const idle = control.baseline === 0 ? latency : Math.min(control.baseline, latency)
+  // What is in flight now came while more was, and takes as long as it did then.
+  return begin({ ...control, phase: "dip" }, state, state.now + Math.max(1.2 * idle, 0.85 * latency))
 }
 
 /** The end of a window: all decisions are made here. */
