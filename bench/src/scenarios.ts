@@ -4,11 +4,14 @@
  *
  * `--json` prints the result for machines as the last line, `--quick` takes two seeds and shorter soaks, `--only 1,2`
  * takes some scenarios, `--seeds 11,12` other seeds, `--ours` leaves out what it is compared with. Plots go to `bench/plots` (`--no-plots` leaves them).
+ *
+ * `--held-out` puts services that are drawn at random through the first scenario instead; `--seed 7` draws others.
  */
 import type { SimulationResult } from "@effect-resilience/core/testing"
 import { mkdirSync, writeFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
 import { brownOuts, halfOpenHerd, traps } from "./scenarios/failures.js"
+import { heldOut } from "./scenarios/heldOut.js"
 import { deviation, mean } from "./scenarios/measure.js"
 import { contention, convergences, latencyShift, slowDown, soaks, stepUp } from "./scenarios/overload.js"
 import { plot } from "./scenarios/plot.js"
@@ -64,64 +67,74 @@ const playAll = (scenario: Scenario) =>
     return { stack, measures, first: plays[0]?.result as SimulationResult }
   })
 
-const cases: Array<Record<string, unknown>> = []
-const plots = fileURLToPath(new URL("../plots", import.meta.url))
-if (!args.includes("--no-plots")) mkdirSync(plots, { recursive: true })
+const playScenarios = () => {
+  const cases: Array<Record<string, unknown>> = []
+  const plots = fileURLToPath(new URL("../plots", import.meta.url))
+  if (!args.includes("--no-plots")) mkdirSync(plots, { recursive: true })
 
-console.log(`seeds ${seeds.join(", ")}${quick ? ", shortened" : ""}\n`)
-for (const scenario of scenarios) {
-  const start = performance.now()
-  const played = playAll(scenario)
-  say(`${scenario.id} ${scenario.name}: ${((performance.now() - start) / 1000).toFixed(0)} s`)
-  console.log(`### ${scenario.id}. ${scenario.name}\n\n${scenario.says}\n`)
-  console.log(
-    `| | ${
-      scenario.columns.map(({ title, unit }) =>
-        unit === "x" || unit === "limit" || unit === "calls" ? title : `${title} ${unit}`
-      ).join(" | ")
-    } |`
-  )
-  console.log(`|---|${scenario.columns.map(() => "---|").join("")}`)
-  for (const { measures, stack } of played) {
-    const cells = scenario.columns.map(({ measure }) => showAll(measures.get(measure) ?? []))
-    const name = stack.ours === true ? `**${stack.name}**` : stack.name
-    console.log(`| ${name} | ${cells.join(" | ")} |`)
-  }
-  console.log("")
-  const ours = played.find(({ stack }) => stack.ours === true)
-  for (const target of scenario.targets) {
-    const values = ours?.measures.get(target.measure) ?? []
-    const measured = mean(values)
-    const met = target.atLeast !== undefined ? measured >= target.atLeast : measured <= (target.atMost ?? Infinity)
-    const { title, unit } = columnOf(scenario, target.measure)
+  console.log(`seeds ${seeds.join(", ")}${quick ? ", shortened" : ""}\n`)
+  for (const scenario of scenarios) {
+    const start = performance.now()
+    const played = playAll(scenario)
+    say(`${scenario.id} ${scenario.name}: ${((performance.now() - start) / 1000).toFixed(0)} s`)
+    console.log(`### ${scenario.id}. ${scenario.name}\n\n${scenario.says}\n`)
     console.log(
-      `- ${title}: ${showAll(values)} (deviation ${show(deviation(values))}), target ${showTarget(target)}: ${
-        met ? "met" : "missed"
-      }`
+      `| | ${
+        scenario.columns.map(({ title, unit }) =>
+          unit === "x" || unit === "limit" || unit === "calls" ? title : `${title} ${unit}`
+        ).join(" | ")
+      } |`
     )
-    cases.push({
-      name: `${scenario.id} ${scenario.name}: ${title}`,
-      unit,
-      target: target.atLeast ?? target.atMost,
-      direction: target.atLeast === undefined ? "at most" : "at least",
-      measured,
-      deviation: deviation(values),
-      met,
-      ratios: Object.fromEntries(
-        played.filter(({ stack }) => stack.ours !== true)
-          .map(({ measures, stack }) => [stack.name, measured / mean(measures.get(target.measure) ?? [])])
+    console.log(`|---|${scenario.columns.map(() => "---|").join("")}`)
+    for (const { measures, stack } of played) {
+      const cells = scenario.columns.map(({ measure }) => showAll(measures.get(measure) ?? []))
+      const name = stack.ours === true ? `**${stack.name}**` : stack.name
+      console.log(`| ${name} | ${cells.join(" | ")} |`)
+    }
+    console.log("")
+    const ours = played.find(({ stack }) => stack.ours === true)
+    for (const target of scenario.targets) {
+      const values = ours?.measures.get(target.measure) ?? []
+      const measured = mean(values)
+      const met = target.atLeast !== undefined ? measured >= target.atLeast : measured <= (target.atMost ?? Infinity)
+      const { title, unit } = columnOf(scenario, target.measure)
+      console.log(
+        `- ${title}: ${showAll(values)} (deviation ${show(deviation(values))}), target ${showTarget(target)}: ${
+          met ? "met" : "missed"
+        }`
       )
-    })
+      cases.push({
+        name: `${scenario.id} ${scenario.name}: ${title}`,
+        unit,
+        target: target.atLeast ?? target.atMost,
+        direction: target.atLeast === undefined ? "at most" : "at least",
+        measured,
+        deviation: deviation(values),
+        met,
+        ratios: Object.fromEntries(
+          played.filter(({ stack }) => stack.ours !== true)
+            .map(({ measures, stack }) => [stack.name, measured / mean(measures.get(target.measure) ?? [])])
+        )
+      })
+    }
+    console.log("")
+    if (!args.includes("--no-plots")) {
+      const file = `${scenario.id}-${scenario.name.replace(/[^a-z0-9]+/gi, "-")}.svg`
+      writeFileSync(
+        `${plots}/${file}`,
+        plot(scenario, seeds[0] ?? 0, played.map(({ first, stack }) => ({ stack, result: first })))
+      )
+    }
   }
-  console.log("")
-  if (!args.includes("--no-plots")) {
-    const file = `${scenario.id}-${scenario.name.replace(/[^a-z0-9]+/gi, "-")}.svg`
-    writeFileSync(
-      `${plots}/${file}`,
-      plot(scenario, seeds[0] ?? 0, played.map(({ first, stack }) => ({ stack, result: first })))
-    )
-  }
+  const met = cases.filter((one) => one.met === true).length
+  console.log(`${met} of ${cases.length} figures reached`)
+  if (args.includes("--json")) console.log(JSON.stringify({ seeds, cases }))
 }
-const met = cases.filter((one) => one.met === true).length
-console.log(`${met} of ${cases.length} figures reached`)
-if (args.includes("--json")) console.log(JSON.stringify({ seeds, cases }))
+
+/** Of the services that are held out: no limit was tuned with it. */
+const heldOutSeed = 2027
+
+if (args.includes("--held-out")) {
+  const cases = heldOut(Number(valueOf("--seed") ?? heldOutSeed))
+  if (args.includes("--json")) console.log(JSON.stringify({ cases }))
+} else playScenarios()

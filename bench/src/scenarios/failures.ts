@@ -61,6 +61,9 @@ const trap = (load: number): Scenario => ({
 
 export const traps = [trap(0.7), trap(0.85)]
 
+/** A tenth of the 320 requests in a second, and a little less: the bound counts all of them, not those that succeed. */
+const byRate: Simulation.BudgetOptions = { tokensPerSuccess: 0, minPerSecond: 31.7 }
+
 const brownOutAt = (share: number): Scenario => {
   const bound = (1 - share) * 1.1
   const isMild = share <= 0.1
@@ -73,7 +76,8 @@ const brownOutAt = (share: number): Scenario => {
         : `no budget of 10 % can do better than ${(bound * 100).toFixed(0)} %`
     }`,
     stacks: [
-      { name: "budget", ours: true, client: { retry: { ...retry, budget } } },
+      { name: "budget of a tenth of the requests", ours: true, client: { retry: { ...retry, budget: byRate } } },
+      { name: "budget of a tenth of the successes", client: { retry: { ...retry, budget } } },
       { name: "no retries", client: {} },
       { name: "3 retries", client: { retry } },
       {

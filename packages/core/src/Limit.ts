@@ -226,13 +226,16 @@ export declare namespace Limit {
     readonly tolerance?: number | undefined
     /** How deep a dip is, as a share of the calls in flight. Defaults to `0.7`. */
     readonly dipDepth?: number | undefined
-    /** Time between two dips while the limit binds. Defaults to `"10 seconds"`. */
+    /** The longest time between two dips while the limit binds; the first ones come sooner. Defaults to `"10 seconds"`. */
     readonly dipEvery?: Duration.DurationInput | undefined
     /** The shortest window. Defaults to `"50 millis"`. */
     readonly windowTime?: Duration.DurationInput | undefined
     /** The fewest calls per window. Defaults to `60`. */
     readonly windowSamples?: number | undefined
-    /** A window with a larger share of losses decreases the limit. Defaults to `0.3`. */
+    /**
+     * A window with a larger share of losses cuts the limit, unless they turn out to come by themselves: then it is a share
+     * of what they leave. Defaults to `0.3`.
+     */
     readonly maxLosses?: number | undefined
   }
 }

@@ -203,6 +203,63 @@ describe("knee", () => {
     expect(limit.limit(state)).toBeGreaterThan(before * 0.6)
   })
 
+  /** Two calls come each millisecond to a server that works for 50 ms, and refuses at once what it has no worker for. */
+  const refuse = (limit: Limit.Any, workers: number, fails: (i: number) => boolean) => {
+    let state: unknown = limit.initial
+    let running: Array<{ readonly end: number; readonly began: number }> = []
+    let last = { refused: 0, failed: 0, ok: 0 }
+    for (let i = 0, at = 0; at < 30_000; at++) {
+      if (at === 15_000) last = { refused: 0, failed: 0, ok: 0 }
+      for (const { began } of running.filter(({ end }) => end <= at)) {
+        running = running.filter((one) => one.began !== began)
+        const ended = sample(at - Math.floor(began), running.length, at)
+        const isFailure = fails(i++)
+        last[isFailure ? "failed" : "ok"]++
+        state = isFailure ? limit.onDrop(state, ended) : limit.onSample(state, ended)
+      }
+      for (const began of [at, at + 0.5]) {
+        const inFlight = running.length
+        if (inFlight >= limit.limit(state)) state = limit.onReject(state, { now: at, inFlight, random: 0.5 })
+        else {
+          state = limit.onAdmit(state, { now: at, inFlight: inFlight + 1, random: 0.5 })
+          if (inFlight < workers) running.push({ began, end: at + 40 + (7 * i++) % 21 })
+          else {
+            last.refused++
+            state = limit.onDrop(state, sample(0, inFlight, at))
+          }
+        }
+      }
+    }
+    return { state, ...last }
+  }
+
+  it("losses that a lower limit does not end come by themselves, and do not hold it down", () => {
+    for (const share of [0.4, 0.6]) {
+      const limit = Limit.knee()
+      const { failed, ok } = refuse(limit, 1000, (i) => (i * 0.618) % 1 < share)
+      // 2000 in a second for 15 seconds: what it costs to find out may be no more than a tenth of them.
+      expect(failed + ok).toBeGreaterThan(27_000)
+    }
+  })
+
+  it("a server that refuses what is too much, without being slow, is heeded", () => {
+    const blind = refuse(Limit.fixed(200), 32, () => false)
+    const heeding = refuse(Limit.knee(), 32, () => false)
+    expect(blind.refused).toBeGreaterThan(1.5 * blind.ok)
+    // For each answer a third of the refusals at most.
+    expect(3 * heeding.refused / heeding.ok).toBeLessThan(blind.refused / blind.ok)
+    expect(heeding.ok).toBeGreaterThan(0.8 * blind.ok)
+  })
+
+  it("a window without a success is no latency, however many losses are borne", () => {
+    const limit = Limit.knee({ maxLosses: 1 })
+    let state: unknown = limit.initial
+    for (let at = 1; at < 1000; at++) state = limit.onDrop(state, sample(50, 10, at))
+    now = 1000
+    const after = saturate(limit, { workers: 32, millis: 50 }, 10_000, state)
+    expect(limit.inspect(after).baseline).toBeGreaterThan(45)
+  })
+
   it("a dip whose calls hang is given up", () => {
     const limit = Limit.knee({ initialLimit: 50, dipEvery: "1 second" })
     now = 0

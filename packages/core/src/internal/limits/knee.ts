@@ -33,10 +33,20 @@ interface Control {
   readonly pause: number
   readonly lastDip: number
   readonly nextDip: number
+  /** Durations of a dip until the next is due, at most `dipEvery`; doubled by each. `0` before the first window. */
+  readonly pace: number
   /** The latency and concurrency that a dip is compared with, and when it began. */
-  readonly before: { readonly latency: number; readonly inFlight: number; readonly at: number }
-  /** The limit before losses began; `0` while there are none. */
-  readonly beforeLosses: number
+  readonly before: {
+    readonly latency: number
+    readonly inFlight: number
+    readonly at: number
+    /** Whether it follows on a dip that found nothing but queue. */
+    readonly again: boolean
+  }
+  /** The limit and the share of losses before the limit was cut for losses; nothing while it is not. */
+  readonly cut: { readonly limit: number; readonly losses: number } | undefined
+  /** The share of losses that come by themselves: a cut did not halve it. */
+  readonly ownLosses: number
   readonly reason: string
   readonly elasticity: number | undefined
 }
@@ -67,8 +77,13 @@ const fewest = 8
 const most = 400
 /** Samples that a dip needs to tell a change of latency from chance. */
 const dipSamples = 100
+/** How many durations of a dip lie between the first and the second. */
+const firstPace = 4
+const slowest = 1024
 /** Milliseconds between two dips that were suspected to be due. */
 const cool = 500
+/** A larger share of losses tells nothing of what a lower limit would do. */
+const hopeless = 0.9
 /** After a dip has lasted this long the comparison is worth nothing any more. */
 const dipPatience = 5 * longest
 
@@ -76,13 +91,17 @@ const dipPatience = 5 * longest
  * The knee of the latency curve. A latency baseline is never learned under load, where the queue would become normal; it
  * is measured by a shallow dip of the limit:
  *
- * - while the limit binds and latency is near the baseline, the limit grows;
- * - when latency is off the baseline, and every `dipEvery` while the limit binds, the limit dips to `dipDepth` of what is
+ * - while the limit binds and latency is near the baseline, the limit grows; fast until latency is off it;
+ * - when latency is off the baseline, and from time to time while the limit binds, the limit dips to `dipDepth` of what is
  *   in flight. By Little's law, `inFlight / latency` is the throughput, and times the latency of the dip it is the knee;
- * - latency that did not move is the service's own: the concurrency stays, and the baseline is a new one;
+ * - one dip is but some hundred samples: the next ones come soon, then ever later, up to `dipEvery`, and sooner again
+ *   after one that found another baseline;
+ * - latency that did not move is the service's own: the limit grows fast, and the baseline is a new one;
  * - latency that fell in full proportion was queue: the limit stays down, and dips again from there;
  * - where the limit does not bind it holds, and the baseline follows slowly;
- * - losses decrease it, and it comes back fast when they end.
+ * - losses cut it. Where a cut does not halve their share, and what succeeds is not slow, they come by themselves, and tell
+ *   nothing of the load: the limit comes back, and only `maxLosses` of what they leave cuts it again. Where nothing
+ *   succeeds that cannot be told, and the limit stays low. When losses end it comes back fast.
  *
  * What a queue may cost grows with the square root of the limit, as in staffing: `1 + tolerance / sqrt(limit)`.
  *
@@ -105,8 +124,10 @@ export const knee = (options: Limit.KneeOptions): Limit<Knee> => {
     pause: 0,
     lastDip: -Infinity,
     nextDip: 0,
-    before: { latency: 0, inFlight: 0, at: 0 },
-    beforeLosses: 0,
+    pace: 0,
+    before: { latency: 0, inFlight: 0, at: 0, again: false },
+    cut: undefined,
+    ownLosses: 0,
     reason: "initial",
     elasticity: undefined
   }
@@ -147,7 +168,11 @@ export const knee = (options: Limit.KneeOptions): Limit<Knee> => {
     }),
     resize: (state, wish) => {
       const next = set(config, state.control, wished(config, wish, state.control.learned), "operator")
-      return begin({ ...next, phase: "free", latency: 0, slowStart: false, beforeLosses: 0 }, state, state.now)
+      return begin(
+        { ...next, phase: "free", latency: 0, slowStart: false, cut: undefined, ownLosses: 0 },
+        state,
+        state.now
+      )
     }
   }
 }
@@ -187,7 +212,7 @@ const tolerated = ({ tolerance }: Config, limit: number) => {
     high: Math.max(1.15, 1 + queue),
     low: Math.max(1.06, 1 + 0.4 * queue),
     suspect: Math.max(1.5, 1 + 2.4 * queue),
-    growth: Math.max(1.05, 1 + 0.45 * queue)
+    growth: Math.max(1.05, 1 + 0.45 * queue + 1 / Math.max(1, limit))
   }
 }
 
@@ -197,12 +222,12 @@ const set = (config: Config, control: Control, limit: number, reason: string): C
 }
 
 /** Begins a dip, unless so little is in flight that there is nothing to compare. */
-const dip = (config: Config, control: Control, state: Knee, latency: number, inFlight: number): Knee => {
+const dip = (config: Config, control: Control, state: Knee, latency: number, inFlight: number, again = false): Knee => {
   const limit = Math.max(config.minLimit, Math.floor(inFlight * config.dipDepth))
   if (limit >= Math.floor(inFlight)) {
     return begin({ ...control, phase: "free", baseline: latency, lastDip: state.now }, state, state.now)
   }
-  const before = { latency, inFlight, at: state.now }
+  const before = { latency, inFlight, at: state.now, again }
   return begin({ ...control, phase: "drain", holds: limit, before, reason: "dip" }, state, state.now)
 }
 
@@ -222,27 +247,40 @@ const settleDip = (config: Config, state: Knee): Knee => {
     )
   }
   if (control.phase === "dip" || state.inFlight > control.holds) return state
-  const idle = control.baseline === 0 ? control.latency : Math.min(control.baseline, control.latency)
-  return begin({ ...control, phase: "dip" }, state, state.now + 1.2 * idle)
+  const { latency } = control.before
+  const idle = control.baseline === 0 ? latency : Math.min(control.baseline, latency)
+  // What is in flight now came while more was, and takes as long as it did then.
+  return begin({ ...control, phase: "dip" }, state, state.now + Math.max(1.2 * idle, 0.85 * latency))
 }
 
 /** The end of a window: all decisions are made here. */
 const close = (config: Config, state: Knee, span: number, random: number): Knee => {
   const { now } = state
   const losses = 1 - state.succeeded / state.ended
-  if (losses > config.maxLosses) return afterLosses(config, state, span)
   const latency = state.total / state.succeeded
+  const { baseline, cut, ownLosses } = state.control
+  const isSlow = baseline > 0 && latency >= tolerated(config, state.control.learned).suspect * baseline
+  if (cut !== undefined && losses > cut.losses / 2 && losses < hopeless && !isSlow) {
+    const back = set(config, state.control, cut.limit, "losses stay")
+    return begin({ ...back, cut: undefined, ownLosses: (losses + cut.losses) / 2, latency: 0 }, state, now + latency)
+  }
+  const own = losses > ownLosses / 2 ? ownLosses : 0
+  if (state.succeeded === 0 || losses > own + (1 - own) * config.maxLosses) {
+    return afterLosses(config, state, span, losses)
+  }
+  // The first calls to end are the short ones: they say nothing of the latency.
+  if (state.control.pace === 0) return begin({ ...state.control, pace: firstPace }, state, now)
   const inFlight = span > 0 ? state.area / span : state.inFlight
   if (state.control.phase === "dip") return afterDip(config, state, latency, inFlight, random)
 
   const smooth = state.control.latency === 0
     ? latency
     : state.control.latency + 0.3 * (latency - state.control.latency)
-  const control: Control = { ...state.control, latency: smooth }
-  if (control.beforeLosses > 0) {
-    const back = set(config, control, Math.max(control.learned, 0.7 * control.beforeLosses), "losses ended")
+  const control: Control = { ...state.control, latency: smooth, ownLosses: own }
+  if (cut !== undefined) {
+    const back = set(config, control, Math.max(control.learned, 0.7 * cut.limit), "losses ended")
     return begin(
-      { ...back, beforeLosses: 0, slowStart: true, nextDip: now + 3000, latency: 0 },
+      { ...back, cut: undefined, slowStart: true, nextDip: now + 3000, latency: 0 },
       state,
       now + latency
     )
@@ -253,14 +291,14 @@ const close = (config: Config, state: Knee, span: number, random: number): Knee 
     : whileFree(config, known, state, latency, inFlight)
 }
 
-const afterLosses = (config: Config, state: Knee, span: number): Knee => {
+const afterLosses = (config: Config, state: Knee, span: number, losses: number): Knee => {
   const { control, now } = state
   const inFlight = span > 0 ? state.area / span : state.inFlight
-  const before = control.beforeLosses === 0 ? control.learned : control.beforeLosses
-  const limit = Math.max(0.2 * before, 0.7 * Math.min(control.learned, Math.max(inFlight, config.minLimit)))
+  const cut = control.cut ?? { limit: control.learned, losses }
+  const limit = Math.max(0.2 * cut.limit, 0.7 * Math.min(control.learned, Math.max(inFlight, config.minLimit)))
   const next = set(config, control, limit, "losses")
   const wait = state.succeeded > 0 ? Math.min(250, state.total / state.succeeded) : 250
-  return begin({ ...next, phase: "free", beforeLosses: before, latency: 0 }, state, now + wait)
+  return begin({ ...next, phase: "free", cut, latency: 0 }, state, now + wait)
 }
 
 const afterDip = (config: Config, state: Knee, latency: number, inFlight: number, random: number): Knee => {
@@ -276,18 +314,27 @@ const afterDip = (config: Config, state: Knee, latency: number, inFlight: number
     phase: "free",
     elasticity,
     lastDip: now,
-    nextDip: now + config.every * (1 + 0.2 * random)
+    nextDip: now + Math.min(config.every, state.control.pace * (now - before.at)) * (1 + 0.2 * random),
+    pace: Math.min(slowest, state.control.pace * 2)
   }
   if (elasticity > 0.75 && ratio < 0.85) {
     // Everything above was queue: stay down, and look again.
     const baseline = control.baseline === 0 ? latency : Math.min(control.baseline, latency)
     const down = set(config, { ...control, slowStart: false, baseline, latency }, growth * inFlight, "queue")
-    return dip(config, down, state, latency, inFlight)
+    return dip(config, down, state, latency, inFlight, true)
   }
   const near = Math.abs(latency - control.baseline) < 0.35 * control.baseline
   const baseline = near ? control.baseline + 0.5 * (latency - control.baseline) : latency
-  const found = set(config, control, Math.max(inFlight, growth * before.inFlight * ratio), "knee")
-  return begin({ ...found, baseline, slowStart: elasticity < 0.25, latency: 0, pause: 2 }, state, now + latency)
+  const isFlat = elasticity < 0.25
+  const found = set(config, control, Math.max(inFlight, growth * before.inFlight * (isFlat ? 1 : ratio)), "knee")
+  // Where the dip before found queue, the knee lies between the two: there is nowhere to grow to fast.
+  const next = {
+    ...found,
+    slowStart: isFlat && !before.again,
+    pause: isFlat ? 0 : 2,
+    pace: near ? found.pace : firstPace
+  }
+  return begin({ ...next, baseline, latency: 0 }, state, now + latency)
 }
 
 /** The limit turns calls away. */
@@ -299,14 +346,15 @@ const whileBound = (config: Config, control: Control, state: Knee, latency: numb
   const fresh = (next: Control, after: number) => begin({ ...next, latency: 0 }, state, now + after)
 
   if (control.pause > 0) return begin({ ...control, pause: control.pause - 1 }, state, now)
-  if (heavy && (excess > suspect || now > control.nextDip) && now - control.lastDip > cool) {
+  const isDue = excess > (control.slowStart ? high : suspect) || now > control.nextDip
+  if (heavy && isDue && now - control.lastDip > cool) {
     return dip(config, control, state, control.latency, inFlight)
   }
   if (heavy && excess > high) {
     const limit = control.learned * Math.max(0.85, 0.97 * high / excess)
     return fresh({ ...set(config, control, limit, "latency"), slowStart: false }, 0.8 * latency)
   }
-  if (excess < low) {
+  if (excess < (control.slowStart ? high : low)) {
     const factor = control.slowStart && heavy ? 1.5 : 1.06
     const next = set(config, control, control.learned * factor + 0.5, "growth")
     return control.slowStart ? fresh(next, latency) : begin(next, state, now)
