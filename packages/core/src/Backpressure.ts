@@ -372,18 +372,21 @@ const Tag: <Self>() => <const Name extends string>(
  *
  * @example
  * import { Backpressure } from "@effect-resilience/core"
- * import { Effect, Queue, Stream } from "effect"
+ * import { Effect, Stream } from "effect"
  *
- * class Orders extends Backpressure.Tag<Orders>()("orders", { maxPending: 100 }) {}
+ * class Orders extends Backpressure.Tag<Orders>()("orders", { maxPending: 10, maxWait: Infinity }) {}
  *
  * declare const handle: (order: number) => Effect.Effect<void>
  *
  * // in front of a call
  * const one = handle(1).pipe(Orders.withBackpressure)
  *
- * // before a producer goes on
- * const produce = (queue: Queue.Enqueue<number>) =>
- *   Stream.range(1, 1000).pipe(Orders.gate, Stream.runForEach((order) => Queue.offer(queue, order)))
+ * // before a producer goes on, and in front of each of its items
+ * const all = Stream.range(1, 1000).pipe(
+ *   Orders.gate,
+ *   Stream.mapEffect((order) => handle(order).pipe(Orders.withBackpressure), { concurrency: 50 }),
+ *   Stream.runDrain
+ * )
  *
  * @since 0.1.0
  * @category models
@@ -433,7 +436,10 @@ export declare namespace Backpressure {
     readonly highWaterMark?: number | undefined
     /** Items in process at which those that wait are let in. Defaults to a quarter of `highWaterMark`: `200`. */
     readonly lowWaterMark?: number | undefined
-    /** How long an item may wait, cut at the ambient `Deadline`; `0` rejects at once. Defaults to `"5 seconds"`. */
+    /**
+     * How long an item may wait, cut at the ambient `Deadline`; `0` rejects at once, `Infinity` waits without an end.
+     * Defaults to `"5 seconds"`.
+     */
     readonly maxWait?: Duration.DurationInput | undefined
     /** Items that may wait. Defaults to `maxPending`, which bounds them in any case. */
     readonly maxWaiters?: number | undefined

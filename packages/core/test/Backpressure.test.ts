@@ -189,6 +189,38 @@ describe("items whose processing ends elsewhere", () => {
 })
 
 describe("the gate", () => {
+  it.scoped("holds a stream up at the high mark, with those who process behind it", () =>
+    Effect.gen(function*() {
+      const pressure = yield* Backpressure.make({ name: "b", maxPending: 10, maxWait: Infinity })
+      let taken = 0
+      let done = 0
+      let most = 0
+      const handle = Effect.zipRight(Effect.sleep("1 second"), Effect.sync(() => done++))
+      const fiber = yield* Stream.range(1, 100).pipe(
+        pressure.gate,
+        Stream.tap(() => Effect.sync(() => most = Math.max(most, ++taken - done))),
+        Stream.mapEffect(() => handle.pipe(pressure.withBackpressure), { concurrency: 50 }),
+        Stream.runDrain,
+        Effect.fork
+      )
+      yield* TestClock.adjust("1 minute")
+      yield* Fiber.join(fiber)
+      expect(done).toBe(100)
+      expect(most).toBe(8)
+      expect(yield* pressure.metrics).toMatchObject({ peak: 8, admitted: 100, rejected: 0 })
+    }))
+
+  it.scoped("an item may wait without an end", () =>
+    Effect.gen(function*() {
+      const pressure = yield* Backpressure.make({ name: "b", ...marks, maxWait: Infinity })
+      const items = yield* fill(pressure, 4)
+      const late = yield* Effect.fork(pressure.withBackpressure(Effect.succeed("in")))
+      yield* TestClock.adjust("400 days")
+      expect(yield* pressure.metrics).toMatchObject({ waiting: 1, rejected: 0 })
+      yield* Effect.forEach(items, ({ end }) => end)
+      expect(yield* Fiber.join(late)).toBe("in")
+    }))
+
   it.scoped("a stream passes elements on only while the state is low", () =>
     Effect.gen(function*() {
       const pressure = yield* Backpressure.make({ name: "b", maxPending: 10, highWaterMark: 3, lowWaterMark: 1 })
