@@ -283,6 +283,7 @@ const waitOrDie = (name: string, maxWait: Duration.DurationInput): Duration.Dura
 const free: RateLimiter.Decision = {
   allowed: true,
   limit: 0,
+  window: Duration.zero,
   remaining: 0,
   retryAfter: Duration.zero,
   resetAfter: Duration.zero
@@ -493,13 +494,15 @@ export declare namespace RateLimiter {
    */
   export interface Decision {
     readonly allowed: boolean
-    /** The limit of the rate that has least left. */
+    /** The limit of the rate that has least left; of several that have as little, of the one that takes longest. */
     readonly limit: number
-    /** What may still be taken now. */
+    /** The window of that rate: `limit` calls in it. */
+    readonly window: Duration.Duration
+    /** What may still be taken now: what that rate has left. */
     readonly remaining: number
-    /** Until the same question has a chance; zero when allowed, infinite when it never has. */
+    /** Until the same question has a chance by all rates; zero when allowed, infinite when it never has. */
     readonly retryAfter: Duration.Duration
-    /** Until the key is as good as new. */
+    /** Until that rate is as good as new. */
     readonly resetAfter: Duration.Duration
   }
 

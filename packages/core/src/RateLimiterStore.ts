@@ -110,12 +110,14 @@ export declare namespace RateLimiterStore {
   export interface Decision {
     /** What was taken; with `"peek"` what would be. */
     readonly granted: number
-    /** The limit of the rate that has least left. */
+    /** The limit of the rate that has least left; of several that have as little, of the one that takes longest. */
     readonly limit: number
+    /** The window of that rate. */
+    readonly window: Duration.Duration
     readonly remaining: number
     /** Until what was reserved may be used; where nothing was granted, until it makes sense to ask again. */
     readonly wait: Duration.Duration
-    /** Until the key is as good as new. */
+    /** Until that rate is as good as new. */
     readonly resetAfter: Duration.Duration
     /** All keys of the store are live, and this one is new. */
     readonly full?: boolean | undefined

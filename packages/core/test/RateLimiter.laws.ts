@@ -104,6 +104,31 @@ export const laws = (subject: {
     )
 
     law(
+      `${algorithm}: tells of several rates about the one that has least left, and of it alone`,
+      Effect.gen(function*() {
+        const short = yield* make({ rate: ["3/second", "100/hour"], algorithm })
+        const long = yield* make({ rate: ["5/second", "3/hour"], algorithm })
+        const even = yield* make({ rate: ["3/second", "3/hour"], algorithm })
+        yield* settle
+        const about = ({ limit, remaining, resetAfter, window }: RateLimiter.Decision) => {
+          // Windows of the clock and of two counters are over at a border: of an hour, at any time within it.
+          expect(Duration.toMillis(resetAfter)).toBeLessThanOrEqual(2 * Duration.toMillis(window))
+          return { limit, remaining, window: Duration.toMillis(window) }
+        }
+        expect(yield* count(short, 2)).toBe(2)
+        expect(about(yield* short.consume())).toEqual({ limit: 3, remaining: 0, window: 1000 })
+        expect(about(yield* short.peek())).toEqual({ limit: 3, remaining: 0, window: 1000 })
+        expect(yield* count(long, 2)).toBe(2)
+        expect(about(yield* long.consume())).toEqual({ limit: 3, remaining: 0, window: 3_600_000 })
+        // Both are used up: the one that takes longest is what a caller has to know.
+        expect(yield* count(even, 2)).toBe(2)
+        expect(about(yield* even.consume())).toEqual({ limit: 3, remaining: 0, window: 3_600_000 })
+        const reserved = yield* make({ rate: ["3/second", "100/hour"], algorithm })
+        expect(about((yield* reserved.reserve({ cost: 3 })).decision)).toMatchObject({ limit: 3, window: 1000 })
+      })
+    )
+
+    law(
       `${algorithm}: keeps keys apart`,
       Effect.gen(function*() {
         const limiter = yield* make({ rate: "2/second", algorithm })

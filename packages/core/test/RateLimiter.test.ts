@@ -527,6 +527,7 @@ describe("the faults of others", () => {
       expect(yield* limiter.peek()).toEqual({
         allowed: true,
         limit: 4,
+        window: Duration.seconds(1),
         remaining: 3,
         retryAfter: Duration.zero,
         resetAfter: Duration.millis(250)

@@ -370,12 +370,23 @@ export class Plan {
     this.shortest = rates.reduce((least, { window }) => window < least ? window : least, rates[0]?.window ?? 0n)
   }
 
-  /** The rate that has least left: the one that a decision is about. */
-  tightest(state: unknown, now: Nanos): Rate | undefined {
-    if (this.rates.length === 1) return this.rates[0]
-    const states = (state ?? []) as States
-    const left = this.parts.map((part, i) => part.available(states[i], now))
-    return this.rates[left.indexOf(Math.min(...left))]
+  /**
+   * The rate that has least left, which is the one that a decision is about, and when it is as good as new. Of several
+   * that have as little it is the one that takes longest.
+   */
+  tightest(state: unknown, now: Nanos): { readonly rate: Rate; readonly freeAt: Nanos } {
+    const states: States = this.rates.length === 1 ? [state] : (state ?? []) as States
+    let tightest = { rate: this.rates[0] as Rate, freeAt: now }
+    let least = Infinity
+    this.parts.forEach((part, i) => {
+      const rate = this.rates[i] as Rate
+      const left = part.available(states[i], now)
+      const freeAt = states[i] === undefined ? now : max(now, part.freeAt(states[i]))
+      if (left > least || (left === least && freeAt <= tightest.freeAt)) return
+      least = left
+      tightest = { rate, freeAt }
+    })
+    return tightest
   }
 
   /** A state that was charged under another plan, as one of this. A rate that is new begins anew. */

@@ -98,7 +98,7 @@ export class LocalLimiter {
     time: Nanos,
     wait: Nanos | undefined
   ): Exit.Exit<never, RateLimitExceededError> {
-    const limit = plan.tightest(table.state(key, plan, time), time)?.limit ?? 0
+    const { limit } = plan.tightest(table.state(key, plan, time), time).rate
     return this.limits.refuse(key, plan, reason, wait, limit, table.available(key, plan, time))
   }
 

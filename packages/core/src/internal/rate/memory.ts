@@ -8,11 +8,15 @@ import type { Place } from "./line.js"
 import type { RateTable } from "./table.js"
 
 /** What a key has left, as part of a decision. @internal */
-export const standing = (table: RateTable, key: string, plan: Plan, now: Nanos) => ({
-  limit: plan.tightest(table.state(key, plan, now), now)?.limit ?? 0,
-  remaining: table.available(key, plan, now),
-  resetAfter: fromNanos(table.freeAt(key, plan, now) - now)
-})
+export const standing = (table: RateTable, key: string, plan: Plan, now: Nanos) => {
+  const { freeAt, rate } = plan.tightest(table.state(key, plan, now), now)
+  return {
+    limit: rate.limit,
+    window: fromNanos(rate.window),
+    remaining: table.available(key, plan, now),
+    resetAfter: fromNanos(freeAt - now)
+  }
+}
 
 /** Plans held by their text: rates come with each request. */
 const maxPlans = 256
@@ -49,6 +53,7 @@ export const memoryStore = (ref: Ref.Ref<RateTable>): RateLimiterStore.Service =
   const full: RateLimiterStore.Decision = {
     granted: 0,
     limit: 0,
+    window: fromNanos(0n),
     remaining: 0,
     wait: fromNanos(0n),
     resetAfter: fromNanos(0n),

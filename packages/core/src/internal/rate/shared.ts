@@ -192,7 +192,6 @@ export class SharedLimiter {
       const { limits } = this
       const { cost, key } = asked
       const plan = limits.planOf(key, asked.rate)
-      const limit = plan.rates[0]?.limit ?? 0
       const tell = (decision: RateLimiter.Decision, reason: RateLimiter.Reason): RateLimiter.Decision => {
         if (mode === "peek") return decision
         if (decision.allowed) limits.allow(key, plan, () => decision.remaining)
@@ -202,7 +201,7 @@ export class SharedLimiter {
       const blind = (allowed: boolean, reason: RateLimiter.Reason) =>
         Effect.succeed(tell({
           allowed,
-          limit,
+          ...unasked(plan),
           remaining: 0,
           retryAfter: allowed ? Duration.zero : Duration.infinity,
           resetAfter: Duration.zero
@@ -210,11 +209,14 @@ export class SharedLimiter {
       if (cost > plan.algorithm.cap) return blind(false, "CostTooHigh")
       return Effect.flatMap(this.ask(this.store.decide(this.request(asked, plan, mode, Duration.zero))), (answer) => {
         if (Either.isRight(answer)) {
-          const { full, granted, limit, remaining, resetAfter, wait } = answer.right
+          const { full, granted, limit, remaining, resetAfter, wait, window } = answer.right
           if (full === true) return blind(limits.config.onFull === "admit", "TooManyKeys")
           const allowed = granted >= cost
           return Effect.succeed(
-            tell({ allowed, limit, remaining, retryAfter: allowed ? Duration.zero : wait, resetAfter }, "Exceeded")
+            tell(
+              { allowed, limit, window, remaining, retryAfter: allowed ? Duration.zero : wait, resetAfter },
+              "Exceeded"
+            )
           )
         }
         switch (this.onStoreError) {
@@ -245,19 +247,26 @@ export class SharedLimiter {
           if (Either.isLeft(answer)) {
             return Effect.flatMap(
               this.withoutStore(key, plan, answer.left),
-              (how) => how === "local" ? this.local.reserve(asked, maxWait) : Effect.succeed(unbound(limit))
+              (how) => how === "local" ? this.local.reserve(asked, maxWait) : Effect.succeed(unbound(plan))
             )
           }
           const decision = answer.right
           if (decision.full === true) return limits.refuse(key, plan, "TooManyKeys", undefined, limit, 0)
-          const { granted, remaining, resetAfter, wait } = decision
+          const { granted, remaining, resetAfter, wait, window } = decision
           if (granted < cost) {
             return limits.refuse(key, plan, "WaitExceeded", toNanos(wait), decision.limit, remaining)
           }
           limits.allow(key, plan, () => remaining, toNanos(wait) > 0n)
           return Effect.succeed({
             delay: wait,
-            decision: { allowed: true, limit: decision.limit, remaining, retryAfter: Duration.zero, resetAfter },
+            decision: {
+              allowed: true,
+              limit: decision.limit,
+              window,
+              remaining,
+              retryAfter: Duration.zero,
+              resetAfter
+            },
             cancel: Effect.map(
               this.ask(this.store.refund(request, decision)),
               Either.getOrElse(() => false)
@@ -292,10 +301,19 @@ export class SharedLimiter {
   )
 }
 
+/** The rate that a decision names when no store was asked what is left: the first. */
+const unasked = ({ rates: [rate] }: Plan) => ({ limit: rate?.limit ?? 0, window: fromNanos(rate?.window ?? 0n) })
+
 /** A reservation that no store knows of. */
-const unbound = (limit: number): RateLimiter.Reservation => ({
+const unbound = (plan: Plan): RateLimiter.Reservation => ({
   delay: Duration.zero,
-  decision: { allowed: true, limit, remaining: 0, retryAfter: Duration.zero, resetAfter: Duration.zero },
+  decision: {
+    allowed: true,
+    ...unasked(plan),
+    remaining: 0,
+    retryAfter: Duration.zero,
+    resetAfter: Duration.zero
+  },
   cancel: Effect.succeed(false)
 })
 

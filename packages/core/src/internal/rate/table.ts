@@ -77,12 +77,6 @@ export class RateTable {
     return this.lineOf(key, now) === undefined ? plan.algorithm.available(this.state(key, plan, now), now) : 0
   }
 
-  /** From then on the key is like a new one, if nobody uses it. */
-  freeAt(key: string, plan: Plan, now: Nanos): Nanos {
-    const state = this.state(key, plan, now)
-    return state === undefined ? now : plan.algorithm.freeAt(state)
-  }
-
   /** A promise for the first time that is free. The caller has asked `ready`. */
   join(key: string, place: Omit<Place, "at" | "after">, now: Nanos, clock: Clock.Clock): Place | undefined {
     const entry = this.entry(key, place.plan, now, clock)
