@@ -92,18 +92,23 @@ type Shares = { readonly [L in Priority.Level]: number }
 
 const defaultShares: Shares = { critical: 1, high: 1, normal: 1, low: 0.8, sheddable: 0.5 }
 
-/** A share for each class, none below that of a less important one. */
+/** A share for each class, given or by default; none below that of a less important one. */
 const parseShares = (input: Partial<Shares>): Shares => {
-  const bad = () => {
+  const bad = (why = ""): never => {
     throw new option.Requirement(
-      `shares from 0 to 1 of ${Priority.levels.join(", ")}, none below that of a less important class`
+      `shares from 0 to 1 of ${Priority.levels.join(", ")}, none below that of a less important class${why}`
     )
   }
   if (!Predicate.isRecord(input) || Object.keys(input).some((key) => !Object.hasOwn(defaultShares, key))) return bad()
   const shares = option.merge<Shares>(defaultShares, input as Shares)
-  const inOrder = Priority.levels.map((level) => shares[level])
   const isShare = (share: unknown) => Predicate.isNumber(share) && share >= 0 && share <= 1
-  if (!inOrder.every(isShare) || inOrder.some((share, i) => share < (inOrder[i + 1] ?? 0))) return bad()
+  if (!Priority.levels.every((level) => isShare(shares[level]))) return bad()
+  Priority.levels.forEach((level, i) => {
+    const next = Priority.levels[i + 1]
+    if (next === undefined || shares[level] >= shares[next]) return
+    const all = Priority.levels.map((each) => `${each} ${shares[each]}`).join(", ")
+    bad(` (with the defaults they are ${all}: ${level} is below ${next})`)
+  })
   return shares
 }
 

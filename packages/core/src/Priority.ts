@@ -7,6 +7,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Order from "effect/Order"
 import * as Schema from "effect/Schema"
+import * as option from "./internal/options.js"
 import type { Guard } from "./Pattern.js"
 
 const ranks = { critical: 4, high: 3, normal: 2, low: 1, sheddable: 0 } as const
@@ -27,7 +28,12 @@ export class Priority extends Context.Reference<Priority>()("@effect-resilience/
   defaultValue: (): Priority.Level => "normal"
 }) {
   /** Sets the priority of a region. Costs some microseconds; what is forked inside inherits it. */
-  static readonly within = (level: Priority.Level): Guard => (effect) => Effect.provideService(effect, Priority, level)
+  static readonly within = (level: Priority.Level): Guard => {
+    if (!Priority.levels.includes(level)) {
+      throw new option.InvalidOptionError("Priority", "within", "level", level, `one of ${Priority.levels.join(", ")}`)
+    }
+    return (effect) => Effect.provideService(effect, Priority, level)
+  }
 
   /** `4` for critical down to `0` for sheddable. */
   static readonly rank = (level: Priority.Level): number => ranks[level]

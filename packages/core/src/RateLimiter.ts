@@ -213,7 +213,17 @@ const build = (
       ? new LocalLimiter(limits)
       : new SharedLimiter(limits, store, resolved.onStoreError, resolved.storeTimeout, storeErrorOf(name))
     yield* Effect.addFinalizer(() => limiter.close)
-    const asked = ({ cost = 1, key = "", rate }: RateLimiter.Args = {}) => ({ key, cost: limits.cost(cost), rate })
+    const refuse = (field: string, value: unknown, requirement: string): never => {
+      throw new option.InvalidOptionError("RateLimiter", name, field, value, requirement)
+    }
+    // A key that is none would share the bucket of those without one, or have one for each call.
+    const keyOrDie = (key: string = ""): string => Predicate.isString(key) ? key : refuse("key", key, "a string")
+    const argsOrDie = <A extends RateLimiter.Args>(args: A): A =>
+      Predicate.isRecord(args) ? args : refuse("args", args, "{ key, cost, rate }")
+    const asked = (args: RateLimiter.Args = {}) => {
+      const { cost = 1, key, rate } = argsOrDie(args)
+      return { key: keyOrDie(key), cost: limits.cost(cost), rate }
+    }
     const setRate = (rate: RateLimiter.Rates) => Effect.suspend(() => limiter.setRate(rate))
     yield* register({
       pattern: "RateLimiter",
@@ -248,11 +258,11 @@ const build = (
       peek: (key) => Effect.suspend(() => limiter.check(asked({ key }))),
       reserve: (args = {}) =>
         Effect.suspend(() => {
-          const { maxWait = resolved.maxWait, ...rest } = args
+          const { maxWait = resolved.maxWait, ...rest } = argsOrDie(args)
           return limiter.reserve(asked(rest), waitOrDie(name, maxWait))
         }),
-      reset: (key = "") => limiter.reset(key),
-      drain: (key = "") => limiter.drain(key),
+      reset: (key) => Effect.suspend(() => limiter.reset(keyOrDie(key))),
+      drain: (key) => Effect.suspend(() => limiter.drain(keyOrDie(key))),
       penalty: (args) => Effect.suspend(() => spread(asked(args), limiter.penalty)),
       reward: (args) => Effect.suspend(() => spread(asked(args), limiter.reward)),
       setRate,
@@ -454,7 +464,10 @@ export declare namespace RateLimiter {
     readonly maxWait?: Duration.DurationInput | undefined
     /** Calls that may wait at once, over all keys. Defaults to `1000`. */
     readonly maxWaiters?: number | undefined
-    /** The rate of a key; `undefined` for that of the instance. Defaults to none. */
+    /**
+     * The rate of a key; `undefined` for that of the instance. It is asked at each call and answers at once; an answer
+     * that is no rate, and an exception, are defects. Defaults to none.
+     */
     readonly rateFor?: ((key: string) => Rates | undefined) | undefined
     /** Keys held at once. One is forgotten only when it is as good as new. Defaults to `10000`. */
     readonly maxKeys?: number | undefined
@@ -480,7 +493,10 @@ export declare namespace RateLimiter {
    * @category models
    */
   export interface Args {
-    /** Whose share it is: a user, a tenant, an address. Defaults to one share for all. */
+    /**
+     * Whose share it is: a user, a tenant, an address. Absent, `undefined` and `""` are one share for all; what is no
+     * string is a defect.
+     */
     readonly key?: string | undefined
     /** What the call takes of it. More than there ever is at once is refused. Defaults to `1`. */
     readonly cost?: number | undefined

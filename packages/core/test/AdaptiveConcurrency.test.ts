@@ -235,7 +235,7 @@ describe("fair", () => {
     Effect.gen(function*() {
       const limiter = yield* AdaptiveConcurrency.make({ name: "a" })
       expect(() => limiter.withPermitBy({ key: "k" })).toThrow(
-        `AdaptiveConcurrency "a": option key must be a string, and absent without the option fair, but is "k"`
+        `AdaptiveConcurrency "a": option key must be absent, because the option fair is not set, but is "k"`
       )
       expect(yield* limiter.withPermitBy({})(Effect.succeed(1))).toBe(1)
     }))

@@ -506,7 +506,7 @@ describe("a fair bulkhead", () => {
     Effect.gen(function*() {
       const plain = yield* Bulkhead.make({ name: "b" })
       expect(() => plain.withPermitBy({ key: "k" })).toThrow(
-        `Bulkhead "b": option key must be a string, and absent without the option fair, but is "k"`
+        `Bulkhead "b": option key must be absent, because the option fair is not set, but is "k"`
       )
       expect(yield* plain.withPermitBy({ permits: 2 })(plain.available)).toBe(8)
       expect(() => plain.withPermitBy({ permits: 0 })).toThrow(/option permits must be an integer/)
@@ -532,7 +532,7 @@ describe("a fair bulkhead", () => {
     Effect.gen(function*() {
       class Own extends Bulkhead.Keyed<Own>()("own", { fair: true } as Bulkhead.PoolOptions) {}
       const exit = yield* Effect.exit(Layer.build(Own.Live))
-      expect(Exit.isFailure(exit) && String(exit.cause)).toContain("option fair must be one of maxConcurrent")
+      expect(Exit.isFailure(exit) && String(exit.cause)).toContain(`has no option "fair"; there are: maxConcurrent`)
     }))
 })
 

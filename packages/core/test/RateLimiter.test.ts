@@ -100,6 +100,51 @@ describe("the guard", () => {
       expect(Exit.isFailure(exit) && Cause.pretty(exit.cause)).toContain(`option rate must be a rate such as`)
     }))
 
+  it.scoped("takes nothing but a string for a key, and nothing but an object for arguments", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ name: "r", rate: "2/minute" })
+      const message = (effect: () => Effect.Effect<unknown, unknown>) =>
+        Effect.map(
+          Effect.exit(Effect.suspend(effect)),
+          (exit) => Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "taken"
+        )
+      for (const key of [1, {}, null] as Array<unknown> as Array<never>) {
+        for (
+          const call of [
+            () => limiter.consume({ key }),
+            () => limiter.check({ key }),
+            () => limiter.reserve({ key }),
+            () => limiter.withLimitBy({ key })(Effect.void),
+            () => limiter.peek(key),
+            () => limiter.reset(key),
+            () => limiter.drain(key),
+            () => limiter.penalty({ key }),
+            () => limiter.reward({ key })
+          ]
+        ) expect(yield* message(call)).toContain(`RateLimiter "r": option key must be a string, but is`)
+      }
+      const args = "free-1" as never
+      for (const call of [limiter.consume, limiter.check, limiter.reserve, limiter.penalty, limiter.reward]) {
+        expect(yield* message(() => call(args))).toContain(`option args must be { key, cost, rate }, but is "free-1"`)
+      }
+      expect(yield* message(() => limiter.withLimitBy(args)(Effect.void))).toContain("option args must be")
+      expect(yield* limiter.metrics).toMatchObject({ keys: 0, checks: 0 })
+      // No key, undefined and the empty string are one share.
+      yield* limiter.consume({ key: "" })
+      yield* limiter.consume({ key: undefined })
+      expect(yield* limiter.consume()).toMatchObject({ allowed: false })
+    }))
+
+  it.scoped("names the function for rates where its answer is none", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ name: "r", rate: "2/minute", rateFor: () => "5/fortnight" })
+      const exit = yield* Effect.exit(limiter.consume({ key: "x" }))
+      expect(Exit.isFailure(exit) && Cause.isDie(exit.cause)).toBe(true)
+      const message = Exit.isFailure(exit) ? Cause.pretty(exit.cause) : ""
+      expect(message).toContain(`RateLimiter "r": option rateFor must give a rate such as`)
+      expect(message).toContain(`or undefined, but gave "5/fortnight"`)
+    }))
+
   it.scoped("has a rate for each caller", () =>
     Effect.gen(function*() {
       const limiter = yield* RateLimiter.make({

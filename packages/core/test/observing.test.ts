@@ -771,11 +771,13 @@ describe("the standard chain", () => {
           expect(yield* message({ [field]: value })).toContain(`Resilience "pay": option ${field} must be`)
         }
       }
-      expect(yield* message({ circuitbreaker: {} })).toContain(`Resilience "pay": option circuitbreaker must be one of`)
+      expect(yield* message({ circuitbreaker: {} })).toContain(
+        `Resilience "pay": has no option "circuitbreaker"; there are: `
+      )
       expect(yield* message({ retry: { maxAttempts: 0 } })).toContain(`Retry "pay": option maxAttempts`)
       expect(yield* message({ timeout: { duration: 0 } })).toContain(`Timeout "pay": option duration`)
       expect(yield* message({ deadline: { duration: 0 } })).toContain(`Deadline "pay": option duration`)
-      expect(yield* message({ deadline: { disconect: true } })).toContain(`Deadline "pay": option disconect`)
+      expect(yield* message({ deadline: { disconect: true } })).toContain(`Deadline "pay": has no option "disconect"`)
     }))
 
   class Orders extends Resilience.Tag<Orders>()("orders", {

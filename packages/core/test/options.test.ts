@@ -5,6 +5,7 @@ import {
   CircuitBreaker,
   Fallback,
   LoadShedder,
+  Priority,
   RateLimiter,
   Retry,
   RetryBudget,
@@ -180,7 +181,7 @@ for (const [pattern, fields] of Object.entries(optionTables)) {
           for (const value of values) {
             const exit = yield* Effect.exit(Effect.scoped(make({ name: "x", ...required, [field]: value } as never)))
             const message = Exit.isFailure(exit) ? Cause.pretty(exit.cause) : `was taken: ${String(value)}`
-            expect(message).toMatch(new RegExp(`${pattern} "x[^"]*": option \\w+ must be `))
+            expect(message).toMatch(new RegExp(`${pattern} "x[^"]*": (option \\w+ must be |has no option ")`))
             expect(Exit.isFailure(exit) && Cause.isDie(exit.cause)).toBe(true)
 
             const layer = layerConfig({ [field]: Config.succeed(value) } as never)
@@ -197,7 +198,9 @@ for (const [pattern, fields] of Object.entries(optionTables)) {
         const message = (options: object) =>
           Effect.map(Effect.exit(Effect.scoped(make(options as never))), (exit) =>
             Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "taken")
-        expect(yield* message({ name: "x", tresholds: 1 })).toContain(`option tresholds must be one of`)
+        expect(yield* message({ name: "x", tresholds: 1 })).toContain(
+          `${pattern} "x": has no option "tresholds"; there are: `
+        )
         expect(yield* message({ name: "  " })).toContain("option name must be a non-empty string")
       }))
   })
@@ -216,6 +219,32 @@ describe("options", () => {
       b: 3
     })
   })
+
+  it.effect("say what is wrong with them", () =>
+    Effect.gen(function*() {
+      const message = (made: Effect.Effect<unknown, unknown, Scope.Scope>) =>
+        Effect.map(
+          Effect.exit(Effect.scoped(made)),
+          (exit) => Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "taken"
+        )
+      const log = { name: "x", rate: "1/second", algorithm: "sliding-log", burst: 5 } as const
+      expect(yield* message(RateLimiter.make(log))).toContain(
+        `option burst must be absent for "sliding-log", which has no burst ("gcra" and "token-bucket" have), but is 5`
+      )
+      expect(yield* message(LoadShedder.make({ name: "x", shares: { normal: 0.5 } }))).toContain(
+        `(with the defaults they are critical 1, high 1, normal 0.5, low 0.8, sheddable 0.5: normal is below low)`
+      )
+      const keyed = Effect.flatMap(
+        Bulkhead.make({ name: "x" }),
+        ({ withPermitBy }) => Effect.suspend(() => withPermitBy({ key: "a" })(Effect.void))
+      )
+      expect(yield* message(keyed)).toContain(
+        `option key must be absent, because the option fair is not set, but is "a"`
+      )
+      expect(yield* message(Effect.suspend(() => Priority.within("urgent" as never)(Effect.void)))).toContain(
+        `Priority "within": option level must be one of critical, high, normal, low, sheddable, but is "urgent"`
+      )
+    }))
 
   it.effect("refuse minimumCalls that the window cannot hold", () =>
     Effect.gen(function*() {

@@ -320,16 +320,31 @@ describe("rates", () => {
       runs
     ))
 
-  it("that an algorithm cannot keep are refused", () => {
-    const message = (f: () => unknown): string => {
-      try {
-        return JSON.stringify(f())
-      } catch (error) {
-        return error instanceof Requirement ? error.text : String(error)
-      }
+  const message = (f: () => unknown): string => {
+    try {
+      return JSON.stringify(f())
+    } catch (error) {
+      return error instanceof Requirement ? error.text : String(error)
     }
+  }
+
+  it("that are refused are refused with the reason, and the place", () => {
+    const why = (input: unknown) => message(() => parseRates(input, "gcra"))
+    for (const none of ["0/second", "1.5/second", "-1/second", "ten/second", { limit: 0, window: 1 }]) {
+      expect(why(none)).toContain("with a whole limit of at least 1")
+    }
+    expect(why("10/0 seconds")).toContain("with a whole window of at least 1")
+    expect(why("10/month")).toContain("a month or a year is so many days")
+    expect(why({ limit: 10, window: "1 secnd" })).toBe(
+      `a rate whose window is a duration above 0 ms, such as "1 second" (its window is "1 secnd")`
+    )
+    expect(why(["10/second", "x"])).toMatch(/^at index 1 a rate such as/)
+  })
+
+  it("that an algorithm cannot keep are refused", () => {
     expect(message(() => parseRates("10001/day", "sliding-log"))).toContain("at most 10000")
-    expect(message(() => parseRates("10/s", "fixed-window", 5))).toContain("without burst")
+    expect(message(() => parseRates("10/s", "fixed-window", 5))).toContain(`absent for "fixed-window"`)
+    expect(message(() => parseRates({ limit: 1, window: 1, burst: 1 }, "sliding-log"))).toContain("without burst")
     expect(message(() => parseRates(["10/s", "100/m"], "gcra", 5))).toContain("one rate where the option burst")
   })
 })

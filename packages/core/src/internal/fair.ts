@@ -35,7 +35,7 @@ export const shareOf = (
 ): Share | undefined => {
   if (key === undefined) return undefined
   if (fair === undefined || !Predicate.isString(key)) {
-    const needed = "a string, and absent without the option fair"
+    const needed = fair === undefined ? "absent, because the option fair is not set" : "a string"
     throw new option.InvalidOptionError(pattern, instance, "key", key, needed)
   }
   let weight: number

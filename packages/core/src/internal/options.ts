@@ -14,9 +14,10 @@ export class InvalidOptionError extends Error {
     readonly instance: string,
     readonly field: string,
     readonly value: unknown,
-    readonly requirement: string
+    readonly requirement: string,
+    text = `option ${field} must be ${requirement}, but is ${show(value)}`
   ) {
-    super(`${pattern} "${instance}": option ${field} must be ${requirement}, but is ${show(value)}`)
+    super(`${pattern} "${instance}": ${text}`)
   }
 }
 
@@ -72,6 +73,9 @@ export interface Range {
   readonly infinite?: boolean
 }
 
+/** What it is and between which bounds. */
+const within = (what: string, bounds: Range): string => [what, range(bounds)].join(" ").trimEnd()
+
 const range = ({ above, max, min }: Range): string =>
   [
     above === undefined ? undefined : `above ${above}`,
@@ -87,14 +91,14 @@ const inRange = (n: number, { above, infinite, max, min }: Range): boolean =>
 export const parseInteger = (bounds: Range) => (input: number): number =>
   Predicate.isNumber(input) && (Number.isInteger(input) || input === Infinity) && inRange(input, bounds)
     ? input
-    : must(`an integer ${range(bounds)}`)
+    : must(within("an integer", bounds))
 
 /** @internal */
 export const integer = (fallback: number, bounds: Range): Field<number, number> => field(fallback, parseInteger(bounds))
 
 /** @internal */
 export const parseNumber = (bounds: Range) => (input: number): number =>
-  Predicate.isNumber(input) && inRange(input, bounds) ? input : must(`a number ${range(bounds)}`)
+  Predicate.isNumber(input) && inRange(input, bounds) ? input : must(within("a number", bounds))
 
 /** @internal */
 export const number = (fallback: number, bounds: Range): Field<number, number> => field(fallback, parseNumber(bounds))
@@ -106,7 +110,7 @@ export const number = (fallback: number, bounds: Range): Field<number, number> =
  * @internal
  */
 export const parseDuration = (bounds: Range) => (input: Duration.DurationInput): Duration.Duration => {
-  const what = `a duration ${range(bounds)}${bounds.above !== undefined || bounds.min !== undefined ? " ms" : ""}`
+  const what = `${within("a duration", bounds)}${bounds.above !== undefined || bounds.min !== undefined ? " ms" : ""}`
   const raw = Predicate.isNumber(input) ? [input] : Array.isArray(input) ? input : []
   if (raw.some((n) => !(n >= 0)) || (typeof input === "bigint" && input < 0n)) return must(what)
   if (Predicate.isString(input) && /^\s*-/.test(input)) return must(what)
@@ -162,7 +166,15 @@ export const resolve = <F extends Record<string, Field<any, any>>>(
   }
   for (const key of Object.keys(options)) {
     if (key !== "name" && !Object.hasOwn(fields, key)) {
-      throw new InvalidOptionError(pattern, instance, key, options[key], `one of ${Object.keys(fields).join(", ")}`)
+      const known = Object.keys(fields).join(", ")
+      throw new InvalidOptionError(
+        pattern,
+        instance,
+        key,
+        options[key],
+        `one of ${known}`,
+        `has no option ${show(key)}; there are: ${known}`
+      )
     }
   }
   const out: Record<string, unknown> = {}

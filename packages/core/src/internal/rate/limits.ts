@@ -75,11 +75,11 @@ export class Limits {
     } catch (error) {
       throw new OptionThrewError("RateLimiter", name, "rateFor", error)
     }
-    return own === undefined ? this.plan : this.parse(own)
+    return own === undefined ? this.plan : this.parse(own, undefined, "rateFor")
   }
 
   /** A rate that cannot be read is a bug of whoever wrote it: nothing passes. */
-  parse(input: RateLimiter.Rates, burst?: number): Plan {
+  parse(input: RateLimiter.Rates, burst?: number, from: "rate" | "rateFor" = "rate"): Plan {
     const known = typeof input === "string" && burst === undefined ? this.plans.get(input) : undefined
     if (known !== undefined) return known
     const { algorithm, name } = this.config
@@ -88,7 +88,17 @@ export class Limits {
       rates = parseRates(input, algorithm, burst)
     } catch (error) {
       if (!(error instanceof option.Requirement)) throw error
-      throw new option.InvalidOptionError("RateLimiter", name, "rate", input, error.text)
+      const { text } = error
+      throw from === "rate"
+        ? new option.InvalidOptionError("RateLimiter", name, from, input, text)
+        : new option.InvalidOptionError(
+          "RateLimiter",
+          name,
+          from,
+          input,
+          text,
+          `option rateFor must give ${text}, or undefined, but gave ${option.show(input)}`
+        )
     }
     const text = rates.map(({ burst, limit, window }) => `${limit} ${window} ${burst}`).join()
     const plan = this.plans.get(text) ?? new Plan(algorithm, rates)

@@ -47,24 +47,43 @@ const form = `a rate such as "100/minute", "10/s", "5/30 seconds" or { limit, wi
 const count = (value: unknown, what: string): number =>
   Predicate.isNumber(value) && Number.isSafeInteger(value) && value >= 1 ? value : must(what)
 
+const wholeLimit = `${form}, with a whole limit of at least 1`
+
 const fromString = (text: string) => {
-  const match = /^\s*([0-9]+)\s*\/\s*(?:([0-9]+)\s*)?([a-z]+)\s*$/.exec(text)
-  const unit = units.get(match?.[3] ?? "")
-  if (match === null || unit === undefined) return must(form)
-  const limit = count(Number(match[1]), form)
-  return { limit, window: unit * BigInt(count(Number(match[2] ?? 1), form)), burst: undefined }
+  const match = /^\s*([^/\s]+)\s*\/\s*(?:([0-9]+)\s*)?([a-zA-Z]+)\s*$/.exec(text)
+  if (match === null) return must(form)
+  const [, calls = "", times = "1", name = ""] = match
+  const unit = units.get(name)
+  if (!/^[0-9]+$/.test(calls)) return must(wholeLimit)
+  if (unit === undefined) {
+    return must(`${form}, with a unit of ms, s, m, h, d or w, or its name; a month or a year is so many days`)
+  }
+  const limit = count(Number(calls), wholeLimit)
+  const window = unit * BigInt(count(Number(times), `${form}, with a whole window of at least 1`))
+  return { limit, window, burst: undefined }
+}
+
+const parseWindow = option.parseDuration({ above: 0 })
+
+const readWindow = (input: unknown): Duration.Duration => {
+  try {
+    return parseWindow(input as Duration.DurationInput)
+  } catch {
+    return must(
+      `a rate whose window is a duration above 0 ms, such as "1 second" (its window is ${option.show(input)})`
+    )
+  }
 }
 
 const fromObject = (input: unknown) => {
   if (!Predicate.isRecord(input)) return must(form)
   const known = ["limit", "window", "burst"]
   if (Object.keys(input).some((key) => !known.includes(key))) return must(form)
-  const window = option.parseDuration({ above: 0 })(input["window"] as Duration.DurationInput)
   const burst = input["burst"]
   return {
-    limit: count(input["limit"], `${form} with a whole limit of at least 1`),
-    window: toNanos(window),
-    burst: burst === undefined ? undefined : count(burst, `${form} with a whole burst of at least 1`)
+    limit: count(input["limit"], wholeLimit),
+    window: toNanos(readWindow(input["window"])),
+    burst: burst === undefined ? undefined : count(burst, `${form}, with a whole burst of at least 1`)
   }
 }
 
@@ -87,15 +106,30 @@ export const parseRates = (
   if (burst !== undefined && inputs.length > 1) {
     return must("one rate where the option burst is given: of several, each has its own { limit, window, burst }")
   }
-  return inputs.map((one) => {
-    const rate = Predicate.isString(one) ? fromString(one) : fromObject(one)
-    const own = rate.burst ?? burst
-    if (own !== undefined && !isBursty(algorithm)) return must(`a rate without burst, which "${algorithm}" has none of`)
-    if (algorithm === "sliding-log" && rate.limit > longestLog) {
-      return must(`a rate of at most ${longestLog} for "sliding-log", which remembers each call ("gcra" has no bound)`)
+  if (burst !== undefined && !isBursty(algorithm)) {
+    return must(`absent for "${algorithm}", which has no burst ("gcra" and "token-bucket" have)`)
+  }
+  return inputs.map((one, i) => {
+    if (!Array.isArray(input)) return parseRate(one, algorithm, burst)
+    try {
+      return parseRate(one, algorithm, burst)
+    } catch (error) {
+      if (!(error instanceof option.Requirement)) throw error
+      return must(`at index ${i} ${error.text}`)
     }
-    return { limit: rate.limit, window: rate.window, burst: own ?? rate.limit }
   })
+}
+
+const parseRate = (input: unknown, algorithm: AlgorithmName, burst: number | undefined): Rate => {
+  const rate = Predicate.isString(input) ? fromString(input) : fromObject(input)
+  if (rate.burst !== undefined && !isBursty(algorithm)) {
+    return must(`a rate without burst for "${algorithm}", which has none ("gcra" and "token-bucket" have)`)
+  }
+  const own = rate.burst ?? burst
+  if (algorithm === "sliding-log" && rate.limit > longestLog) {
+    return must(`a rate of at most ${longestLog} for "sliding-log", which remembers each call ("gcra" has no bound)`)
+  }
+  return { limit: rate.limit, window: rate.window, burst: own ?? rate.limit }
 }
 
 /** A rate for people. @internal */
