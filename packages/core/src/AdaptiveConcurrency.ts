@@ -25,6 +25,7 @@ import { silent } from "./internal/hub.js"
 import type { Instance } from "./internal/instance.js"
 import { callSite, openInstance, register } from "./internal/instance.js"
 import { boundsFields } from "./internal/limits/bounds.js"
+import { isLimit } from "./internal/limits/isLimit.js"
 import * as metric from "./internal/metrics.js"
 import * as option from "./internal/options.js"
 import { makeTag, orDie } from "./internal/tag.js"
@@ -96,12 +97,6 @@ const named = {
 }
 
 const algorithms = Object.keys(named).map((name) => JSON.stringify(name)).join(", ")
-
-const isLimit = (input: unknown): input is Limit.Any =>
-  Predicate.isRecord(input) && Predicate.isString(input["name"]) && "initial" in input &&
-  ["limit", "onAdmit", "onReject", "onSample", "onDrop", "onIgnore", "inspect"].every((key) =>
-    Predicate.isFunction(input[key])
-  )
 
 /** An algorithm, by its name or by itself: one whose first limit is none is refused. */
 const parseAlgorithm = (input: AdaptiveConcurrency.Algorithm | Limit.Any): keyof typeof named | Limit.Any => {

@@ -8,6 +8,7 @@
  * @since 0.1.0
  */
 import type { FairQueue } from "./FairQueue.js"
+import { refuse } from "./internal/sim/check.js"
 import * as queueing from "./internal/sim/queueing.js"
 import type { SeededRandom } from "./internal/sim/random.js"
 import { run } from "./internal/sim/run.js"
@@ -27,11 +28,14 @@ export class SimulationResult {
     readonly requests: ReadonlyArray<Simulation.Request>,
     /** The state of the protection over time. */
     readonly samples: ReadonlyArray<Simulation.Sample>,
-    readonly duration: number
+    readonly duration: number,
+    /** How many streams of requests there were. */
+    readonly streams: number
   ) {}
 
   /** Figures between two moments: `result.between(20_000, 80_000)`. */
   between(from: number, to: number): Simulation.Summary {
+    if (!(from < to)) refuse("between", "to", to, `after from (${from})`)
     return summarize(this.requests, this.samples, from, to)
   }
 
@@ -42,16 +46,21 @@ export class SimulationResult {
 
   /** Only these requests. */
   of(requests: ReadonlyArray<Simulation.Request>): SimulationResult {
-    return new SimulationResult(requests, this.samples, this.duration)
+    return new SimulationResult(requests, this.samples, this.duration, this.streams)
   }
 
-  /** Only the requests of one stream, by its place in the list of arrivals. */
+  /** Only the requests of one stream, by its place in the list of arrivals. The samples stay those of the whole. */
   stream(index: number): SimulationResult {
+    if (!Number.isInteger(index) || index < 0 || index >= this.streams) {
+      refuse("stream", "index", index, `the place of a stream, an integer from 0 to ${this.streams - 1}`)
+    }
     return this.of(this.requests.filter(({ stream }) => stream === index))
   }
 
   /** Figures of spans in a row, or of spans that overlap: one begins each `step`. */
   every(span: number, step = span): ReadonlyArray<Simulation.Summary & { readonly at: number }> {
+    if (!(span > 0)) refuse("every", "span", span, "a number above 0")
+    if (!(step > 0)) refuse("every", "step", step, "a number above 0")
     const count = Math.max(0, Math.floor((this.duration - span) / step) + 1)
     const spans = Array.from({ length: count }, (): Array<Simulation.Request> => [])
     const first = (time: number) => Math.max(0, Math.floor((time - span) / step) + 1)
@@ -88,7 +97,7 @@ export const Simulation = {
   /** Runs it to its end. */
   run: <State = never>(options: Simulation.Options<State>): SimulationResult => {
     const { requests, samples } = run(options)
-    return new SimulationResult(requests, samples, options.duration)
+    return new SimulationResult(requests, samples, options.duration, options.arrivals.length)
   },
 
   /** So many workers behind a queue without a bound, first in, first out. */
@@ -97,9 +106,13 @@ export const Simulation = {
   /** One thread with an event loop, as in Node: slices of CPU with input and output between. Saying no costs CPU, too. */
   eventLoop: (options: Simulation.EventLoopOptions): Simulation.Server => ({ _tag: "EventLoop", ...options }),
 
-  /** A law that changes at moments: `Simulation.steps([[0, 512], [20_000, 1920]])`. */
-  steps: (steps: ReadonlyArray<readonly [from: number, value: number]>): Simulation.Law => (now) =>
-    steps.reduce((value, [from, next]) => from <= now ? next : value, 0)
+  /** A law that changes at moments, in their order: `Simulation.steps([[0, 512], [20_000, 1920]])`. Before it is 0. */
+  steps: (steps: ReadonlyArray<readonly [from: number, value: number]>): Simulation.Law => {
+    if (steps.some(([from], i) => !(from >= (steps[i - 1]?.[0] ?? -Infinity)))) {
+      refuse("steps", "steps", steps, "a list of [from, value] in the order of time")
+    }
+    return (now) => steps.reduce((value, [from, next]) => from <= now ? next : value, 0)
+  }
 } as const
 
 /**
@@ -126,8 +139,12 @@ export const Service = {
     (random.next() < share ? slow : quick) * random.exponential(),
 
   /** As measured: one of these, by chance. */
-  empirical: (times: ReadonlyArray<number>): Simulation.Service => (random) =>
-    times[Math.floor(random.next() * times.length)] ?? NaN
+  empirical: (times: ReadonlyArray<number>): Simulation.Service => {
+    if (times.length === 0 || times.some((time) => !(time >= 0 && time < Infinity))) {
+      refuse("empirical", "times", times, "a list of one number or more, none below 0")
+    }
+    return (random) => times[Math.floor(random.next() * times.length)] ?? NaN
+  }
 } as const
 
 /**
@@ -166,7 +183,8 @@ export declare namespace Simulation {
   export type Law = number | ((now: number) => number)
 
   /**
-   * Seeded random numbers.
+   * Seeded random numbers: `next()` from 0 to 1, `exponential()` of mean 1, `normal()` of mean 0 and deviation 1. None
+   * takes an argument.
    *
    * @since 0.1.0
    * @category models
@@ -174,12 +192,25 @@ export declare namespace Simulation {
   export interface Random extends Pick<SeededRandom, "next" | "exponential" | "normal"> {}
 
   /**
-   * The milliseconds of work of a request.
+   * The server when the work of a request begins.
    *
    * @since 0.1.0
    * @category models
    */
-  export type Service = (random: Random) => number
+  export interface Moment {
+    /** Milliseconds since the start. */
+    readonly now: number
+    /** Requests in the server, this one and those that wait for a worker included. */
+    readonly inFlight: number
+  }
+
+  /**
+   * The milliseconds of work of a request, asked when it begins.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type Service = (random: Random, at: Moment) => number
 
   /**
    * A part of the time, in milliseconds since the start.
@@ -206,11 +237,11 @@ export declare namespace Simulation {
     /** What does the work: `Simulation.workers` or `Simulation.eventLoop`. */
     readonly server: Server
     /** How long callers wait, and what they do then. Defaults to callers that wait for ever. */
-    readonly client?: ClientOptions
+    readonly client?: ClientOptions | undefined
     /** What stands before the server. Defaults to nothing. */
-    readonly protection?: ProtectionOptions<State>
+    readonly protection?: ProtectionOptions<State> | undefined
     /** Milliseconds between two looks at the protection. Defaults to 100. */
-    readonly sampleEvery?: number
+    readonly sampleEvery?: number | undefined
   }
 
   /**
@@ -223,9 +254,9 @@ export declare namespace Simulation {
     /** Requests in a second. */
     readonly rate: Law
     /** How important they are. Defaults to `"normal"`. */
-    readonly priority?: Priority.Level
+    readonly priority?: Priority.Level | undefined
     /** Whose they are, to a queue that is fair. Defaults to nobody's, who share a line. */
-    readonly key?: string
+    readonly key?: string | undefined
   }
 
   /**
@@ -246,17 +277,17 @@ export declare namespace Simulation {
     /** The work of one. */
     readonly service: Service
     /** The work is so many times as much. Defaults to 1. */
-    readonly slowdown?: Law
+    readonly slowdown?: Law | undefined
     /** Milliseconds between the end of the work and the answer: they hold no worker. Defaults to 0. */
-    readonly delay?: Law
+    readonly delay?: Law | undefined
     /** Extra work, as a share, for each request in the server beyond its workers. Defaults to 0. */
-    readonly contention?: number
+    readonly contention?: number | undefined
     /** Share of requests that fail when their work is done. Defaults to 0. */
-    readonly failure?: Law
+    readonly failure?: Law | undefined
     /** Above 0 the server is not there: requests fail at once. Defaults to 0. */
-    readonly down?: Law
+    readonly down?: Law | undefined
     /** When nothing moves, in order. Defaults to never. */
-    readonly stalls?: ReadonlyArray<Span>
+    readonly stalls?: ReadonlyArray<Span> | undefined
   }
 
   /**
@@ -280,13 +311,13 @@ export declare namespace Simulation {
    */
   export interface ClientOptions {
     /** Milliseconds that a caller waits for an attempt. Defaults to for ever. */
-    readonly timeout?: number
+    readonly timeout?: number | undefined
     /** Milliseconds for all attempts together. Defaults to for ever. */
-    readonly deadline?: number
+    readonly deadline?: number | undefined
     /** Whether the server stops its work when the caller gives up. Defaults to `false`. */
-    readonly interrupt?: boolean
+    readonly interrupt?: boolean | undefined
     /** Further attempts after one that failed. Defaults to none. */
-    readonly retry?: RetryOptions
+    readonly retry?: RetryOptions | undefined
   }
 
   /**
@@ -297,15 +328,15 @@ export declare namespace Simulation {
     /** At most so many, beside the first attempt. */
     readonly retries: number
     /** Milliseconds before the first, doubled from one to the next. Defaults to 50. */
-    readonly delay?: number
+    readonly delay?: number | undefined
     /** The longest of these. Defaults to 5000. */
-    readonly maxDelay?: number
+    readonly maxDelay?: number | undefined
     /** How they are spread. Defaults to `"full"`. */
-    readonly jitter?: "full" | "equal" | "none"
+    readonly jitter?: "full" | "equal" | "none" | undefined
     /** Whether one tries again after a rejection. Defaults to `true`. */
-    readonly rejected?: boolean
+    readonly rejected?: boolean | undefined
     /** What limits retries, shared by all callers. Defaults to nothing. */
-    readonly budget?: BudgetOptions
+    readonly budget?: BudgetOptions | undefined
   }
 
   /**
@@ -316,11 +347,11 @@ export declare namespace Simulation {
    */
   export interface BudgetOptions {
     /** What a success earns. Defaults to 0.1. */
-    readonly tokensPerSuccess?: number
+    readonly tokensPerSuccess?: number | undefined
     /** At most so many are kept. Defaults to 50. */
-    readonly maxTokens?: number
+    readonly maxTokens?: number | undefined
     /** Retries in a second that are always there. Defaults to 0. */
-    readonly minPerSecond?: number
+    readonly minPerSecond?: number | undefined
   }
 
   /**
@@ -329,13 +360,13 @@ export declare namespace Simulation {
    */
   export interface ProtectionOptions<State = never> {
     /** How many run at once. Defaults to no limit. */
-    readonly limit?: Limit<State>
+    readonly limit?: Limit<State> | undefined
     /** The queue before the limit. Defaults to none. */
-    readonly queue?: QueueOptions
+    readonly queue?: QueueOptions | undefined
     /** Whether each key has a limit and a queue of its own, as in a `Bulkhead.Keyed`. Defaults to `false`. */
-    readonly perKey?: boolean
+    readonly perKey?: boolean | undefined
     /** A circuit breaker outside the limit. Defaults to none. */
-    readonly breaker?: BreakerOptions
+    readonly breaker?: BreakerOptions | undefined
   }
 
   /**
@@ -346,11 +377,11 @@ export declare namespace Simulation {
     /** How many may wait. */
     readonly size: number
     /** Milliseconds that one waits. Defaults to 100. */
-    readonly maxWait?: number
+    readonly maxWait?: number | undefined
     /** Who goes first of the highest priority that waits. Defaults to `"adaptive"`. */
-    readonly order?: "fifo" | "lifo" | "adaptive"
+    readonly order?: "fifo" | "lifo" | "adaptive" | undefined
     /** Whether it is fair between the keys of the streams, and by what weights. Defaults to `false`. */
-    readonly fair?: boolean | FairQueue.Options
+    readonly fair?: boolean | FairQueue.Options | undefined
   }
 
   /**
@@ -361,23 +392,23 @@ export declare namespace Simulation {
    */
   export interface BreakerOptions {
     /** Share of failures that opens it. Defaults to 0.5. */
-    readonly failureRate?: number
+    readonly failureRate?: number | undefined
     /** Failures in a row that open it. Defaults to 5. */
-    readonly consecutiveFailures?: number | false
+    readonly consecutiveFailures?: number | false | undefined
     /** Calls that the rate needs. Defaults to 20. */
-    readonly minimumCalls?: number
+    readonly minimumCalls?: number | undefined
     /** How far back it looks. Defaults to 30 s. */
-    readonly window?: number
+    readonly window?: number | undefined
     /** How long it is open, doubled from one opening to the next. Defaults to 5 s. */
-    readonly openDuration?: number
+    readonly openDuration?: number | undefined
     /** The longest of these. Defaults to a minute. */
-    readonly maxOpenDuration?: number
+    readonly maxOpenDuration?: number | undefined
     /** Probes at once. Defaults to 3. */
-    readonly halfOpenMaxCalls?: number
+    readonly halfOpenMaxCalls?: number | undefined
     /** Probes that must succeed. Defaults to 2. */
-    readonly successThreshold?: number
+    readonly successThreshold?: number | undefined
     /** How long traffic grows after it closed. Defaults to at once. */
-    readonly rampUp?: number
+    readonly rampUp?: number | undefined
   }
 
   /**
@@ -452,11 +483,11 @@ export declare namespace Simulation {
     /** Answers in time that came in this part, in a second. */
     readonly goodput: number
     readonly attemptsPerRequest: number
-    /** Milliseconds until the answer, of the answers that came in this part. */
+    /** Milliseconds until the answer, of the answers that came in this part; `NaN` where none did. */
     readonly mean: number
     readonly p50: number
     readonly p99: number
-    /** Means of the samples. */
+    /** Means of the samples: of all streams together, of one stream, too. `limit` is infinite where there is none. */
     readonly limit: number
     readonly inFlight: number
     readonly lag: number

@@ -44,7 +44,7 @@ describe("random numbers and time", () => {
     ]
     for (const { deviation, law, mean } of laws) {
       let sum = 0
-      for (let i = 0; i < n; i++) sum += law(random)
+      for (let i = 0; i < n; i++) sum += law(random, { now: 0, inFlight: 1 })
       expect(Math.abs(sum / n - mean)).toBeLessThanOrEqual(4 * deviation / Math.sqrt(n))
     }
   })
@@ -242,6 +242,85 @@ describe("the server", () => {
     expect(() => Simulation.run({ ...options, arrivals: [{ rate: 1, key: 1 as unknown as string }] })).toThrow(
       `Simulation "arrivals": option key must be a string`
     )
+  })
+
+  describe("refuses what is none", () => {
+    const server = Simulation.workers({ workers: 1, service: Service.deterministic(1) })
+    const options = { seed: 1, duration: 1000, arrivals: [{ rate: 100 }], server }
+    const run = (over: object) => () => Simulation.run({ ...options, ...over } as Simulation.Options)
+    const work = (over: object) => run({ server: { ...server, ...over } })
+    const behind = (over: object) => run({ protection: { limit: fixed(1), ...over } })
+
+    it.each<[string, () => unknown, string]>([
+      ["a service that gives NaN", work({ service: () => NaN }), `"server": option service must give numbers`],
+      ["a service below 0", work({ service: () => -1 }), "gave -1"],
+      ["a slowdown that gives NaN", work({ slowdown: () => NaN }), `"server": option slowdown must give numbers`],
+      ["a rate that gives NaN", run({ arrivals: [{ rate: () => NaN }] }), `"arrivals": option rate must give numbers`],
+      ["a rate without an end", run({ arrivals: [{ rate: () => Infinity }] }), "gave Infinity"],
+      [
+        "stalls out of order",
+        work({ stalls: [{ from: 9, to: 10 }, { from: 1, to: 2 }] }),
+        "option stalls must be a list"
+      ],
+      ["no arrivals", run({ arrivals: [] }), `"run": option arrivals must be a list of one stream or more`],
+      ["no server", run({ server: { workers: 1 } }), `"run": option server must be Simulation.workers(`],
+      [
+        "a priority",
+        run({ arrivals: [{ rate: 1, priority: "urgent" }] }),
+        `"arrivals": option priority must be one of`
+      ],
+      ["an order", behind({ queue: { size: 1, order: "random" } }), `"queue": option order must be one of`],
+      [
+        "a queue without a limit",
+        run({ protection: { queue: { size: 1 } } }),
+        `option limit must be given where there is`
+      ],
+      [
+        "a limit that is a number",
+        run({ protection: { limit: 16 } }),
+        "must be a Limit, such as Limit.fixed(16), but is 16"
+      ],
+      ["a service that is a number", work({ service: 50 }), "must be a function, such as Service.deterministic(50)"],
+      ["a client that is a number", run({ client: 5 }), `"run": option client must be an object`],
+      ["an option of the run", run({ sead: 1 }), `"run": has no option "sead"`],
+      ["an option of arrivals", run({ arrivals: [{ rate: 1, kee: "" }] }), `"arrivals": has no option "kee"`],
+      ["an option of the server", work({ worker: 1 }), `"server": has no option "worker"`],
+      ["an option of clients", run({ client: { retries: 3 } }), `"client": has no option "retries"`],
+      ["an option of retries", run({ client: { retry: { retries: 1, times: 1 } } }), `"retry": has no option "times"`],
+      ["an option of protection", behind({ limits: 1 }), `"protection": has no option "limits"`],
+      ["an option of the queue", behind({ queue: { size: 1, maxwait: 1 } }), `"queue": has no option "maxwait"`],
+      ["an option of the breaker", behind({ breaker: { openFor: 1 } }), `"breaker": has no option "openFor"`],
+      ["steps out of order", () => Simulation.steps([[5, 1], [0, 2]]), `"steps": option steps must be a list`],
+      ["nothing measured", () => Service.empirical([]), `"empirical": option times must be a list of one number`],
+      ["a time below 0", () => Service.empirical([1, -1]), `"empirical": option times must be`],
+      ["a stream that is not there", () => run({})().stream(9), `option index must be the place of a stream`],
+      ["a span that goes back", () => run({})().between(900, 100), "option to must be after from (900), but is 100"],
+      ["spans of no length", () => run({})().every(0), "option span must be a number above 0, but is 0"]
+    ])("%s", (_, play, message) => {
+      expect(run({})).not.toThrow()
+      expect(play).toThrow(message)
+    })
+  })
+
+  it("asks how long work takes with the time and the number in the server", () => {
+    const seen: Array<Simulation.Moment> = []
+    const service: Simulation.Service = (_, at) => {
+      seen.push(at)
+      return 100 * at.inFlight
+    }
+    const { requests } = Simulation.run({
+      seed: 1,
+      duration: 1000,
+      arrivals: [{ rate: 30 }],
+      server: Simulation.workers({ workers: 100, service })
+    })
+    expect(seen).toHaveLength(requests.length)
+    expect(seen.map(({ now }) => now)).toEqual(requests.map(({ at }) => at))
+    expect(seen[0]?.inFlight).toBe(1)
+    expect(Math.max(...seen.map(({ inFlight }) => inFlight))).toBeGreaterThan(3)
+    for (const [i, { at, end }] of requests.entries()) {
+      if (end < Infinity) expect(end - at).toBeCloseTo(100 * (seen[i]?.inFlight ?? 0))
+    }
   })
 
   it("counts in spans what it counts as a whole", () => {

@@ -17,8 +17,8 @@ export const run = <State>(options: Simulation.Options<State>): {
   readonly requests: ReadonlyArray<Simulation.Request>
   readonly samples: ReadonlyArray<Simulation.Sample>
 } => {
-  check(options)
-  const { duration, protection = {}, seed, server: serverOptions } = options
+  const { arrivals, client: clientOptions = {}, duration, protection = {}, ...checked } = check(options)
+  const { sampleEvery: every = 100, seed, server: serverOptions } = checked
   const agenda = new Agenda()
   const random = (stream: number) => new SeededRandom(seed, stream)
   const server = serverOptions._tag === "Workers"
@@ -31,10 +31,10 @@ export const run = <State>(options: Simulation.Options<State>): {
   const gate = protection.breaker === undefined
     ? limiter
     : new Circuit(protection.breaker, limiter, agenda, random(streams.breaker))
-  const client = new Client(options.client ?? {}, gate, server, agenda, random(streams.client))
+  const client = new Client(clientOptions, gate, server, agenda, random(streams.client))
 
   const requests: Array<Draft> = []
-  options.arrivals.forEach((arrival, stream) =>
+  arrivals.forEach((arrival, stream) =>
     arrive(agenda, arrival.rate, duration, random(streams.arrivals + stream), () => {
       const request: Draft = { stream, at: agenda.now, end: Infinity, attempts: 0, failures: 0, outcome: "unanswered" }
       requests.push(request)
@@ -43,7 +43,6 @@ export const run = <State>(options: Simulation.Options<State>): {
   )
 
   const samples: Array<Simulation.Sample> = []
-  const every = options.sampleEvery ?? 100
   const sample = (): void => {
     samples.push({ at: agenda.now, ...gate.observe(), lag: server.lag() })
     if (agenda.now + every <= duration) agenda.after(every, sample)

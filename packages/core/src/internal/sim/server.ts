@@ -72,8 +72,9 @@ export class Workers implements Server {
     this.started++
     this.waited += agenda.now - since
     job.place = "running"
-    const excess = Math.max(0, this.busy + this.line.size - options.workers)
-    const work = options.service(random) * valueAt(options.slowdown, agenda.now, 1) *
+    const inFlight = this.busy + this.line.size
+    const excess = Math.max(0, inFlight - options.workers)
+    const work = options.service(random, { now: agenda.now, inFlight }) * valueAt(options.slowdown, agenda.now, 1) *
       (1 + (options.contention ?? 0) * excess)
     // Drawn now whether it is needed or not, so that a law of failures does not shift the work that is drawn.
     const draw = random.next()
