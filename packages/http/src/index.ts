@@ -1,6 +1,6 @@
 /**
- * The patterns of `@effect-resilience/core` as HTTP middleware and client parts. Nothing is here yet.
+ * The patterns of `@effect-resilience/core` as HTTP middleware and client parts.
  *
  * @since 0.1.0
  */
-export {}
+export * from "./ClientIp.js"
