@@ -1,0 +1,40 @@
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+
+type Headers = Readonly<Record<string, string | undefined>>
+
+/** Milliseconds in the units of `grpc-timeout`. */
+const grpcUnits: Record<string, number> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 }
+
+const grpc = (text: string): number | undefined => {
+  const match = /^(\d{1,8})([HMSmun])$/.exec(text)
+  return match === null ? undefined : Number(match[1]) * (grpcUnits[match[2] ?? ""] ?? NaN)
+}
+
+const milliseconds = (text: string): number | undefined => /^\d{1,12}$/.test(text) ? Number(text) : undefined
+
+/** How the value of a header is read. */
+const readers: Record<string, (text: string) => number | undefined> = { "grpc-timeout": grpc }
+
+/** The headers by which callers say how long they wait: gRPC's, Envoy's, Connect's, and our own. @internal */
+export const timeoutHeaders = [
+  "grpc-timeout",
+  "x-envoy-expected-rq-timeout-ms",
+  "connect-timeout-ms",
+  "x-request-timeout-ms"
+] as const
+
+/**
+ * How long the caller waits: the least of what these headers say. A header that came twice counts with its last value;
+ * one that cannot be read says nothing, and so does `0` from Envoy, which there means no limit.
+ *
+ * @internal
+ */
+export const callerTimeout = (headers: Headers, names: ReadonlyArray<string>): Option.Option<Duration.Duration> => {
+  const limits = names.flatMap((name) => {
+    const text = (headers[name] ?? "").split(",").at(-1)?.trim() ?? ""
+    const limit = (readers[name] ?? milliseconds)(text)
+    return limit === undefined || (limit === 0 && name.startsWith("x-envoy-")) ? [] : [limit]
+  })
+  return limits.length === 0 ? Option.none() : Option.some(Duration.millis(Math.min(...limits)))
+}
