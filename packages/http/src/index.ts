@@ -3,4 +3,6 @@
  *
  * @since 0.1.0
  */
-export * from "./ClientIp.js"
+export { ClientIp } from "./ClientIp.js"
+export { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "./HttpProblem.js"
+export { HttpResilience, TwoPoliciesError } from "./HttpResilience.js"

@@ -32,12 +32,12 @@ export const parseRetryAfter = (
 }
 
 /**
- * The value of the header: whole seconds, never earlier than `wait`, and up to `spread` later by `random` (from 0 to 1),
- * so that those who are turned away together do not come back together.
+ * The value of the header: whole seconds, never earlier than `wait`, and by `random` (from 0 to 1) up to a tenth later, or
+ * a second, so that those who are turned away together do not come back together.
  *
  * @internal
  */
-export const retryAfterSeconds = (wait: Duration.Duration, spread: number, random: number): number => {
-  const least = Math.max(0, Duration.toSeconds(wait))
-  return Math.min(999_999_999_999_999, Math.max(1, Math.ceil(least * (1 + spread * random) - 1e-9)))
+export const retryAfterSeconds = (wait: Duration.Duration, random: number): number => {
+  const least = Math.max(1, Math.ceil(Duration.toSeconds(wait) - 1e-9))
+  return Math.min(999_999_999_999_999, least + Math.floor(random * (Math.ceil(least / 10) + 1)))
 }

@@ -1,0 +1,13 @@
+/**
+ * For packages that add patterns or places for them: how options are read, and how an instance is opened and registered.
+ * Programs do not need it, and it may change with any minor version before 1.0.
+ *
+ * @since 0.1.0
+ */
+export { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
+export { callSite, openInstance, register } from "./internal/instance.js"
+export * as metric from "./internal/metrics.js"
+export * as option from "./internal/options.js"
+export { parseRates } from "./internal/rate/rate.js"
+export { makeTag, orDie } from "./internal/tag.js"
+export { fromNanos, toNanos } from "./internal/time.js"

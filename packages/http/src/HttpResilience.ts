@@ -1,0 +1,448 @@
+/**
+ * The patterns as middleware of an HTTP server: one by one, or all that a service needs in the order that works.
+ *
+ * @since 0.1.0
+ */
+import type {
+  AdaptiveConcurrency,
+  Backpressure,
+  Bulkhead,
+  CircuitBreaker,
+  LoadShedder,
+  RateLimiter,
+  ResilienceError
+} from "@effect-resilience/core"
+import { Priority, Timeout } from "@effect-resilience/core"
+import { metric, option } from "@effect-resilience/core/extension"
+import type * as App from "@effect/platform/HttpApp"
+import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
+import type { HttpServerResponse } from "@effect/platform/HttpServerResponse"
+import * as Context from "effect/Context"
+import type { DurationInput } from "effect/Duration"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Scope from "effect/Scope"
+import type { Step } from "./internal/engine.js"
+import { Engine } from "./internal/engine.js"
+import { callerTimeout, timeoutHeaders } from "./internal/intake.js"
+import * as parts from "./internal/parts.js"
+import { pathMatcher } from "./internal/paths.js"
+import type { Chain } from "./internal/platform.js"
+import { protect } from "./internal/platform.js"
+import type { Form } from "./internal/rateLimitHeaders.js"
+import { forms, isPolicyName } from "./internal/rateLimitHeaders.js"
+import type { Rejection } from "./internal/rejection.js"
+import type { RequestInfo } from "./internal/request.js"
+
+const healthPaths: ReadonlyArray<string> = [
+  "/health",
+  "/health/**",
+  "/healthz",
+  "/livez",
+  "/live",
+  "/ready",
+  "/readyz",
+  "/metrics"
+]
+
+const part = <O>(fallback: O | false) =>
+  option.field<O | false, O | false>(fallback, (input) => {
+    if (input === false || Predicate.isRecord(input)) return input as O | false
+    throw new option.Requirement("options or false")
+  }, fallback === false ? "`false`" : "those of the pattern")
+
+const strings = (fallback: ReadonlyArray<string>, shown: string) =>
+  option.field<ReadonlyArray<string>, ReadonlyArray<string>>(fallback, (input) => {
+    if (Array.isArray(input) && input.every(Predicate.isString)) return input
+    throw new option.Requirement("a list of strings")
+  }, shown)
+
+const isLongLived = (request: RequestInfo): boolean =>
+  request.headers["upgrade"] !== undefined || (request.headers["accept"] ?? "").startsWith("text/event-stream")
+
+/** The options, their defaults and what they accept. @internal */
+export const httpResilienceFields = {
+  exclude: strings(healthPaths, "`HttpResilience.healthPaths`"),
+  detail: option.literal<"minimal" | "full">("minimal", "minimal", "full"),
+  render: option.optional(option.fn<NonNullable<HttpResilience.Options["render"]>>(undefined as never, "—")),
+  rateLimitHeaders: option.field<ReadonlyArray<Form>, ReadonlyArray<Form>>(["draft-10"], (input) => {
+    if (Array.isArray(input) && input.every((form) => forms.includes(form))) return input
+    throw new option.Requirement(`a list of ${forms.join(", ")}`)
+  }),
+  isLongLived: option.fn(isLongLived, "upgrades, and who accepts `text/event-stream`"),
+  deadline: part<HttpResilience.DeadlineOptions>({}),
+  priority: part<HttpResilience.PriorityOptions>({}),
+  loadShedder: part<HttpResilience.LoadShedderOptions>({}),
+  rateLimit: part<HttpResilience.RateLimitOptions>(false),
+  backpressure: part<HttpResilience.BackpressureOptions>(false),
+  bulkhead: part<HttpResilience.BulkheadOptions>(false),
+  longLived: part<HttpResilience.BulkheadOptions>({ maxConcurrent: 1000, maxQueued: 0 }),
+  adaptiveConcurrency: part<HttpResilience.AdaptiveConcurrencyOptions>({}),
+  circuitBreaker: part<HttpResilience.CircuitBreakerOptions>(false),
+  timeout: option.field<HttpResilience.TimeoutOptions | DurationInput | false, HttpResilience.TimeoutOptions | false>(
+    "30 seconds",
+    (input) =>
+      input === false || (Predicate.isRecord(input) && !Duration.isDuration(input))
+        ? input as HttpResilience.TimeoutOptions | false
+        : { duration: option.parseDuration({ above: 0, infinite: true })(input as DurationInput) }
+  )
+} satisfies option.Fields<Omit<HttpResilience.Options, "name">>
+
+type Resolved = option.Resolved<typeof httpResilienceFields>
+
+const check = (options: HttpResilience.Options): Resolved => {
+  const resolved = option.resolve("HttpResilience", options.name, httpResilienceFields, { ...options })
+  if (!isPolicyName(options.name)) {
+    throw new option.InvalidOptionError(
+      "HttpResilience",
+      options.name,
+      "name",
+      options.name,
+      "printable ASCII, for it stands in header fields"
+    )
+  }
+  return resolved
+}
+
+/** A header may only lower the priority of a request, unless its sender is trusted. */
+const priorityOf = (part: HttpResilience.PriorityOptions | false) => {
+  if (part === false) return () => Option.none<Priority.Level>()
+  const name = (part.header ?? "x-priority").toLowerCase()
+  const highest = part.default ?? "normal"
+  return (request: RequestInfo): Option.Option<Priority.Level> => {
+    const text = request.headers[name]?.split(",").at(-1)?.trim().toLowerCase()
+    const asked = Priority.levels.find((level) => level === text)
+    if (asked === undefined) return part.default === undefined ? Option.none() : Option.some(highest)
+    const isLower = Priority.rank(asked) <= Priority.rank(highest)
+    return Option.some(isLower || part.trust?.(request) === true ? asked : highest)
+  }
+}
+
+const timeoutOf = (part: HttpResilience.DeadlineOptions | false) => {
+  if (part === false) return () => Option.none<Duration.Duration>()
+  const names = (part.headers ?? timeoutHeaders).map((name) => name.toLowerCase())
+  return (request: RequestInfo) => callerTimeout(request.headers, names)
+}
+
+const build = (options: HttpResilience.Options, resolved: Resolved): Effect.Effect<Chain, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const { name } = options
+    const { detail } = resolved
+    const wanted = [
+      resolved.loadShedder !== false && parts.loadShedder(name, resolved.loadShedder, detail),
+      resolved.rateLimit !== false && parts.rateLimiter(name, resolved.rateLimit, detail),
+      resolved.backpressure !== false && parts.backpressure(name, resolved.backpressure, detail),
+      resolved.longLived !== false && parts.longLived(name, resolved.longLived, detail),
+      resolved.bulkhead !== false && parts.bulkhead(name, resolved.bulkhead, detail),
+      resolved.adaptiveConcurrency !== false && parts.adaptiveConcurrency(name, resolved.adaptiveConcurrency, detail),
+      resolved.circuitBreaker !== false && parts.circuitBreaker(name, resolved.circuitBreaker, detail)
+    ].filter((step) => step !== false)
+    const steps: ReadonlyArray<Step> = yield* Effect.all(wanted)
+    const { duration, ...timeoutPart } = resolved.timeout === false ? {} : resolved.timeout
+    const timeout = resolved.timeout === false
+      ? undefined
+      : yield* Timeout.make({ duration: duration ?? "30 seconds", disconnect: true, name })
+    const unenforced = (step: Step, error: ResilienceError) =>
+      metric.counter(
+        "resilience.rejections",
+        "Calls that a pattern did not let in, by reason",
+        metric.attributes(
+          step.pattern,
+          name,
+          { reason: metric.snake("reason" in error ? error.reason : "unknown"), enforced: "false" }
+        )
+      )
+    return {
+      name,
+      engine: new Engine({
+        name,
+        steps,
+        isExcluded: pathMatcher(resolved.exclude),
+        isLongLived: resolved.isLongLived,
+        priorityOf: priorityOf(resolved.priority),
+        timeoutOf: timeoutOf(resolved.deadline),
+        forms: resolved.rateLimitHeaders,
+        detail,
+        wouldReject: (step, error) => Effect.sync(() => unenforced(step, error)())
+      }),
+      timeout,
+      timeoutLook: { ...timeoutPart, detail } as Chain["timeoutLook"],
+      render: resolved.render
+    }
+  })
+
+/**
+ * Two middlewares with different options have one name.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class TwoPoliciesError extends Error {
+  /**
+   * @since 0.1.0
+   */
+  readonly _tag = "TwoPoliciesError"
+  constructor(readonly policy: string) {
+    super(
+      `HttpResilience "${policy}": there is another middleware of this name. Make it once, and use that in every place; ` +
+        "or give each its own name"
+    )
+  }
+}
+const make: Effect.Effect<HttpResilience.Service, never, Scope.Scope> = Effect.gen(function*() {
+  const scope = yield* Effect.scope
+  const context = yield* Effect.context<never>()
+  const chains = new Map<string, { readonly options: object; readonly chain: Effect.Effect<Chain> }>()
+  return {
+    chain: (options, build) =>
+      Effect.suspend(() => {
+        const known = chains.get(options.name)
+        if (known?.options === options) return known.chain
+        if (known !== undefined) return Effect.die(new TwoPoliciesError(options.name))
+        return Effect.flatMap(
+          Effect.cached(Effect.uninterruptible(Effect.provide(Scope.extend(build, scope), context))),
+          (chain) => {
+            const first = chains.get(options.name) ?? { options, chain }
+            chains.set(options.name, first)
+            return first.chain
+          }
+        )
+      })
+  }
+})
+
+/** All parts but these are off. */
+const only = <O extends HttpResilience.Options>(options: O): HttpResilience.Options => ({
+  deadline: false,
+  priority: false,
+  loadShedder: false,
+  longLived: false,
+  adaptiveConcurrency: false,
+  timeout: false,
+  ...options
+})
+
+type Single<P> = P & HttpResilience.Common
+
+/** One pattern as middleware: what is common to all stands beside the options of the pattern. */
+const single =
+  <P extends object>(key: keyof HttpResilience.Options) => (options: Single<P>): HttpResilience.Middleware => {
+    const { detail, exclude, isLongLived, name, rateLimitHeaders, render, ...rest } = options
+    return standard(only({ name, detail, exclude, isLongLived, rateLimitHeaders, render, [key]: rest }))
+  }
+
+const standard = (options: HttpResilience.Options): HttpResilience.Middleware => {
+  const resolved = check(options)
+  const chain = build(options, resolved)
+  return (app) =>
+    Effect.flatMap(
+      HttpResilience,
+      (service) => Effect.flatMap(service.chain(options, chain), (built) => protect(built, app))
+    )
+}
+
+/**
+ * Where the middleware of a server keeps its state: the instances by name, for the length of the layer, with the
+ * `EventBus`, the `Registry` and the `SystemLoad` that are in the context when the layer is built.
+ *
+ * @example
+ * import { HttpResilience } from "@effect-resilience/http"
+ * import { HttpRouter, HttpServer, HttpServerResponse } from "@effect/platform"
+ * import { Layer } from "effect"
+ *
+ * const app = HttpRouter.empty.pipe(
+ *   HttpRouter.get("/", HttpServerResponse.text("hello")),
+ *   HttpResilience.standard({ name: "api" })
+ * )
+ *
+ * const server = HttpServer.serve(app).pipe(Layer.provide(HttpResilience.Live))
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class HttpResilience
+  extends Context.Tag("@effect-resilience/http/HttpResilience")<HttpResilience, HttpResilience.Service>()
+{
+  static readonly Live: Layer.Layer<HttpResilience> = Layer.scoped(HttpResilience, make)
+
+  /**
+   * What a service needs, outermost first: the caller's deadline and priority, load shedding, rate limit, backpressure,
+   * bulkhead, adaptive concurrency, circuit breaker, timeout. Each part takes the options of its pattern; `false` leaves
+   * it out. On by default are those that need no figures of the service: deadline, priority, shedding, adaptive
+   * concurrency and timeout.
+   *
+   * - Shedding is first: it costs least, and under load it is what counts.
+   * - The rate limit comes before whatever is held, so that one client cannot fill it.
+   * - Permits are held until the response is sent.
+   * - The timeout is innermost: what a request waits is not the handler's time.
+   */
+  static readonly standard = standard
+
+  /** Turns requests away above a rate, by client. */
+  static readonly rateLimit = single<HttpResilience.RateLimitOptions>("rateLimit")
+  /** Sheds requests by priority under load. */
+  static readonly loadShedder = single<HttpResilience.LoadShedderOptions>("loadShedder")
+  /** So many requests at once. */
+  static readonly bulkhead = single<HttpResilience.BulkheadOptions>("bulkhead")
+  /** As many requests at once as latency allows. */
+  static readonly adaptiveConcurrency = single<HttpResilience.AdaptiveConcurrencyOptions>("adaptiveConcurrency")
+  /** Lets requests wait between two marks. */
+  static readonly backpressure = single<HttpResilience.BackpressureOptions>("backpressure")
+  /** Stops calling handlers that fail. */
+  static readonly circuitBreaker = single<HttpResilience.CircuitBreakerOptions>("circuitBreaker")
+  /** Answers with 504 when the headers of a response take too long. */
+  static readonly timeout = single<HttpResilience.TimeoutOptions>("timeout")
+
+  /** The paths that are excluded by default: those by which a service is watched. */
+  static readonly healthPaths = healthPaths
+
+  /** Response fields that browsers may read only where CORS exposes them: `HttpMiddleware.cors({ exposedHeaders })`. */
+  static readonly exposedHeaders: ReadonlyArray<string> = ["Retry-After", "RateLimit", "RateLimit-Policy"]
+}
+
+/**
+ * @since 0.1.0
+ */
+export declare namespace HttpResilience {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Service {
+    /** The chain of these options, built when it is first asked for. */
+    readonly chain: (
+      options: { readonly name: string },
+      build: Effect.Effect<Chain, never, Scope.Scope>
+    ) => Effect.Effect<Chain>
+  }
+
+  /**
+   * It keeps what an app fails with and what it requires.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Middleware {
+    <E, R>(app: App.Default<E, R>): App.Default<E, R | HttpResilience>
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Request extends RequestInfo {}
+
+  /**
+   * What each part takes beside the options of its pattern.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface PartOptions {
+    /** Counts whom it would turn away, and lets them through. Nothing waits then. Defaults to `false`. */
+    readonly dryRun?: boolean | undefined
+    /** The status of a rejection. Defaults to 429, 503 or 504, by whose fault it is. */
+    readonly status?: number | undefined
+    /** The title of the problem document. Defaults to that of its registered type. */
+    readonly message?: string | undefined
+    /** Header fields of a rejection, over those there are. Defaults to none. */
+    readonly headers?: Readonly<Record<string, string>> | undefined
+    /**
+     * When a client may come back: `"jittered"` is the truth and up to a tenth more; a duration is a floor; or a
+     * function of the error. Defaults to `"jittered"`.
+     */
+    readonly retryAfter?: "jittered" | DurationInput | ((error: ResilienceError) => DurationInput) | undefined
+  }
+
+  /** @since 0.1.0 @category models */
+  export type LoadShedderOptions = LoadShedder.Options & PartOptions
+  /** @since 0.1.0 @category models */
+  export type BulkheadOptions = Bulkhead.Options & PartOptions
+  /** @since 0.1.0 @category models */
+  export type AdaptiveConcurrencyOptions = AdaptiveConcurrency.Options & PartOptions
+  /** @since 0.1.0 @category models */
+  export type BackpressureOptions = Backpressure.Options & PartOptions
+  /** @since 0.1.0 @category models */
+  export type CircuitBreakerOptions = CircuitBreaker.Options & PartOptions
+  /** @since 0.1.0 @category models */
+  export interface TimeoutOptions extends Omit<PartOptions, "dryRun"> {
+    /** How long a handler has until its headers. Defaults to `"30 seconds"`. */
+    readonly duration?: DurationInput | undefined
+  }
+  /** @since 0.1.0 @category models */
+  export interface RateLimitOptions extends Omit<RateLimiter.Options, "mode" | "maxWait" | "rateFor">, PartOptions {
+    /** The rate of a client. */
+    readonly rate: RateLimiter.Rates
+    /** Who a client is: `ClientIp.keyOf(rule)`, or what an authenticated request says. */
+    readonly key: (request: RequestInfo) => Option.Option<string>
+    /** What is done with a request that has no key. Defaults to `"reject"`. */
+    readonly onMissingKey?: "reject" | "shared" | "skip" | undefined
+    /** What a request costs. Defaults to `1`. */
+    readonly cost?: ((request: RequestInfo) => number) | undefined
+    /** The rate of this request. Defaults to `rate`. */
+    readonly rateFor?: ((request: RequestInfo) => RateLimiter.Rates) | undefined
+  }
+  /** @since 0.1.0 @category models */
+  export interface DeadlineOptions {
+    /** The header fields that are read; the least counts. Defaults to those of gRPC, Envoy and Connect, and `x-request-timeout-ms`. */
+    readonly headers?: ReadonlyArray<string> | undefined
+  }
+  /** @since 0.1.0 @category models */
+  export interface PriorityOptions {
+    /** The header field. Defaults to `"x-priority"`. */
+    readonly header?: string | undefined
+    /** The priority of a request that does not say, and the highest that anybody may ask for. Defaults to the ambient one, and `"normal"`. */
+    readonly default?: Priority.Level | undefined
+    /** Whose word counts: gateways, say. Defaults to nobody's. */
+    readonly trust?: ((request: RequestInfo) => boolean) | undefined
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Common {
+    /** The name of the instances. Printable ASCII. */
+    readonly name: string
+    /** Paths that are let through: `*` stands for a segment, `**` for any number. Defaults to `HttpResilience.healthPaths`. */
+    readonly exclude?: ReadonlyArray<string> | undefined
+    /** How much a rejection tells: `"full"` adds pattern, reason and message. Defaults to `"minimal"`. */
+    readonly detail?: "minimal" | "full" | undefined
+    /** Writes a rejection in your own form. Defaults to a problem document (RFC 9457). */
+    readonly render?: ((rejection: Rejection, request: HttpServerRequest) => HttpServerResponse) | undefined
+    /** The forms of the rate limit's header fields; `[]` for none. Defaults to `["draft-10"]`. */
+    readonly rateLimitHeaders?: ReadonlyArray<Form> | undefined
+    /** Whether a request stays for long: it has its own bulkhead. Defaults to upgrades, and who accepts `text/event-stream`. */
+    readonly isLongLived?: ((request: RequestInfo) => boolean) | undefined
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Options extends Common {
+    /** The deadline that the caller sets. Defaults to `{}`. */
+    readonly deadline?: DeadlineOptions | false | undefined
+    /** The priority of a request. Defaults to `{}`. */
+    readonly priority?: PriorityOptions | false | undefined
+    /** Sheds by priority under load. Defaults to `{}`. */
+    readonly loadShedder?: LoadShedderOptions | false | undefined
+    /** A rate per client. Defaults to `false`. */
+    readonly rateLimit?: RateLimitOptions | false | undefined
+    /** Waiting between two marks. Defaults to `false`. */
+    readonly backpressure?: BackpressureOptions | false | undefined
+    /** So many at once. Defaults to `false`. */
+    readonly bulkhead?: BulkheadOptions | false | undefined
+    /** So many long-lived requests at once. Defaults to `{ maxConcurrent: 1000, maxQueued: 0 }`. */
+    readonly longLived?: BulkheadOptions | false | undefined
+    /** As many at once as latency allows. Defaults to `{}`. */
+    readonly adaptiveConcurrency?: AdaptiveConcurrencyOptions | false | undefined
+    /** Stops when handlers fail. Defaults to `false`. */
+    readonly circuitBreaker?: CircuitBreakerOptions | false | undefined
+    /** How long a handler has until its headers. Defaults to `"30 seconds"`. */
+    readonly timeout?: TimeoutOptions | DurationInput | false | undefined
+  }
+}

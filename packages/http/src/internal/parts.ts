@@ -1,0 +1,201 @@
+import type { RateLimiterStoreError, ResilienceError } from "@effect-resilience/core"
+import {
+  AdaptiveConcurrency,
+  Backpressure,
+  Bulkhead,
+  CircuitBreaker,
+  LoadShedder,
+  RateLimiter,
+  RateLimitExceededError
+} from "@effect-resilience/core"
+import { fromNanos, parseRates } from "@effect-resilience/core/extension"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { Scope } from "effect/Scope"
+import type { HttpResilience } from "../HttpResilience.js"
+import type { Arrival, Step, Ticket } from "./engine.js"
+import { Refused } from "./engine.js"
+import type { Quota } from "./rateLimitHeaders.js"
+import type { Look } from "./rejection.js"
+
+const none: Ticket = {}
+
+type Admission = Step["admit"]
+
+/** The settings of a part that are about HTTP; the rest are those of its pattern. */
+const split = <O extends HttpResilience.PartOptions>(part: O, detail: "minimal" | "full") => {
+  const { dryRun, headers, message, retryAfter, status, ...options } = part
+  const look: Look = {
+    status,
+    message,
+    headers,
+    retryAfter: retryAfter === undefined || retryAfter === "jittered" || typeof retryAfter === "function"
+      ? retryAfter
+      : Duration.decode(retryAfter),
+    detail
+  }
+  return { dryRun: dryRun === true, look, options }
+}
+
+const refuse = (error: ResilienceError) => new Refused(error)
+
+/** A pattern whose permit has no more to say than that it is held. */
+const held = <E extends ResilienceError>(acquire: Effect.Effect<void, E, Scope>): Admission => () =>
+  Effect.mapBoth(acquire, { onSuccess: () => none, onFailure: refuse })
+
+/** Where nothing waits in a dry run. */
+const unqueued = { maxQueued: 0 }
+
+type Build<O> = (name: string, part: O, detail: "minimal" | "full") => Effect.Effect<Step, never, Scope>
+
+/** @internal */
+export const bulkhead: Build<HttpResilience.BulkheadOptions> = (name, part, detail) => {
+  const { dryRun, look, options } = split(part, detail)
+  return Effect.map(Bulkhead.make({ ...options, ...(dryRun ? unqueued : {}), name }), (instance): Step => {
+    const admit = held(instance.acquire)
+    return {
+      pattern: "Bulkhead",
+      describe: `at most ${options.maxConcurrent ?? "the default number"} at once`,
+      look,
+      dryRun,
+      // Those that stay have a bulkhead of their own.
+      admit: (arrival) => arrival.isLongLived ? Effect.succeed(none) : admit(arrival)
+    }
+  })
+}
+
+/** @internal */
+export const longLived: Build<HttpResilience.BulkheadOptions> = (name, part, detail) =>
+  Effect.map(bulkhead(`${name}-long-lived`, part, detail), (step) => ({
+    ...step,
+    describe: `streams of events and upgrades: ${step.describe}`,
+    admit: (arrival: Arrival) =>
+      arrival.isLongLived ? step.admit({ ...arrival, isLongLived: false }) : Effect.succeed(none)
+  }))
+
+/** @internal */
+export const loadShedder: Build<HttpResilience.LoadShedderOptions> = (name, part, detail) => {
+  const { dryRun, look, options } = split(part, detail)
+  return Effect.map(
+    LoadShedder.make({ ...options, ...(dryRun ? { maxQueueDepth: 0 } : {}), name }),
+    (instance): Step => ({
+      pattern: "LoadShedder",
+      describe: "sheds by priority under load",
+      look,
+      dryRun,
+      admit: held(instance.acquire)
+    })
+  )
+}
+
+/** @internal */
+export const backpressure: Build<HttpResilience.BackpressureOptions> = (name, part, detail) => {
+  const { dryRun, look, options } = split(part, detail)
+  return Effect.map(
+    Backpressure.make({ ...options, ...(dryRun ? { maxWait: 0 } : {}), name }),
+    (instance): Step => ({
+      pattern: "Backpressure",
+      describe: `at most ${options.maxPending ?? "the default number"} pending`,
+      look,
+      dryRun,
+      admit: held(instance.acquire)
+    })
+  )
+}
+
+/** @internal */
+export const adaptiveConcurrency: Build<HttpResilience.AdaptiveConcurrencyOptions> = (name, part, detail) => {
+  const { dryRun, look, options } = split(part, detail)
+  return Effect.map(
+    AdaptiveConcurrency.make({ ...options, ...(dryRun ? unqueued : {}), name }),
+    (instance): Step => {
+      const admit = Effect.mapBoth(instance.acquire, {
+        onSuccess: (permit): Ticket => ({ sent: permit.settle }),
+        onFailure: refuse
+      })
+      return {
+        pattern: "AdaptiveConcurrency",
+        describe: "as many at once as latency allows",
+        look,
+        dryRun,
+        admit: ({ isLongLived }) => isLongLived ? Effect.succeed(none) : admit
+      }
+    }
+  )
+}
+
+/** @internal */
+export const circuitBreaker: Build<HttpResilience.CircuitBreakerOptions> = (name, part, detail) => {
+  const { dryRun, look, options } = split(part, detail)
+  return Effect.map(CircuitBreaker.make({ ...options, name }), (instance): Step => {
+    const admit = Effect.mapBoth(instance.acquire, {
+      onSuccess: (permit): Ticket => ({ answered: permit.settle }),
+      onFailure: refuse
+    })
+    return {
+      pattern: "CircuitBreaker",
+      describe: "stops when the handlers fail",
+      look,
+      dryRun,
+      admit: () => admit
+    }
+  })
+}
+
+/** The window of the rate that a decision was about. */
+const windowOf = (rates: RateLimiter.Rates, limit: number): Duration.Duration => {
+  const parsed = parseRates(rates, "gcra")
+  return fromNanos((parsed.find((rate) => rate.limit === limit) ?? parsed[0])?.window ?? 0n)
+}
+
+const quotaOf = (name: string, rates: RateLimiter.Rates, decision: RateLimiter.Decision): Quota => ({
+  name,
+  limit: decision.limit,
+  window: windowOf(rates, decision.limit),
+  remaining: decision.remaining,
+  resetAfter: decision.remaining > 0 ? decision.resetAfter : Duration.max(decision.retryAfter, decision.resetAfter)
+})
+
+/** @internal */
+export const rateLimiter: Build<HttpResilience.RateLimitOptions> = (name, part, detail) => {
+  const { cost, key, onMissingKey = "reject", rateFor, ...rest } = part
+  const { dryRun, look, options } = split(rest, detail)
+  return Effect.map(RateLimiter.make({ ...options, name }), (instance): Step => {
+    const decide = (args: RateLimiter.Args): Effect.Effect<Ticket, Refused> =>
+      Effect.matchEffect(instance.consume(args), {
+        onFailure: (error: RateLimiterStoreError) => Effect.fail(new Refused(error)),
+        onSuccess: (decision) => {
+          const quotas = [quotaOf(name, args.rate ?? options.rate, decision)]
+          return decision.allowed
+            ? Effect.succeed({ quotas })
+            : Effect.fail(new Refused(exceeded(name, decision), quotas))
+        }
+      })
+    return {
+      pattern: "RateLimiter",
+      describe: `${String(options.rate)} for each client`,
+      look,
+      dryRun,
+      admit: ({ request }) => {
+        const found = key(request)
+        if (Option.isNone(found) && onMissingKey === "skip") return Effect.succeed(none)
+        if (Option.isNone(found) && onMissingKey === "reject") return Effect.fail(new Refused(unknownClient(name)))
+        const id = Option.getOrElse(found, () => "unknown client")
+        return decide({ key: id, cost: cost?.(request), rate: rateFor?.(request) })
+      }
+    }
+  })
+}
+
+const exceeded = (instance: string, decision: RateLimiter.Decision) =>
+  new RateLimitExceededError({
+    instance,
+    reason: "Exceeded",
+    retryAfter: Option.some(decision.retryAfter),
+    limit: decision.limit,
+    remaining: decision.remaining
+  })
+
+const unknownClient = (instance: string) =>
+  new RateLimitExceededError({ instance, reason: "Exceeded", retryAfter: Option.none(), limit: 0, remaining: 0 })

@@ -1,0 +1,15 @@
+/**
+ * A pattern for paths: `*` stands for one segment, `**` at the end for any number, none included; all else for itself.
+ *
+ * @internal
+ */
+export const pathMatcher = (patterns: ReadonlyArray<string>): (path: string) => boolean => {
+  const expressions = patterns.map((pattern) => {
+    const source = pattern
+      .replace(/[.+?^${}()|[\]\\]/g, "\\$&")
+      .replace(/\/\*\*$/, "(?:/.*)?")
+      .replace(/(?<!\.)\*+/g, "[^/]*")
+    return new RegExp(`^${source}/?$`)
+  })
+  return (path) => expressions.some((expression) => expression.test(path))
+}

@@ -1,0 +1,161 @@
+import type { Outcome, ResilienceError, Timeout } from "@effect-resilience/core"
+import { Deadline, Priority } from "@effect-resilience/core"
+import * as App from "@effect/platform/HttpApp"
+import * as Body from "@effect/platform/HttpBody"
+import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
+import * as ServerRequest from "@effect/platform/HttpServerRequest"
+import * as ServerResponse from "@effect/platform/HttpServerResponse"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { Admit, Engine, Reject } from "./engine.js"
+import { bodyOf } from "./rejection.js"
+import type { Look } from "./rejection.js"
+import type { RequestInfo } from "./request.js"
+
+/*
+ * The one file that knows how a request lives in `@effect/platform`: the middleware around it is uninterruptible, its
+ * response is known in a pre-response handler and nowhere before, and what it holds is given back by the finalizer of its
+ * scope, which comes when the body is sent.
+ */
+
+/** @internal */
+export interface Chain {
+  readonly name: string
+  readonly engine: Engine
+  readonly timeout: Timeout.Service | undefined
+  readonly timeoutLook: Look
+  readonly render: ((rejection: Reject, request: HttpServerRequest) => ServerResponse.HttpServerResponse) | undefined
+}
+
+/** What a decision is made from. @internal */
+export const infoOf = (request: HttpServerRequest): RequestInfo => ({
+  method: request.method,
+  path: request.url.replace(/^https?:\/\/[^/]*/, "").replace(/[?#].*$/, "") || "/",
+  headers: request.headers,
+  remoteAddress: request.remoteAddress
+})
+
+/** More than this is not read for one who is turned away. */
+const largestUnread = 64 * 1024
+
+/** Whether the connection has to go, or the client would go on sending what nobody reads. */
+const hasUnreadBody = ({ headers, source }: HttpServerRequest): boolean => {
+  if (!Predicate.hasProperty(source, "httpVersionMajor") || source.httpVersionMajor !== 1) return false
+  return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > largestUnread
+}
+
+/** @internal */
+export const respond = (chain: Chain, rejection: Reject, request: HttpServerRequest) => {
+  const response = chain.render?.(rejection, request) ?? ServerResponse.text(bodyOf(rejection), {
+    status: rejection.status,
+    contentType: "application/problem+json",
+    headers: rejection.headers
+  })
+  return hasUnreadBody(request) ? ServerResponse.setHeader(response, "connection", "close") : response
+}
+
+const outcomeOf = (status: number): Outcome => status === 499 ? "ignored" : status >= 500 ? "failure" : "success"
+
+/** What is used of an `AbortSignal`. */
+interface Signal {
+  addEventListener(type: "abort", listener: () => void, options: { readonly once: boolean }): void
+  removeEventListener(type: "abort", listener: () => void): void
+}
+
+/** On the web a request says itself when its client is gone. */
+const clientSignal = ({ source }: HttpServerRequest): Signal | undefined =>
+  Predicate.hasProperty(source, "signal") && Predicate.hasProperty(source.signal, "addEventListener")
+    ? source.signal as Signal
+    : undefined
+
+/**
+ * Has the request hold what it was given until its response is sent. Returns what tells that the answer says nothing of
+ * how the service does.
+ *
+ * The scope of a request is closed when the response is sent, with two exceptions, both on the web: that of a `HEAD` on a
+ * route that streams never is, and that of a stream whose client is gone is when the host finds out.
+ */
+const holdUntilSent = (request: HttpServerRequest, scope: Scope.Scope, admit: Admit) => {
+  let ignored = false
+  const signal = clientSignal(request)
+  const abandoned = () => Effect.runFork(admit.sent)
+  const release = Effect.suspend(() => {
+    signal?.removeEventListener("abort", abandoned)
+    return admit.sent
+  })
+  signal?.addEventListener("abort", abandoned, { once: true })
+  const onResponse = (_: HttpServerRequest, answer: ServerResponse.HttpServerResponse) => {
+    const response = ServerResponse.setHeaders(answer, admit.headers)
+    const told = admit.answered(ignored ? "ignored" : outcomeOf(response.status))
+    if (request.method === "HEAD") return Effect.as(Effect.zipRight(told, release), response)
+    const { body } = response
+    return Effect.as(
+      told,
+      body._tag === "Stream"
+        ? ServerResponse.setBody(
+          response,
+          Body.stream(Stream.ensuring(body.stream, release), body.contentType, body.contentLength)
+        )
+        : response
+    )
+  }
+  return Effect.as(
+    Effect.zipRight(Scope.addFinalizer(scope, release), App.appendPreResponseHandler(onResponse)),
+    () => {
+      ignored = true
+    }
+  )
+}
+
+const isOurs = (chain: Chain, admit: Admit, error: unknown): error is ResilienceError =>
+  (Predicate.isTagged(error, "TimeoutExceededError") && Predicate.hasProperty(error, "instance") &&
+    error.instance === chain.name && chain.timeout !== undefined) ||
+  (Predicate.isTagged(error, "DeadlineExceededError") && admit.deadline !== undefined)
+
+/** Runs the app with the time it has. A handler that cannot be interrupted is left behind. */
+const withLimits = <E, R>(
+  chain: Chain,
+  request: HttpServerRequest,
+  admit: Admit,
+  ignore: () => void,
+  app: App.Default<E, R>
+): App.Default<E, R> => {
+  const { deadline } = admit
+  const timeout = request.headers["upgrade"] === undefined ? chain.timeout : undefined
+  if (timeout === undefined && deadline === undefined) return app
+  const timed: App.Default<E | ResilienceError, R> = timeout === undefined ? app : timeout.withTimeout(app)
+  const bounded = deadline === undefined ? timed : Deadline.at(deadline)(Effect.disconnect(timed))
+  return Effect.catchAll(Effect.interruptible(bounded), (error) => {
+    if (!isOurs(chain, admit, error)) return Effect.fail(error as E)
+    if (error._tag === "DeadlineExceededError" && error.origin === "caller") ignore()
+    return Effect.map(
+      chain.engine.turnDown(error, chain.timeoutLook),
+      (rejection) => respond(chain, rejection, request)
+    )
+  })
+}
+
+/** The chain around an app. @internal */
+export const protect = <E, R>(chain: Chain, app: App.Default<E, R>): App.Default<E, R> =>
+  Effect.withFiberRuntime<ServerResponse.HttpServerResponse, E, R | HttpServerRequest>((fiber) => {
+    const request = Context.unsafeGet(fiber.currentContext, ServerRequest.HttpServerRequest)
+    // Every request has a scope, though the types of an app do not say so.
+    const scope = Context.unsafeGet(fiber.currentContext as Context.Context<Scope.Scope>, Scope.Scope)
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(
+        chain.engine.decide(infoOf(request), Effect.interruptible),
+        (decision): App.Default<E, R> =>
+          decision._tag === "Reject"
+            ? Effect.succeed(respond(chain, decision, request))
+            : Effect.flatMap(holdUntilSent(request, scope, decision), (ignore) => {
+              const limited = restore(withLimits(chain, request, decision, ignore, app))
+              return decision.priority === "normal"
+                ? limited
+                : Effect.provideService(limited, Priority, decision.priority)
+            })
+      )
+    )
+  })
