@@ -1,7 +1,6 @@
 import type { Outcome, ResilienceError, Timeout } from "@effect-resilience/core"
 import { Deadline, Priority } from "@effect-resilience/core"
 import * as App from "@effect/platform/HttpApp"
-import * as Body from "@effect/platform/HttpBody"
 import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import * as ServerRequest from "@effect/platform/HttpServerRequest"
 import * as ServerResponse from "@effect/platform/HttpServerResponse"
@@ -9,7 +8,6 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
-import * as Stream from "effect/Stream"
 import type { Admit, Engine, Reject } from "./engine.js"
 import { bodyOf } from "./rejection.js"
 import type { Look } from "./rejection.js"
@@ -90,17 +88,7 @@ const holdUntilSent = (request: HttpServerRequest, scope: Scope.Scope, admit: Ad
   const onResponse = (_: HttpServerRequest, answer: ServerResponse.HttpServerResponse) => {
     const response = ServerResponse.setHeaders(answer, admit.headers)
     const told = admit.answered(ignored ? "ignored" : outcomeOf(response.status))
-    if (request.method === "HEAD") return Effect.as(Effect.zipRight(told, release), response)
-    const { body } = response
-    return Effect.as(
-      told,
-      body._tag === "Stream"
-        ? ServerResponse.setBody(
-          response,
-          Body.stream(Stream.ensuring(body.stream, release), body.contentType, body.contentLength)
-        )
-        : response
-    )
+    return Effect.as(request.method === "HEAD" ? Effect.zipRight(told, release) : told, response)
   }
   return Effect.as(
     Effect.zipRight(Scope.addFinalizer(scope, release), App.appendPreResponseHandler(onResponse)),
