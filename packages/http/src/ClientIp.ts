@@ -85,7 +85,8 @@ const checkPrefix = (field: string, bits: number, longest: number): number => {
 }
 
 /**
- * The client's address, for handlers behind a middleware that has found it: `Option.none()` where it is not known.
+ * The client's address, for handlers behind a middleware that looks for it (its option `clientIp`): `Option.none()` where
+ * it is not known. Where several look, the innermost counts.
  *
  * @example
  * import { ClientIp } from "@effect-resilience/http"
@@ -94,9 +95,11 @@ const checkPrefix = (field: string, bits: number, longest: number): number => {
  * const clientIp = ClientIp.fromForwardedFor({ trusted: ClientIp.privateRanges })
  *
  * @since 0.1.0
- * @category models
+ * @category references
  */
-export class ClientIp extends Context.Tag("@effect-resilience/http/ClientIp")<ClientIp, Option.Option<string>>() {
+export class ClientIp extends Context.Reference<ClientIp>()("@effect-resilience/http/ClientIp", {
+  defaultValue: (): Option.Option<string> => Option.none()
+}) {
   /** The peer of the socket; no header is ever read. Behind a proxy that is the proxy, for all its clients. */
   static readonly fromSocket: ClientIp.Rule = rule(peerOf)
 

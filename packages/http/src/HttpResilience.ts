@@ -24,14 +24,17 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
+import { ClientIp } from "./ClientIp.js"
+import { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "./HttpProblem.js"
 import type { Step } from "./internal/engine.js"
 import { Engine } from "./internal/engine.js"
 import { callerTimeout, timeoutHeaders } from "./internal/intake.js"
 import * as parts from "./internal/parts.js"
 import { pathMatcher } from "./internal/paths.js"
 import type { Chain } from "./internal/platform.js"
-import { protect } from "./internal/platform.js"
+import { admitTyped, protect } from "./internal/platform.js"
 import type { Form } from "./internal/rateLimitHeaders.js"
 import { forms, isPolicyName } from "./internal/rateLimitHeaders.js"
 import type { Rejection } from "./internal/rejection.js"
@@ -72,6 +75,7 @@ export const httpResilienceFields = {
     if (Array.isArray(input) && input.every((form) => forms.includes(form))) return input
     throw new option.Requirement(`a list of ${forms.join(", ")}`)
   }),
+  clientIp: option.optional(option.fn<ClientIp.Rule>(ClientIp.fromSocket, "—")),
   isLongLived: option.fn(isLongLived, "upgrades, and who accepts `text/event-stream`"),
   deadline: part<HttpResilience.DeadlineOptions>({}),
   priority: part<HttpResilience.PriorityOptions>({}),
@@ -127,13 +131,21 @@ const timeoutOf = (part: HttpResilience.DeadlineOptions | false) => {
   return (request: RequestInfo) => callerTimeout(request.headers, names)
 }
 
+/** Who a client is where nothing else is said: its address. */
+const keyOf = (rule: ClientIp.Rule | undefined) => ClientIp.keyOf(rule ?? ClientIp.fromSocket)
+
 const build = (options: HttpResilience.Options, resolved: Resolved): Effect.Effect<Chain, never, Scope.Scope> =>
   Effect.gen(function*() {
     const { name } = options
     const { detail } = resolved
     const wanted = [
       resolved.loadShedder !== false && parts.loadShedder(name, resolved.loadShedder, detail),
-      resolved.rateLimit !== false && parts.rateLimiter(name, resolved.rateLimit, detail),
+      resolved.rateLimit !== false &&
+      parts.rateLimiter(
+        name,
+        { ...resolved.rateLimit, key: resolved.rateLimit.key ?? keyOf(resolved.clientIp) },
+        detail
+      ),
       resolved.backpressure !== false && parts.backpressure(name, resolved.backpressure, detail),
       resolved.longLived !== false && parts.longLived(name, resolved.longLived, detail),
       resolved.bulkhead !== false && parts.bulkhead(name, resolved.bulkhead, detail),
@@ -169,6 +181,7 @@ const build = (options: HttpResilience.Options, resolved: Resolved): Effect.Effe
         wouldReject: (step, error) => Effect.sync(() => unenforced(step, error)())
       }),
       timeout,
+      clientIp: resolved.clientIp,
       timeoutLook: { ...timeoutPart, detail } as Chain["timeoutLook"],
       render: resolved.render
     }
@@ -230,8 +243,8 @@ type Single<P> = P & HttpResilience.Common
 /** One pattern as middleware: what is common to all stands beside the options of the pattern. */
 const single =
   <P extends object>(key: keyof HttpResilience.Options) => (options: Single<P>): HttpResilience.Middleware => {
-    const { detail, exclude, isLongLived, name, rateLimitHeaders, render, ...rest } = options
-    return standard(only({ name, detail, exclude, isLongLived, rateLimitHeaders, render, [key]: rest }))
+    const { clientIp, detail, exclude, isLongLived, name, rateLimitHeaders, render, ...rest } = options
+    return standard(only({ name, clientIp, detail, exclude, isLongLived, rateLimitHeaders, render, [key]: rest }))
   }
 
 const standard = (options: HttpResilience.Options): HttpResilience.Middleware => {
@@ -242,6 +255,12 @@ const standard = (options: HttpResilience.Options): HttpResilience.Middleware =>
       HttpResilience,
       (service) => Effect.flatMap(service.chain(options, chain), (built) => protect(built, app))
     )
+}
+
+const typedChain = (options: HttpResilience.Options) => {
+  const all = { ...options, timeout: false } as const
+  const chain = build(all, check(all))
+  return Effect.map(HttpResilience, (service) => Effect.flatMap(service.chain(all, chain), admitTyped))
 }
 
 /**
@@ -295,6 +314,20 @@ export class HttpResilience
   static readonly circuitBreaker = single<HttpResilience.CircuitBreakerOptions>("circuitBreaker")
   /** Answers with 504 when the headers of a response take too long. */
   static readonly timeout = single<HttpResilience.TimeoutOptions>("timeout")
+
+  /**
+   * The chain before the handlers of an `HttpApi`, for the layer of a tag with `failure: HttpResilience.Failure`: the
+   * statuses stand in OpenAPI and in the derived client. It cannot wrap a handler, so it has no timeout.
+   */
+  static readonly apiMiddleware = (options: Omit<HttpResilience.Options, "timeout" | "render">) =>
+    Effect.map(typedChain(options), Effect.asVoid)
+
+  /** The same for a tag that also `provides: RateLimitDecision`. */
+  static readonly apiMiddlewareWithDecision = (options: Omit<HttpResilience.Options, "timeout" | "render">) =>
+    Effect.map(typedChain(options), Effect.map(({ decision }) => Option.fromNullable(decision)))
+
+  /** What the chain of an `HttpApi` fails with. */
+  static readonly Failure = Schema.Union(TooManyRequests, ServiceUnavailable, GatewayTimeout)
 
   /** The paths that are excluded by default: those by which a service is watched. */
   static readonly healthPaths = healthPaths
@@ -376,8 +409,8 @@ export declare namespace HttpResilience {
   export interface RateLimitOptions extends Omit<RateLimiter.Options, "mode" | "maxWait" | "rateFor">, PartOptions {
     /** The rate of a client. */
     readonly rate: RateLimiter.Rates
-    /** Who a client is: `ClientIp.keyOf(rule)`, or what an authenticated request says. */
-    readonly key: (request: RequestInfo) => Option.Option<string>
+    /** Who a client is, as an authenticated request says it. Defaults to the address by `clientIp`, masked to /64 in IPv6. */
+    readonly key?: ((request: RequestInfo) => Option.Option<string>) | undefined
     /** What is done with a request that has no key. Defaults to `"reject"`. */
     readonly onMissingKey?: "reject" | "shared" | "skip" | undefined
     /** What a request costs. Defaults to `1`. */
@@ -411,6 +444,8 @@ export declare namespace HttpResilience {
     readonly exclude?: ReadonlyArray<string> | undefined
     /** How much a rejection tells: `"full"` adds pattern, reason and message. Defaults to `"minimal"`. */
     readonly detail?: "minimal" | "full" | undefined
+    /** How the address of a client is found: handlers read it as `ClientIp`. Defaults to the peer of the socket. */
+    readonly clientIp?: ClientIp.Rule | undefined
     /** Writes a rejection in your own form. Defaults to a problem document (RFC 9457). */
     readonly render?: ((rejection: Rejection, request: HttpServerRequest) => HttpServerResponse) | undefined
     /** The forms of the rate limit's header fields; `[]` for none. Defaults to `["draft-10"]`. */

@@ -1,11 +1,29 @@
-import { ClientIp, HttpResilience } from "@effect-resilience/http"
+import { BulkheadFullError, CircuitOpenError, Priority, Registry, ResilienceLive } from "@effect-resilience/core"
+import { ClientIp, HttpResilience, RateLimitDecision, TooManyRequests } from "@effect-resilience/http"
 import type { HttpApp } from "@effect/platform"
-import { HttpClient, HttpRouter, HttpServer, HttpServerResponse } from "@effect/platform"
+import {
+  HttpApi,
+  HttpApiBuilder,
+  HttpApiClient,
+  HttpApiEndpoint,
+  HttpApiGroup,
+  HttpApiMiddleware,
+  HttpClient,
+  HttpMiddleware,
+  HttpRouter,
+  HttpServer,
+  HttpServerResponse,
+  OpenApi
+} from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer } from "effect"
+import { Deferred, Duration, Effect, Fiber, Layer, Option, Schema } from "effect"
+import { Agent } from "node:http"
+import { fetchNode, serveNode } from "./utils/servers.js"
 
 const serve = <E, R>(app: HttpApp.Default<E, R>) => HttpServer.serveEffect(app)
+
+const Live = Layer.mergeAll(NodeHttpServer.layerTest, HttpResilience.Live.pipe(Layer.provideMerge(ResilienceLive)))
 
 describe("HttpResilience", () => {
   it.scopedLive("turns away above the rate, with headers", () =>
@@ -28,7 +46,7 @@ describe("HttpResilience", () => {
       expect(three.headers["cache-control"]).toBe("no-store")
       expect(Number(three.headers["retry-after"])).toBeGreaterThanOrEqual(29)
       expect(yield* three.json).toMatchObject({ _tag: "TooManyRequests", status: 429, "violated-policies": ["api"] })
-    }).pipe(Effect.provide(Layer.mergeAll(NodeHttpServer.layerTest, HttpResilience.Live))))
+    }).pipe(Effect.provide(Live)))
 
   it.scopedLive("a handler that cannot be interrupted is left behind in time", () =>
     Effect.gen(function*() {
@@ -40,7 +58,7 @@ describe("HttpResilience", () => {
       const answer = yield* HttpClient.get("/")
       expect(answer.status).toBe(504)
       expect(Date.now() - before).toBeLessThan(1500)
-    }).pipe(Effect.provide(Layer.mergeAll(NodeHttpServer.layerTest, HttpResilience.Live))))
+    }).pipe(Effect.provide(Live)))
 
   it.scopedLive("a full bulkhead turns away", () =>
     Effect.gen(function*() {
@@ -63,5 +81,180 @@ describe("HttpResilience", () => {
       yield* Deferred.succeed(gate, undefined)
       expect((yield* Fiber.join(first)).status).toBe(200)
       expect((yield* HttpClient.get("/")).status).toBe(200)
-    }).pipe(Effect.provide(Layer.mergeAll(NodeHttpServer.layerTest, HttpResilience.Live))))
+    }).pipe(Effect.provide(Live)))
+
+  it.scopedLive("tells the handler what was found out", () =>
+    Effect.gen(function*() {
+      yield* serve(HttpRouter.empty.pipe(
+        HttpRouter.get(
+          "/",
+          Effect.gen(function*() {
+            const ip = yield* ClientIp
+            const decision = yield* RateLimitDecision
+            const priority = yield* Priority
+            return yield* HttpServerResponse.json({
+              ip: Option.getOrNull(ip),
+              left: Option.map(decision, ({ remaining }) => remaining).pipe(Option.getOrNull),
+              priority
+            })
+          })
+        ),
+        HttpResilience.standard({
+          name: "api",
+          clientIp: ClientIp.fromForwardedFor({ trusted: ClientIp.privateRanges }),
+          rateLimit: { rate: "5/minute" }
+        })
+      ))
+      const ask = (headers: Record<string, string>) => Effect.flatMap(HttpClient.get("/", { headers }), (_) => _.json)
+      expect(yield* ask({ "x-forwarded-for": "1.1.1.1, 198.51.100.7", "x-priority": "low" })).toEqual({
+        ip: "198.51.100.7",
+        left: 4,
+        priority: "low"
+      })
+      // Another client has its own share; nobody may raise itself.
+      expect(yield* ask({ "x-forwarded-for": "198.51.100.8", "x-priority": "critical" })).toEqual({
+        ip: "198.51.100.8",
+        left: 4,
+        priority: "normal"
+      })
+    }).pipe(Effect.provide(Live)))
+
+  it.scopedLive("an error of core that nobody handles has its status", () =>
+    Effect.gen(function*() {
+      const full = new BulkheadFullError({
+        instance: "db",
+        reason: "QueueFull",
+        active: 1,
+        waiting: 0,
+        retryAfter: Option.none()
+      })
+      const open = new CircuitOpenError({
+        state: "Open",
+        instance: "db",
+        reason: "Open",
+        retryAfter: Option.some(Duration.seconds(30))
+      })
+      yield* serve(HttpRouter.empty.pipe(
+        HttpRouter.get("/full", Effect.fail(full)),
+        HttpRouter.get("/open", Effect.fail(open)),
+        HttpRouter.get("/died", Effect.die(full))
+      ))
+      const answer = yield* HttpClient.get("/full")
+      expect([answer.status, answer.headers["retry-after"]]).toEqual([503, expect.stringMatching(/^[12]$/)])
+      expect(yield* answer.json).toEqual({
+        _tag: "ServiceUnavailable",
+        type: "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
+        title: "Request cannot be satisfied due to temporary server capacity constraints",
+        status: 503
+      })
+      const circuit = yield* HttpClient.get("/open")
+      expect([circuit.status, Number(circuit.headers["retry-after"]) >= 30]).toEqual([503, true])
+    }).pipe(Effect.provide(Live)))
+
+  it.scopedLive("a caller's own deadline is a 504, and no failure of the service", () =>
+    Effect.gen(function*() {
+      yield* serve(HttpRouter.empty.pipe(
+        HttpRouter.get("/", Effect.never),
+        HttpResilience.standard({
+          name: "api",
+          circuitBreaker: { consecutiveFailures: 1 }
+        })
+      ))
+      for (let i = 0; i < 3; i++) {
+        expect((yield* HttpClient.get("/", { headers: { "grpc-timeout": "20m" } })).status).toBe(504)
+      }
+      expect((yield* HttpClient.get("/", { headers: { "x-request-timeout-ms": "0" } })).status).toBe(504)
+      const { instances } = yield* Registry.snapshot
+      expect(instances.find(({ pattern }) => pattern === "CircuitBreaker")?.metrics).toMatchObject({
+        failed: 0,
+        ignored: 3
+      })
+    }).pipe(Effect.provide(Live)))
+
+  it.scopedLive("closes a connection whose body it will not read", () =>
+    Effect.gen(function*() {
+      const { url } = yield* serveNode(HttpRouter.empty.pipe(
+        HttpRouter.post("/", HttpServerResponse.text("ok")),
+        HttpResilience.rateLimit({ name: "api", rate: "1/minute" })
+      ))
+      const agent = new Agent({ keepAlive: true })
+      yield* Effect.addFinalizer(() => Effect.sync(() => agent.destroy()))
+      const post = (size: number) =>
+        Effect.promise(() => fetchNode(url, { method: "POST", agent, body: new Uint8Array(size) }))
+      yield* post(1)
+      const small = yield* post(1)
+      const large = yield* post(100_000)
+      expect([small?.status, small?.headers.connection]).toEqual([429, "keep-alive"])
+      expect([large?.status, large?.headers.connection]).toEqual([429, "close"])
+    }).pipe(Effect.provide(Live)))
+
+  it.scopedLive("CORS stands on rejections too", () =>
+    Effect.gen(function*() {
+      yield* serve(HttpRouter.empty.pipe(
+        HttpRouter.get("/", HttpServerResponse.text("hello")),
+        HttpResilience.rateLimit({ name: "api", rate: "1/minute" }),
+        HttpMiddleware.cors({ exposedHeaders: HttpResilience.exposedHeaders })
+      ))
+      const get = HttpClient.get("/", { headers: { origin: "https://example.com" } })
+      yield* get
+      const { headers, status } = yield* get
+      expect(status).toBe(429)
+      expect(headers).toMatchObject({
+        "access-control-allow-origin": "*",
+        "access-control-expose-headers": "Retry-After,RateLimit,RateLimit-Policy"
+      })
+    }).pipe(Effect.provide(Live)))
+
+  describe("in an HttpApi", () => {
+    class Protected extends HttpApiMiddleware.Tag<Protected>()("Protected", {
+      failure: HttpResilience.Failure,
+      provides: RateLimitDecision
+    }) {}
+    const api = HttpApi.make("api").add(
+      HttpApiGroup.make("things").add(
+        HttpApiEndpoint.get("one", "/one").addSuccess(Schema.Number).middleware(Protected)
+      )
+    )
+    const group = HttpApiBuilder.group(
+      api,
+      "things",
+      (handlers) =>
+        handlers.handle(
+          "one",
+          () => Effect.map(RateLimitDecision, Option.match({ onNone: () => -1, onSome: (_) => _.remaining }))
+        )
+    )
+    const protectedLive = Layer.effect(
+      Protected,
+      HttpResilience.apiMiddlewareWithDecision({ name: "api", rateLimit: { rate: "1/minute" } })
+    )
+    const served = HttpApiBuilder.serve().pipe(
+      Layer.provide(HttpApiBuilder.api(api)),
+      Layer.provide(group),
+      Layer.provide(protectedLive)
+    )
+
+    it.scopedLive("a rejection is a typed failure of the derived client, with its headers on the wire", () =>
+      Effect.gen(function*() {
+        yield* Layer.build(served)
+        const client = yield* HttpApiClient.make(api)
+        expect(yield* client.things.one()).toBe(0)
+        const error = yield* Effect.flip(client.things.one())
+        expect(error).toBeInstanceOf(TooManyRequests)
+        const raw = yield* HttpClient.get("/one")
+        expect(raw.status).toBe(429)
+        expect(raw.headers).toMatchObject({
+          "content-type": "application/problem+json",
+          "cache-control": "no-store",
+          "ratelimit-policy": "\"api\";q=1;w=60"
+        })
+        expect(Number(raw.headers["retry-after"])).toBeGreaterThan(50)
+      }).pipe(Effect.provide(Live)))
+
+    it("stands in OpenAPI", () => {
+      const responses = OpenApi.fromApi(api).paths["/one"]?.get?.responses
+      expect(Object.keys(responses ?? {})).toEqual(expect.arrayContaining(["200", "429", "503", "504"]))
+      expect(responses?.[429]?.content).toHaveProperty("application/problem+json")
+    })
+  })
 })

@@ -1,4 +1,4 @@
-import type { Outcome, ResilienceError } from "@effect-resilience/core"
+import type { Outcome, RateLimiter, ResilienceError } from "@effect-resilience/core"
 import { Deadline, DeadlineExceededError, Priority } from "@effect-resilience/core"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
@@ -26,6 +26,7 @@ export interface Arrival {
 /** What a request holds after a step has let it in; the scope gives back what nobody settles. @internal */
 export interface Ticket {
   readonly quotas?: ReadonlyArray<Quota>
+  readonly decision?: RateLimiter.Decision
   /** Called once, when the status of the answer is known. */
   readonly answered?: (outcome: Outcome) => Effect.Effect<void>
   /** Called once, when the answer is sent. */
@@ -54,6 +55,8 @@ export interface Admit {
   readonly priority: Priority.Level
   readonly deadline: Deadline.Instant | undefined
   readonly isLongLived: boolean
+  /** What a rate limiter said, where there is one. */
+  readonly decision: RateLimiter.Decision | undefined
   /** The status is known. Only the first counts. */
   readonly answered: (outcome: Outcome) => Effect.Effect<void>
   /** The answer is sent, or never will be: everything is given back, once. */
@@ -94,6 +97,7 @@ const nothing: Admit = {
   priority: "normal",
   deadline: undefined,
   isLongLived: false,
+  decision: undefined,
   answered: () => Effect.void,
   sent: Effect.void,
   done: () => Effect.void
@@ -229,6 +233,7 @@ const admitted = (
     priority: arrival.priority,
     deadline,
     isLongLived: arrival.isLongLived,
+    decision: tickets.find((ticket) => ticket.decision !== undefined)?.decision,
     answered,
     sent,
     done: (result) => Effect.zipRight(answered(result), sent)

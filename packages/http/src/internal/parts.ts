@@ -13,6 +13,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { Scope } from "effect/Scope"
+import { ClientIp } from "../ClientIp.js"
 import type { HttpResilience } from "../HttpResilience.js"
 import type { Arrival, Step, Ticket } from "./engine.js"
 import { Refused } from "./engine.js"
@@ -159,7 +160,7 @@ const quotaOf = (name: string, rates: RateLimiter.Rates, decision: RateLimiter.D
 
 /** @internal */
 export const rateLimiter: Build<HttpResilience.RateLimitOptions> = (name, part, detail) => {
-  const { cost, key, onMissingKey = "reject", rateFor, ...rest } = part
+  const { cost, key = ClientIp.keyOf(ClientIp.fromSocket), onMissingKey = "reject", rateFor, ...rest } = part
   const { dryRun, look, options } = split(rest, detail)
   return Effect.map(RateLimiter.make({ ...options, name }), (instance): Step => {
     const decide = (args: RateLimiter.Args): Effect.Effect<Ticket, Refused> =>
@@ -168,7 +169,7 @@ export const rateLimiter: Build<HttpResilience.RateLimitOptions> = (name, part, 
         onSuccess: (decision) => {
           const quotas = [quotaOf(name, args.rate ?? options.rate, decision)]
           return decision.allowed
-            ? Effect.succeed({ quotas })
+            ? Effect.succeed({ quotas, decision })
             : Effect.fail(new Refused(exceeded(name, decision), quotas))
         }
       })

@@ -6,11 +6,16 @@ import * as ServerRequest from "@effect/platform/HttpServerRequest"
 import * as ServerResponse from "@effect/platform/HttpServerResponse"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
+import { ClientIp } from "../ClientIp.js"
+import type { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "../HttpProblem.js"
+import { RateLimitDecision } from "../RateLimitDecision.js"
 import type { Admit, Engine, Reject } from "./engine.js"
-import { bodyOf } from "./rejection.js"
 import type { Look } from "./rejection.js"
+import { bodyOf, typed } from "./rejection.js"
 import type { RequestInfo } from "./request.js"
 
 /*
@@ -25,6 +30,7 @@ export interface Chain {
   readonly engine: Engine
   readonly timeout: Timeout.Service | undefined
   readonly timeoutLook: Look
+  readonly clientIp: ClientIp.Rule | undefined
   readonly render: ((rejection: Reject, request: HttpServerRequest) => ServerResponse.HttpServerResponse) | undefined
 }
 
@@ -126,24 +132,63 @@ const withLimits = <E, R>(
   })
 }
 
+/** The request, and the scope that every request has, though the types of an app do not say so. */
+const current = (fiber: Fiber.RuntimeFiber<any, any>) => ({
+  request: Context.unsafeGet(fiber.currentContext, ServerRequest.HttpServerRequest),
+  scope: Context.unsafeGet(fiber.currentContext as Context.Context<Scope.Scope>, Scope.Scope)
+})
+
+/** What handlers may ask for. */
+const withFindings = <E, R>(
+  chain: Chain,
+  request: HttpServerRequest,
+  admit: Admit,
+  app: App.Default<E, R>
+): App.Default<E, R> => {
+  const { clientIp } = chain
+  if (clientIp === undefined && admit.decision === undefined && admit.priority === "normal") return app
+  return Effect.mapInputContext(app, (context: Context.Context<R | HttpServerRequest>) => {
+    const found = new Map(context.unsafeMap)
+    found.set(Priority.key, admit.priority)
+    if (clientIp !== undefined) found.set(ClientIp.key, clientIp(infoOf(request)))
+    if (admit.decision !== undefined) found.set(RateLimitDecision.key, Option.some(admit.decision))
+    return Context.unsafeMake<R | HttpServerRequest>(found)
+  })
+}
+
 /** The chain around an app. @internal */
 export const protect = <E, R>(chain: Chain, app: App.Default<E, R>): App.Default<E, R> =>
   Effect.withFiberRuntime<ServerResponse.HttpServerResponse, E, R | HttpServerRequest>((fiber) => {
-    const request = Context.unsafeGet(fiber.currentContext, ServerRequest.HttpServerRequest)
-    // Every request has a scope, though the types of an app do not say so.
-    const scope = Context.unsafeGet(fiber.currentContext as Context.Context<Scope.Scope>, Scope.Scope)
+    const { request, scope } = current(fiber)
     return Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(
         chain.engine.decide(infoOf(request), Effect.interruptible),
         (decision): App.Default<E, R> =>
           decision._tag === "Reject"
             ? Effect.succeed(respond(chain, decision, request))
-            : Effect.flatMap(holdUntilSent(request, scope, decision), (ignore) => {
-              const limited = restore(withLimits(chain, request, decision, ignore, app))
-              return decision.priority === "normal"
-                ? limited
-                : Effect.provideService(limited, Priority, decision.priority)
-            })
+            : Effect.flatMap(
+              holdUntilSent(request, scope, decision),
+              (ignore) =>
+                restore(withFindings(chain, request, decision, withLimits(chain, request, decision, ignore, app)))
+            )
       )
+    )
+  })
+
+/** The chain before a handler of an `HttpApi`: a rejection is a typed failure. @internal */
+export const admitTyped = (
+  chain: Chain
+): Effect.Effect<Admit, TooManyRequests | ServiceUnavailable | GatewayTimeout, HttpServerRequest> =>
+  Effect.withFiberRuntime((fiber) => {
+    const { request, scope } = current(fiber)
+    return Effect.uninterruptible(
+      Effect.flatMap(chain.engine.decide(infoOf(request), Effect.interruptible), (decision) => {
+        if (decision._tag === "Admit") return Effect.as(holdUntilSent(request, scope, decision), decision)
+        const headers = { ...decision.headers, ...(hasUnreadBody(request) ? { connection: "close" } : {}) }
+        return Effect.zipRight(
+          App.appendPreResponseHandler((_, response) => Effect.succeed(ServerResponse.setHeaders(response, headers))),
+          Effect.fail(typed(decision))
+        )
+      })
     )
   })
