@@ -30,6 +30,7 @@ import { ClientIp } from "./ClientIp.js"
 import { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "./HttpProblem.js"
 import type { Step } from "./internal/engine.js"
 import { Engine } from "./internal/engine.js"
+import { explain } from "./internal/explain.js"
 import { callerTimeout, timeoutHeaders } from "./internal/intake.js"
 import * as parts from "./internal/parts.js"
 import { pathMatcher } from "./internal/paths.js"
@@ -314,6 +315,9 @@ export class HttpResilience
   static readonly circuitBreaker = single<HttpResilience.CircuitBreakerOptions>("circuitBreaker")
   /** Answers with 504 when the headers of a response take too long. */
   static readonly timeout = single<HttpResilience.TimeoutOptions>("timeout")
+
+  /** What a request goes through with these options, outermost first, for people. */
+  static readonly explain = (options: HttpResilience.Options): string => explain(options.name, check(options))
 
   /**
    * The chain before the handlers of an `HttpApi`, for the layer of a tag with `failure: HttpResilience.Failure`: the

@@ -36,7 +36,6 @@ export interface Ticket {
 /** One pattern, as an admission. @internal */
 export interface Step {
   readonly pattern: string
-  readonly describe: string
   readonly look: Look
   /** Would reject, but lets through. */
   readonly dryRun: boolean

@@ -57,7 +57,6 @@ export const bulkhead: Build<HttpResilience.BulkheadOptions> = (name, part, deta
     const admit = held(instance.acquire)
     return {
       pattern: "Bulkhead",
-      describe: `at most ${options.maxConcurrent ?? "the default number"} at once`,
       look,
       dryRun,
       // Those that stay have a bulkhead of their own.
@@ -70,7 +69,6 @@ export const bulkhead: Build<HttpResilience.BulkheadOptions> = (name, part, deta
 export const longLived: Build<HttpResilience.BulkheadOptions> = (name, part, detail) =>
   Effect.map(bulkhead(`${name}-long-lived`, part, detail), (step) => ({
     ...step,
-    describe: `streams of events and upgrades: ${step.describe}`,
     admit: (arrival: Arrival) =>
       arrival.isLongLived ? step.admit({ ...arrival, isLongLived: false }) : Effect.succeed(none)
   }))
@@ -82,7 +80,6 @@ export const loadShedder: Build<HttpResilience.LoadShedderOptions> = (name, part
     LoadShedder.make({ ...options, ...(dryRun ? { maxQueueDepth: 0 } : {}), name }),
     (instance): Step => ({
       pattern: "LoadShedder",
-      describe: "sheds by priority under load",
       look,
       dryRun,
       admit: held(instance.acquire)
@@ -97,7 +94,6 @@ export const backpressure: Build<HttpResilience.BackpressureOptions> = (name, pa
     Backpressure.make({ ...options, ...(dryRun ? { maxWait: 0 } : {}), name }),
     (instance): Step => ({
       pattern: "Backpressure",
-      describe: `at most ${options.maxPending ?? "the default number"} pending`,
       look,
       dryRun,
       admit: held(instance.acquire)
@@ -117,7 +113,6 @@ export const adaptiveConcurrency: Build<HttpResilience.AdaptiveConcurrencyOption
       })
       return {
         pattern: "AdaptiveConcurrency",
-        describe: "as many at once as latency allows",
         look,
         dryRun,
         admit: ({ isLongLived }) => isLongLived ? Effect.succeed(none) : admit
@@ -136,7 +131,6 @@ export const circuitBreaker: Build<HttpResilience.CircuitBreakerOptions> = (name
     })
     return {
       pattern: "CircuitBreaker",
-      describe: "stops when the handlers fail",
       look,
       dryRun,
       admit: () => admit
@@ -175,7 +169,6 @@ export const rateLimiter: Build<HttpResilience.RateLimitOptions> = (name, part, 
       })
     return {
       pattern: "RateLimiter",
-      describe: `${String(options.rate)} for each client`,
       look,
       dryRun,
       admit: ({ request }) => {

@@ -1,0 +1,117 @@
+import { AdaptiveConcurrency, Backpressure, Bulkhead, CircuitBreaker, LoadShedder } from "@effect-resilience/core"
+import { describe } from "@effect/vitest"
+import type { Scope } from "effect"
+import { Effect, Option } from "effect"
+import type { Subject } from "../../core/test/utils/sweep.js"
+import { caught, whole } from "../../core/test/utils/sweepTests.js"
+import type { Admit, Step, Ticket } from "../src/internal/engine.js"
+import { Engine, Refused } from "../src/internal/engine.js"
+
+/*
+ * A request is interrupted at every operation of its way in, and whatever it held is back: as the adapter of a server
+ * does it, with all that can be held at once.
+ */
+
+const request = { method: "GET", path: "/", headers: {}, remoteAddress: Option.none() }
+
+const stepOf = (pattern: string, admit: Effect.Effect<Ticket, Refused, Scope.Scope>): Step => ({
+  pattern,
+  look: { detail: "minimal" },
+  dryRun: false,
+  admit: () => admit
+})
+
+const none: Ticket = {}
+
+const all = Effect.scoped(Effect.all({
+  bulkhead: Bulkhead.make({ name: "b", maxConcurrent: 1, maxQueued: 5 }),
+  shedder: LoadShedder.make({ name: "s", maxInFlight: 1 }),
+  backpressure: Backpressure.make({ name: "p", maxPending: 5, highWaterMark: 1, lowWaterMark: 0 }),
+  adaptive: AdaptiveConcurrency.make({ name: "a", initialLimit: 1, minLimit: 1, maxLimit: 1 }),
+  breaker: CircuitBreaker.make({ name: "c" })
+}))
+
+/** What the adapter does with a request, in short. */
+const serve = (engine: Engine): Subject["with"] => (effect) =>
+  Effect.scoped(
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(engine.decide(request, restore), (decision) =>
+        decision._tag === "Reject"
+          ? Effect.fail(decision.error)
+          : Effect.zipRight(
+            Effect.addFinalizer(() => decision.sent),
+            Effect.tap(restore(effect), decision.answered("success"))
+          ))
+    )
+  )
+
+const subject = (around: (engine: Engine) => Subject["with"]) =>
+  Effect.map(all, ({ adaptive, backpressure, breaker, bulkhead, shedder }): Subject => {
+    const engine = new Engine({
+      name: "api",
+      steps: [
+        stepOf(
+          "LoadShedder",
+          Effect.mapBoth(shedder.acquire, { onSuccess: () => none, onFailure: (_) => new Refused(_) })
+        ),
+        stepOf(
+          "Backpressure",
+          Effect.mapBoth(backpressure.acquire, { onSuccess: () => none, onFailure: (_) => new Refused(_) })
+        ),
+        stepOf(
+          "Bulkhead",
+          Effect.mapBoth(bulkhead.acquire, { onSuccess: () => none, onFailure: (_) => new Refused(_) })
+        ),
+        stepOf(
+          "AdaptiveConcurrency",
+          Effect.mapBoth(adaptive.acquire, {
+            onSuccess: (permit): Ticket => ({ sent: permit.settle }),
+            onFailure: (_) => new Refused(_)
+          })
+        ),
+        stepOf(
+          "CircuitBreaker",
+          Effect.mapBoth(breaker.acquire, {
+            onSuccess: (permit): Ticket => ({ answered: permit.settle }),
+            onFailure: (_) => new Refused(_)
+          })
+        )
+      ],
+      isExcluded: () => false,
+      isLongLived: () => false,
+      priorityOf: () => Option.none(),
+      timeoutOf: () => Option.none(),
+      forms: [],
+      detail: "minimal",
+      wouldReject: () => Effect.void
+    })
+    return {
+      with: around(engine),
+      whole: Effect.gen(function*() {
+        const held = [
+          (yield* shedder.metrics).running,
+          (yield* backpressure.metrics).pending,
+          (yield* bulkhead.metrics).active,
+          (yield* bulkhead.metrics).waiting,
+          (yield* adaptive.metrics).active,
+          (yield* breaker.metrics).running
+        ]
+        return held.every((count) => count === 0)
+      })
+    }
+  })
+
+describe("a request on its way in", () => {
+  whole("gives everything back", subject(serve), { steps: 25 })
+  whole("gives everything back when it ends by itself", subject(serve), { body: Effect.yieldNow(), steps: 25 })
+
+  caught(
+    "an adapter that takes what is decided after the mask",
+    subject((engine) => (effect) =>
+      Effect.scoped(Effect.flatMap(
+        Effect.uninterruptibleMask((restore) => engine.decide(request, restore)),
+        (decision) => Effect.zipRight(Effect.addFinalizer(() => (decision as Admit).sent), effect)
+      ))
+    )
+  )
+})
