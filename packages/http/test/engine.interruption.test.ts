@@ -1,3 +1,4 @@
+import type { ResilienceError } from "@effect-resilience/core"
 import { AdaptiveConcurrency, Backpressure, Bulkhead, CircuitBreaker, LoadShedder } from "@effect-resilience/core"
 import { describe } from "@effect/vitest"
 import type { Scope } from "effect"
@@ -32,16 +33,19 @@ const all = Effect.scoped(Effect.all({
 }))
 
 /** What the adapter does with a request, in short. */
-const serve = (engine: Engine): Subject["with"] => (effect) =>
+const serve = (engine: Engine): Subject["with"] => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.scoped(
     Effect.uninterruptibleMask((restore) =>
-      Effect.flatMap(engine.decide(request, restore), (decision) =>
-        decision._tag === "Reject"
-          ? Effect.fail(decision.error)
-          : Effect.zipRight(
-            Effect.addFinalizer(() => decision.sent),
-            Effect.tap(restore(effect), decision.answered("success"))
-          ))
+      Effect.flatMap(
+        engine.decide(request, restore),
+        (decision): Effect.Effect<A, E | ResilienceError, R | Scope.Scope> =>
+          decision._tag === "Reject"
+            ? Effect.fail(decision.error)
+            : Effect.zipRight(
+              Effect.addFinalizer(() => decision.sent),
+              Effect.tap(restore(effect), decision.answered("success"))
+            )
+      )
     )
   )
 
@@ -102,8 +106,12 @@ const subject = (around: (engine: Engine) => Subject["with"]) =>
   })
 
 describe("a request on its way in", () => {
-  whole("gives everything back", subject(serve), { steps: 25 })
-  whole("gives everything back when it ends by itself", subject(serve), { body: Effect.yieldNow(), steps: 25 })
+  whole("gives everything back", subject(serve), { budgets: [12], steps: 25 })
+  whole("gives everything back when it ends by itself", subject(serve), {
+    body: Effect.yieldNow(),
+    budgets: [12],
+    steps: 25
+  })
 
   caught(
     "an adapter that takes what is decided after the mask",
@@ -112,6 +120,7 @@ describe("a request on its way in", () => {
         Effect.uninterruptibleMask((restore) => engine.decide(request, restore)),
         (decision) => Effect.zipRight(Effect.addFinalizer(() => (decision as Admit).sent), effect)
       ))
-    )
+    ),
+    [true]
   )
 })
