@@ -5,9 +5,10 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { basename, dirname, join } from "node:path"
 import { optionTables as patternTables } from "../packages/core/src/internal/optionTables.ts"
 import { resilienceFields } from "../packages/core/src/Resilience.ts"
+import { httpResilienceFields } from "../packages/http/src/HttpResilience.ts"
 import { root } from "./run.mjs"
 
-const optionTables = { ...patternTables, Resilience: resilienceFields }
+const optionTables = { ...patternTables, Resilience: resilienceFields, HttpResilience: httpResilienceFields }
 const problems = []
 const walk = (folder, ending) =>
   existsSync(join(root, folder))

@@ -56,7 +56,7 @@ const part = <O>(fallback: O | false) =>
   option.field<O | false, O | false>(fallback, (input) => {
     if (input === false || Predicate.isRecord(input)) return input as O | false
     throw new option.Requirement("options or false")
-  }, fallback === false ? "`false`" : "those of the pattern")
+  }, fallback === false ? "false" : JSON.stringify(fallback))
 
 const strings = (fallback: ReadonlyArray<string>, shown: string) =>
   option.field<ReadonlyArray<string>, ReadonlyArray<string>>(fallback, (input) => {
@@ -69,7 +69,7 @@ const isLongLived = (request: RequestInfo): boolean =>
 
 /** The options, their defaults and what they accept. @internal */
 export const httpResilienceFields = {
-  exclude: strings(healthPaths, "`HttpResilience.healthPaths`"),
+  exclude: strings(healthPaths, "HttpResilience.healthPaths"),
   detail: option.literal<"minimal" | "full">("minimal", "minimal", "full"),
   render: option.optional(option.fn<NonNullable<HttpResilience.Options["render"]>>(undefined as never, "—")),
   rateLimitHeaders: option.field<ReadonlyArray<Form>, ReadonlyArray<Form>>(["draft-10"], (input) => {
@@ -77,7 +77,7 @@ export const httpResilienceFields = {
     throw new option.Requirement(`a list of ${forms.join(", ")}`)
   }),
   clientIp: option.optional(option.fn<ClientIp.Rule>(ClientIp.fromSocket, "—")),
-  isLongLived: option.fn(isLongLived, "upgrades, and who accepts `text/event-stream`"),
+  isLongLived: option.fn(isLongLived, "upgrades, and who accepts text/event-stream"),
   deadline: part<HttpResilience.DeadlineOptions>({}),
   priority: part<HttpResilience.PriorityOptions>({}),
   loadShedder: part<HttpResilience.LoadShedderOptions>({}),
