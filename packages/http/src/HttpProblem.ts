@@ -64,3 +64,45 @@ export class GatewayTimeout extends Schema.TaggedError<GatewayTimeout>("@effect-
   members(504),
   problem(504, "The request was not answered in time")
 ) {}
+
+/**
+ * 400: the request needs an `Idempotency-Key`, and has none that can be read.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class IdempotencyKeyMissing
+  extends Schema.TaggedError<IdempotencyKeyMissing>("@effect-resilience/http/IdempotencyKeyMissing")(
+    "IdempotencyKeyMissing",
+    members(400),
+    problem(400, "The Idempotency-Key is missing or cannot be read")
+  )
+{}
+
+/**
+ * 409: another request with this `Idempotency-Key` is being carried out, or one was whose response cannot be repeated.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class IdempotencyConflict
+  extends Schema.TaggedError<IdempotencyConflict>("@effect-resilience/http/IdempotencyConflict")(
+    "IdempotencyConflict",
+    members(409),
+    problem(409, "A request with this Idempotency-Key is under way, or its response cannot be repeated")
+  )
+{}
+
+/**
+ * 422: this `Idempotency-Key` belongs to another request.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class IdempotencyKeyReused
+  extends Schema.TaggedError<IdempotencyKeyReused>("@effect-resilience/http/IdempotencyKeyReused")(
+    "IdempotencyKeyReused",
+    members(422),
+    problem(422, "The Idempotency-Key was used for another request")
+  )
+{}

@@ -45,8 +45,8 @@ export const infoOf = (request: HttpServerRequest): RequestInfo => ({
 /** More than this is not read for one who is turned away. */
 const largestUnread = 64 * 1024
 
-/** Whether the connection has to go, or the client would go on sending what nobody reads. */
-const hasUnreadBody = ({ headers, source }: HttpServerRequest): boolean => {
+/** Whether the connection has to go, or the client would go on sending what nobody reads. @internal */
+export const hasUnreadBody = ({ headers, source }: HttpServerRequest): boolean => {
   if (!Predicate.hasProperty(source, "httpVersionMajor") || source.httpVersionMajor !== 1) return false
   return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > largestUnread
 }
