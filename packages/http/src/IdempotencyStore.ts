@@ -1,0 +1,187 @@
+/**
+ * Where it is kept which idempotency keys were used, and what came of them.
+ *
+ * @since 0.1.0
+ */
+import { option, orDie, toNanos } from "@effect-resilience/core/extension"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Ref from "effect/Ref"
+import * as Schema from "effect/Schema"
+import { IdempotencyTable } from "./internal/idempotency/table.js"
+import { StoredResponse } from "./StoredResponse.js"
+
+/**
+ * The store could not say or keep.
+ *
+ * - `"Unavailable"`: it failed.
+ * - `"Timeout"`: it did not answer in time.
+ * - `"Full"`: all it can hold is in flight.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class IdempotencyStoreError
+  extends Schema.TaggedError<IdempotencyStoreError>("@effect-resilience/http/IdempotencyStoreError")(
+    "IdempotencyStoreError",
+    {
+      operation: Schema.Literal("begin", "complete", "release"),
+      reason: Schema.Literal("Unavailable", "Timeout", "Full"),
+      /** What the store said. */
+      detail: Schema.optional(Schema.String)
+    }
+  )
+{
+  override get message(): string {
+    const said = this.detail === undefined ? "" : `: ${this.detail}`
+    return `IdempotencyStore: ${this.operation} failed (${this.reason})${said}`
+  }
+}
+
+/** What the table of the documentation says. @internal */
+export const idempotencyStoreFields = {
+  maxEntries: option.integer(10_000, { min: 1 }),
+  maxBytes: option.integer(64 * 1024 * 1024, { min: 0 })
+} satisfies option.Fields<IdempotencyStore.Options>
+
+const makeMemory = (options: IdempotencyStore.Options = {}): Effect.Effect<IdempotencyStore.Memory> =>
+  Effect.gen(function*() {
+    const { maxBytes, maxEntries } = yield* orDie(() =>
+      option.resolve("IdempotencyStore", "memory", idempotencyStoreFields, { ...options })
+    )
+    const table = yield* Ref.make(new IdempotencyTable(maxEntries, maxBytes))
+    /** A step of the table at a moment: nothing can come between. */
+    const step = <A>(f: (table: IdempotencyTable, now: bigint) => A) =>
+      Effect.flatMap(Clock.currentTimeNanos, (now) => Effect.map(Ref.get(table), (table) => f(table, now)))
+    return {
+      begin: (request) =>
+        Effect.flatMap(
+          step((table, now) => table.begin(now, request, toNanos(request.lease))),
+          (begun) =>
+            begun === "Full"
+              ? Effect.fail(new IdempotencyStoreError({ operation: "begin", reason: "Full" }))
+              : Effect.succeed(begun)
+        ),
+      complete: (request) => step((table, now) => table.complete(now, request, toNanos(request.ttl))),
+      release: ({ key, token }) => step((table) => table.release(key, token)),
+      metrics: step((table) => table.metrics())
+    }
+  })
+
+/**
+ * The seam for shared stores. Each operation is one atomic step: a script, or a command with a condition, in Redis. An
+ * entry in flight belongs to whoever knows its token, for the length of its lease; when that has passed it is nobody's, so
+ * that the key of a process that died is free again.
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class IdempotencyStore
+  extends Context.Tag("@effect-resilience/http/IdempotencyStore")<IdempotencyStore, IdempotencyStore.Service>()
+{
+  /** A store in this process: enough where a client's retries reach the same one. */
+  static readonly makeMemory = makeMemory
+  /** `makeMemory` as a layer. */
+  static readonly layerMemory = (options?: IdempotencyStore.Options): Layer.Layer<IdempotencyStore> =>
+    Layer.effect(IdempotencyStore, makeMemory(options))
+
+  /** What a store answers and keeps, with its form on the wire. */
+  static readonly Begun = Schema.Union(
+    Schema.TaggedStruct("New", {}),
+    Schema.TaggedStruct("InFlight", { fingerprint: Schema.String }),
+    Schema.TaggedStruct("Done", { fingerprint: Schema.String, response: StoredResponse })
+  )
+}
+
+/**
+ * @since 0.1.0
+ */
+export declare namespace IdempotencyStore {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Options {
+    /** Keys held at once; the oldest that is done goes first, one in flight never. Defaults to `10000`. */
+    readonly maxEntries?: number | undefined
+    /** Bytes of the responses held, about. Defaults to `67108864`, 64 MiB. */
+    readonly maxBytes?: number | undefined
+  }
+
+  /**
+   * An entry in flight, and who owns it.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Owner {
+    /** A digest: it tells nothing of the client. */
+    readonly key: string
+    /** Known to the owner alone. */
+    readonly token: string
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Begin extends Owner {
+    /** What the request asks for, as a digest. */
+    readonly fingerprint: string
+    /** For how long the key is held for a request that never settles. */
+    readonly lease: Duration.Duration
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Complete extends Owner {
+    readonly fingerprint: string
+    readonly response: StoredResponse
+    /** For how long the response is repeated. */
+    readonly ttl: Duration.Duration
+  }
+
+  /**
+   * `New`: the key is the caller's now. Whether the fingerprint is that of the request is for the caller to compare.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type Begun = typeof IdempotencyStore.Begun.Type
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Service {
+    /** Takes the key, if nobody has it. The same token may ask again: its answer may have been lost. */
+    readonly begin: (request: Begin) => Effect.Effect<Begun, IdempotencyStoreError>
+    /** Keeps the response, if the key is the caller's or nobody's; `false` where it is another's by now. */
+    readonly complete: (request: Complete) => Effect.Effect<boolean, IdempotencyStoreError>
+    /** Frees the key, if it is in flight for the caller; `false` otherwise. */
+    readonly release: (owner: Owner) => Effect.Effect<boolean, IdempotencyStoreError>
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Metrics {
+    readonly inFlight: number
+    readonly done: number
+    readonly bytes: number
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Memory extends Service {
+    readonly metrics: Effect.Effect<Metrics>
+  }
+}
