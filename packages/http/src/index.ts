@@ -6,8 +6,16 @@
 import "./respondable.js"
 
 export { ClientIp } from "./ClientIp.js"
-export { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "./HttpProblem.js"
+export {
+  GatewayTimeout,
+  IdempotencyConflict,
+  IdempotencyKeyMissing,
+  IdempotencyKeyReused,
+  ServiceUnavailable,
+  TooManyRequests
+} from "./HttpProblem.js"
 export { HttpResilience, TwoPoliciesError } from "./HttpResilience.js"
+export { Idempotency } from "./Idempotency.js"
 export { IdempotencyStore, IdempotencyStoreError } from "./IdempotencyStore.js"
 export { RateLimitDecision } from "./RateLimitDecision.js"
 export { StoredResponse } from "./StoredResponse.js"

@@ -1,0 +1,288 @@
+/**
+ * Requests that a client may repeat: the first one with a key is carried out, the others get its response.
+ *
+ * @since 0.1.0
+ */
+import { metric, option } from "@effect-resilience/core/extension"
+import type * as App from "@effect/platform/HttpApp"
+import * as HttpRouter from "@effect/platform/HttpRouter"
+import * as ServerRequest from "@effect/platform/HttpServerRequest"
+import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
+import type { HttpServerResponse } from "@effect/platform/HttpServerResponse"
+import * as Context from "effect/Context"
+import type { DurationInput } from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
+import * as Scope from "effect/Scope"
+import { IdempotencyConflict, IdempotencyKeyMissing, IdempotencyKeyReused } from "./HttpProblem.js"
+import { IdempotencyStore } from "./IdempotencyStore.js"
+import { digest, unique } from "./internal/digest.js"
+import type { Refusal } from "./internal/idempotency/answers.js"
+import { answerOf } from "./internal/idempotency/answers.js"
+import { readBody, withBody } from "./internal/idempotency/body.js"
+import { parseKey } from "./internal/idempotency/key.js"
+import type { Claim } from "./internal/idempotency/settle.js"
+import { boundedStore, runOnce } from "./internal/idempotency/settle.js"
+import { infoOf } from "./internal/platform.js"
+import { revive } from "./internal/storedResponse.js"
+
+/** Answers that say "not now": to repeat them would be to say so until the key is forgotten. */
+const notNow: ReadonlySet<number> = new Set([408, 425, 429])
+
+const isStored = (status: number): boolean => status < 500 && !notNow.has(status)
+
+/** What the table of the documentation says. @internal */
+export const idempotencyFields = {
+  principal: option.fn<Idempotency.Options<never>["principal"]>(undefined as never, "required"),
+  required: option.field<boolean | ((request: HttpServerRequest) => boolean), (request: HttpServerRequest) => boolean>(
+    false,
+    (input) => {
+      if (Predicate.isFunction(input)) return input as (request: HttpServerRequest) => boolean
+      if (Predicate.isBoolean(input)) return () => input
+      throw new option.Requirement("true, false or a function")
+    }
+  ),
+  methods: option.field<ReadonlyArray<string>, ReadonlySet<string>>(["POST", "PATCH"], (input) => {
+    if (Array.isArray(input) && input.length > 0 && input.every((method) => /^[A-Z]+$/.test(method))) {
+      return new Set(input)
+    }
+    throw new option.Requirement("a list of methods in upper case")
+  }),
+  allowUnquoted: option.boolean(false),
+  ttl: option.duration("24 hours"),
+  lease: option.duration("5 minutes"),
+  retryAfter: option.duration("1 second"),
+  maxBodySize: option.integer(1024 * 1024, { min: 0 }),
+  maxResponseSize: option.integer(1024 * 1024, { min: 0 }),
+  shouldStore: option.fn(isStored, "below 500, but for 408, 425 and 429"),
+  onUnstorable: option.literal<"refuse" | "release">("refuse", "refuse", "release"),
+  onInterrupt: option.literal<"release" | "finish">("release", "release", "finish"),
+  onStoreError: option.literal<"fail" | "open">("fail", "fail", "open"),
+  storeTimeout: option.duration("1 second")
+} satisfies option.Fields<Omit<Idempotency.Options<never>, "name">>
+
+type Settings = option.Resolved<typeof idempotencyFields>
+
+/** What is done with a request. */
+type Verdict =
+  | { readonly _tag: "Run"; readonly claim: Claim; readonly request: HttpServerRequest }
+  | { readonly _tag: "Open"; readonly request: HttpServerRequest }
+  | { readonly _tag: "Answer"; readonly outcome: string; readonly response: HttpServerResponse }
+
+const replayed = { "idempotency-replayed": "true" }
+
+const counterOf = (name: string) => {
+  const counters = new Map<string, () => void>()
+  return (outcome: string) =>
+    Effect.sync(() => {
+      let count = counters.get(outcome)
+      if (count === undefined) {
+        const up = metric.counter(
+          "resilience.idempotency.requests",
+          "Requests with an idempotency key, or without the one they need, by outcome",
+          metric.attributes("Idempotency", name, { outcome: metric.snake(outcome) })
+        )
+        counters.set(outcome, count = () => up())
+      }
+      count()
+    })
+}
+
+/** Decides about a request, and takes its key. Uninterruptible but for the reading of the body and the store. */
+const decide = <R>(
+  name: string,
+  settings: Settings,
+  principal: Idempotency.Options<R>["principal"],
+  store: IdempotencyStore.Service,
+  request: HttpServerRequest,
+  route: string
+): Effect.Effect<Verdict, never, R | Scope.Scope> => {
+  const refuse = (refusal: Refusal): Effect.Effect<Verdict> =>
+    Effect.map(answerOf(refusal, request), (response) => ({ _tag: "Answer", outcome: refusal.reason, response }))
+  const key = parseKey(request.headers["idempotency-key"] ?? "", settings.allowUnquoted)
+  if (Option.isNone(key)) return refuse({ reason: "KeyMalformed" })
+  const admit = Effect.gen(function*() {
+    const bytes = yield* Effect.interruptible(readBody(request, settings.maxBodySize))
+    const who = yield* Effect.interruptible(principal(request))
+    const { method } = request
+    const claim: Claim = {
+      key: yield* digest(name, JSON.stringify(Option.getOrNull(who)), method, route, key.value),
+      token: unique(),
+      fingerprint: yield* digest(method, request.url, bytes)
+    }
+    const buffered = withBody(request, bytes)
+    const begun = yield* Effect.either(store.begin({ ...claim, lease: settings.lease }))
+    if (begun._tag === "Left") {
+      return settings.onStoreError === "open"
+        ? { _tag: "Open", request: buffered } as const
+        : yield* refuse({ reason: "StoreFailed", retryAfter: settings.retryAfter })
+    }
+    if (begun.right._tag === "New") return { _tag: "Run", claim, request: buffered } as const
+    if (begun.right.fingerprint !== claim.fingerprint) return yield* refuse({ reason: "KeyReused" })
+    if (begun.right._tag === "InFlight") return yield* refuse({ reason: "InFlight", retryAfter: settings.retryAfter })
+    const { response } = begun.right
+    if (response.body === null) return yield* refuse({ reason: "NotRepeatable" })
+    return { _tag: "Answer", outcome: "Replayed", response: revive(response, replayed) } as const
+  })
+  return Effect.catchAll(
+    admit,
+    (error): Effect.Effect<Verdict> =>
+      refuse({ reason: error._tag === "BodyTooLarge" ? "BodyTooLarge" : "BodyUnreadable" })
+  )
+}
+
+const middleware = <R = never>(options: Idempotency.Options<R>): Idempotency.Middleware<R> => {
+  const settings = option.resolve("Idempotency", options.name, idempotencyFields, { ...options })
+  const { name, principal } = options
+  const count = counterOf(name)
+  return <E, R1>(app: App.Default<E, R1>) =>
+    Effect.withFiberRuntime<HttpServerResponse, E, R1 | R | HttpServerRequest | IdempotencyStore>((fiber) => {
+      const request = Context.unsafeGet(fiber.currentContext, ServerRequest.HttpServerRequest)
+      if (!settings.methods.has(request.method)) return app
+      if (request.headers["idempotency-key"] === undefined) {
+        if (!settings.required(request)) return app
+        return Effect.zipRight(count("KeyMissing"), answerOf({ reason: "KeyMissing" }, request))
+      }
+      // Every request has a scope, though the types of an app do not say so.
+      const scope = Context.unsafeGet(fiber.currentContext as Context.Context<Scope.Scope>, Scope.Scope)
+      const router = Context.getOption(fiber.currentContext, HttpRouter.RouteContext)
+      const route = Option.match(router, { onNone: () => infoOf(request).path, onSome: ({ route }) => route.path })
+      const store = boundedStore(
+        Context.unsafeGet(fiber.currentContext as Context.Context<IdempotencyStore>, IdempotencyStore),
+        settings.storeTimeout,
+        name
+      )
+      return Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(
+          Scope.extend(decide(name, settings, principal, store, request, route), scope),
+          (verdict): Effect.Effect<HttpServerResponse, E, R1 | HttpServerRequest> => {
+            if (verdict._tag === "Answer") return Effect.as(count(verdict.outcome), verdict.response)
+            const around = Effect.provideService(ServerRequest.HttpServerRequest, verdict.request)
+            if (verdict._tag === "Open") return Effect.zipRight(count("Unprotected"), around(restore(app)))
+            const run = { store, scope, claim: verdict.claim, ...settings }
+            const answer = settings.onInterrupt === "release"
+              ? runOnce(run, around(restore(app)))
+              : Effect.flatMap(
+                Effect.forkDaemon(runOnce(run, around(Effect.interruptible(app)))),
+                (fiber) => restore(Fiber.join(fiber))
+              )
+            return Effect.zipRight(count("New"), answer)
+          }
+        )
+      )
+    })
+}
+
+const middlewareEffect = <R = never>(options: Idempotency.Options<R>) => {
+  const protect = middleware(options)
+  return Effect.map(
+    IdempotencyStore,
+    (store) => <E, R1>(app: App.Default<E, R1>) => Effect.provideService(protect(app), IdempotencyStore, store)
+  )
+}
+
+/**
+ * The `Idempotency-Key` header field (draft-ietf-httpapi-idempotency-key-header).
+ *
+ * Of requests with one key the first is carried out. While it runs the others get 409 with `Retry-After`; afterwards they
+ * get its response with `Idempotency-Replayed: true`. A key with another method, path or body is answered by 422, a key
+ * that is missing where it is required, or cannot be read, by 400. A key belongs to a principal, a method and a route.
+ *
+ * When the handler fails with 500 or above, dies or is interrupted, the key is free again.
+ *
+ * @example
+ * import { Idempotency, IdempotencyStore } from "@effect-resilience/http"
+ * import { HttpRouter, HttpServer, HttpServerResponse } from "@effect/platform"
+ * import { Layer } from "effect"
+ *
+ * const app = HttpRouter.empty.pipe(
+ *   HttpRouter.post("/payments", HttpServerResponse.json({ paid: true })),
+ *   Idempotency.middleware({ name: "payments", required: true, principal: Idempotency.byAuthorization })
+ * )
+ *
+ * const server = HttpServer.serve(app).pipe(Layer.provide(IdempotencyStore.layerMemory()))
+ *
+ * @since 0.1.0
+ * @category constructors
+ */
+export const Idempotency = {
+  /** The middleware, for an `HttpApp`, a router, a route or an `HttpApi`. */
+  middleware,
+  /** The same with the store that is in the context where it is built: what `HttpApiBuilder.middleware` takes. */
+  middlewareEffect,
+  /** A principal is who sends this `Authorization`. Requests without it share one. */
+  byAuthorization: (request: HttpServerRequest): Effect.Effect<Option.Option<string>> =>
+    Effect.succeed(Option.fromNullable(request.headers["authorization"])),
+  /** There is one principal: where all clients are one, or keys cannot be guessed and responses are no secret. */
+  anybody: (): Effect.Effect<Option.Option<string>> => Effect.succeedNone,
+  /** What an `HttpApi` fails with: `api.addError(Idempotency.Failure)` has the statuses in OpenAPI and the derived client. */
+  Failure: Schema.Union(IdempotencyKeyMissing, IdempotencyConflict, IdempotencyKeyReused)
+}
+
+/**
+ * @since 0.1.0
+ */
+export declare namespace Idempotency {
+  /**
+   * It keeps what an app fails with and what it requires.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Middleware<R> {
+    <E, R1>(app: App.Default<E, R1>): App.Default<E, R1 | R | IdempotencyStore>
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Options<R> {
+    /** Middlewares of one name share their keys. */
+    readonly name: string
+    /**
+     * Whose key it is, so that nobody is given the response of another: a user, a tenant. Those of whom it knows nothing
+     * share one. There is no safe default; see `Idempotency.byAuthorization`.
+     */
+    readonly principal: (request: HttpServerRequest) => Effect.Effect<Option.Option<string>, never, R>
+    /** Whether a request has to have a key. Defaults to `false`. */
+    readonly required?: boolean | ((request: HttpServerRequest) => boolean) | undefined
+    /** The methods whose keys are read. Defaults to `["POST", "PATCH"]`. */
+    readonly methods?: ReadonlyArray<string> | undefined
+    /** Takes keys without the quotes that the draft asks for, too. Defaults to `false`. */
+    readonly allowUnquoted?: boolean | undefined
+    /** For how long a response is repeated. Defaults to `"24 hours"`. */
+    readonly ttl?: DurationInput | undefined
+    /**
+     * For how long a key is held for a handler that never settles, as in a process that died. Longer than any handler
+     * takes: after it another request may be carried out. Defaults to `"5 minutes"`.
+     */
+    readonly lease?: DurationInput | undefined
+    /** When a client may come back after 409 or 503; up to a second is added. Defaults to `"1 second"`. */
+    readonly retryAfter?: DurationInput | undefined
+    /** Bytes of a request's body; above it the answer is 413. Defaults to `1048576`. */
+    readonly maxBodySize?: number | undefined
+    /** Bytes of a body that is kept; a larger one cannot be repeated. Defaults to `1048576`. */
+    readonly maxResponseSize?: number | undefined
+    /** Whether a response of this status is kept; of another, the key is free again. Defaults to those below 500, but for 408, 425 and 429. */
+    readonly shouldStore?: ((status: number) => boolean) | undefined
+    /**
+     * What becomes of a key whose response cannot be repeated: a stream, a raw body, one that is too large. `"refuse"`
+     * answers the others by 409, `"release"` carries them out again. Defaults to `"refuse"`.
+     */
+    readonly onUnstorable?: "refuse" | "release" | undefined
+    /**
+     * What becomes of a handler whose client goes, or whose time is up. `"release"` interrupts it, and its key is free
+     * when it has ended. `"finish"` lets it run to its end, and the others get its response; what it took from the scope
+     * of the request is gone by then. Defaults to `"release"`.
+     */
+    readonly onInterrupt?: "release" | "finish" | undefined
+    /** When the store cannot say: 503, or carried out without protection. Defaults to `"fail"`. */
+    readonly onStoreError?: "fail" | "open" | undefined
+    /** How long the store may take for each operation. Defaults to `"1 second"`. */
+    readonly storeTimeout?: DurationInput | undefined
+  }
+}
