@@ -27,6 +27,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { ClientIp } from "./ClientIp.js"
+import type { HttpFallback } from "./HttpFallback.js"
 import { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "./HttpProblem.js"
 import type { Step } from "./internal/engine.js"
 import { Engine } from "./internal/engine.js"
@@ -40,6 +41,8 @@ import type { Form } from "./internal/rateLimitHeaders.js"
 import { forms, isPolicyName } from "./internal/rateLimitHeaders.js"
 import type { Rejection } from "./internal/rejection.js"
 import type { RequestInfo } from "./internal/request.js"
+import type { SubstituteParts } from "./internal/substitutes.js"
+import { substituteParts, substitutesOf } from "./internal/substitutes.js"
 
 const healthPaths: ReadonlyArray<string> = [
   "/health",
@@ -93,10 +96,12 @@ export const httpResilienceFields = {
       input === false || (Predicate.isRecord(input) && !Duration.isDuration(input))
         ? input as HttpResilience.TimeoutOptions | false
         : { duration: option.parseDuration({ above: 0, infinite: true })(input as DurationInput) }
-  )
+  ),
+  staleIfError: part<HttpFallback.StaleOptions>(false),
+  fallback: part<HttpFallback.Options>(false)
 } satisfies option.Fields<Omit<HttpResilience.Options, "name">>
 
-type Resolved = option.Resolved<typeof httpResilienceFields>
+type Resolved = Omit<option.Resolved<typeof httpResilienceFields>, keyof SubstituteParts> & SubstituteParts
 
 const check = (options: HttpResilience.Options): Resolved => {
   const resolved = option.resolve("HttpResilience", options.name, httpResilienceFields, { ...options })
@@ -109,7 +114,7 @@ const check = (options: HttpResilience.Options): Resolved => {
       "printable ASCII, for it stands in header fields"
     )
   }
-  return resolved
+  return { ...resolved, ...substituteParts(options.name, resolved) }
 }
 
 /** A header may only lower the priority of a request, unless its sender is trusted. */
@@ -158,6 +163,12 @@ const build = (options: HttpResilience.Options, resolved: Resolved): Effect.Effe
     const timeout = resolved.timeout === false
       ? undefined
       : yield* Timeout.make({ duration: duration ?? "30 seconds", disconnect: true, name })
+    const isExcluded = pathMatcher(resolved.exclude)
+    const substitutes = yield* substitutesOf(
+      name,
+      resolved,
+      (request) => !isExcluded(request.path) && !resolved.isLongLived(request)
+    )
     const unenforced = (step: Step, error: ResilienceError) =>
       metric.counter(
         "resilience.rejections",
@@ -173,7 +184,7 @@ const build = (options: HttpResilience.Options, resolved: Resolved): Effect.Effe
       engine: new Engine({
         name,
         steps,
-        isExcluded: pathMatcher(resolved.exclude),
+        isExcluded,
         isLongLived: resolved.isLongLived,
         priorityOf: priorityOf(resolved.priority),
         timeoutOf: timeoutOf(resolved.deadline),
@@ -184,7 +195,8 @@ const build = (options: HttpResilience.Options, resolved: Resolved): Effect.Effe
       timeout,
       clientIp: resolved.clientIp,
       timeoutLook: { ...timeoutPart, detail } as Chain["timeoutLook"],
-      render: resolved.render
+      render: resolved.render,
+      substitutes
     }
   })
 
@@ -259,7 +271,7 @@ const standard = (options: HttpResilience.Options): HttpResilience.Middleware =>
 }
 
 const typedChain = (options: HttpResilience.Options) => {
-  const all = { ...options, timeout: false } as const
+  const all = { ...options, timeout: false, staleIfError: false, fallback: false } as const
   const chain = build(all, check(all))
   return Effect.map(HttpResilience, (service) => Effect.flatMap(service.chain(all, chain), admitTyped))
 }
@@ -290,7 +302,8 @@ export class HttpResilience
 
   /**
    * What a service needs, outermost first: the caller's deadline and priority, load shedding, rate limit, backpressure,
-   * bulkhead, adaptive concurrency, circuit breaker, timeout. Each part takes the options of its pattern; `false` leaves
+   * bulkhead, adaptive concurrency, circuit breaker, timeout; around them all what is answered instead: the last good
+   * response, and the fallback. Each part takes the options of its pattern; `false` leaves
    * it out. On by default are those that need no figures of the service: deadline, priority, shedding, adaptive
    * concurrency and timeout.
    *
@@ -315,6 +328,10 @@ export class HttpResilience
   static readonly circuitBreaker = single<HttpResilience.CircuitBreakerOptions>("circuitBreaker")
   /** Answers with 504 when the headers of a response take too long. */
   static readonly timeout = single<HttpResilience.TimeoutOptions>("timeout")
+  /** Serves the last good response of a `GET` when there is an error. */
+  static readonly staleIfError = single<HttpFallback.StaleOptions>("staleIfError")
+  /** Answers where there is no answer. */
+  static readonly fallback = single<HttpFallback.Options>("fallback")
 
   /** What a request goes through with these options, outermost first, for people. */
   static readonly explain = (options: HttpResilience.Options): string => explain(options.name, check(options))
@@ -323,12 +340,14 @@ export class HttpResilience
    * The chain before the handlers of an `HttpApi`, for the layer of a tag with `failure: HttpResilience.Failure`: the
    * statuses stand in OpenAPI and in the derived client. It cannot wrap a handler, so it has no timeout.
    */
-  static readonly apiMiddleware = (options: Omit<HttpResilience.Options, "timeout" | "render">) =>
-    Effect.map(typedChain(options), Effect.asVoid)
+  static readonly apiMiddleware = (
+    options: Omit<HttpResilience.Options, "timeout" | "render" | "staleIfError" | "fallback">
+  ) => Effect.map(typedChain(options), Effect.asVoid)
 
   /** The same for a tag that also `provides: RateLimitDecision`. */
-  static readonly apiMiddlewareWithDecision = (options: Omit<HttpResilience.Options, "timeout" | "render">) =>
-    Effect.map(typedChain(options), Effect.map(({ decision }) => Option.fromNullable(decision)))
+  static readonly apiMiddlewareWithDecision = (
+    options: Omit<HttpResilience.Options, "timeout" | "render" | "staleIfError" | "fallback">
+  ) => Effect.map(typedChain(options), Effect.map(({ decision }) => Option.fromNullable(decision)))
 
   /** What the chain of an `HttpApi` fails with. */
   static readonly Failure = Schema.Union(TooManyRequests, ServiceUnavailable, GatewayTimeout)
@@ -483,5 +502,9 @@ export declare namespace HttpResilience {
     readonly circuitBreaker?: CircuitBreakerOptions | false | undefined
     /** How long a handler has until its headers. Defaults to `"30 seconds"`. */
     readonly timeout?: TimeoutOptions | DurationInput | false | undefined
+    /** Serves the last good response of a `GET` when there is an error. Defaults to `false`. */
+    readonly staleIfError?: HttpFallback.StaleOptions | false | undefined
+    /** Answers where there is no answer, and nothing stale either. Defaults to `false`. */
+    readonly fallback?: HttpFallback.Options | false | undefined
   }
 }

@@ -6,6 +6,7 @@
 import "./respondable.js"
 
 export { ClientIp } from "./ClientIp.js"
+export type { HttpFallback } from "./HttpFallback.js"
 export {
   GatewayTimeout,
   IdempotencyConflict,

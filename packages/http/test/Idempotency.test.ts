@@ -15,7 +15,7 @@ import {
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Fiber, Layer, Ref, Schedule, Schema, Stream } from "effect"
-import { fetchNode, serveNode, serveWeb } from "./utils/servers.js"
+import { fetchNode, runtimes, serveNode } from "./utils/servers.js"
 
 const memory = (options?: Store.Options) =>
   Effect.map(IdempotencyStore.makeMemory(options), (store) => ({
@@ -35,38 +35,6 @@ const memory = (options?: Store.Options) =>
   }))
 
 const key = (text: string) => ({ "idempotency-key": JSON.stringify(text) })
-
-interface Reply {
-  readonly status: number
-  readonly headers: Readonly<Record<string, unknown>>
-  readonly body: string
-}
-type Send = (path: string, init?: {
-  readonly method?: string
-  readonly headers?: Record<string, string>
-  readonly body?: string | Uint8Array
-}) => Effect.Effect<Reply>
-
-const runtimes = {
-  "on Node": <E, R>(app: HttpApp.Default<E, R>) =>
-    Effect.map(serveNode(app), ({ url }): Send => (path, init) =>
-      Effect.map(
-        Effect.promise(() => fetchNode(url + path, { method: "POST", ...init })),
-        (answer) => answer ?? { status: 0, headers: {}, body: "" }
-      )),
-  "on the web": <E, R>(app: HttpApp.Default<E, R>) =>
-    Effect.map(serveWeb(app), (handler): Send => (path, init) =>
-      Effect.promise(async () => {
-        const response = await handler(
-          new Request(`http://localhost${path}`, { method: "POST", ...init as RequestInit })
-        )
-        return {
-          status: response.status,
-          headers: Object.fromEntries(response.headers),
-          body: await response.text()
-        }
-      }))
-}
 
 const byAuthorization = { name: "payments", principal: Idempotency.byAuthorization } as const
 
@@ -474,7 +442,7 @@ describe("over sockets", () => {
             Effect.uninterruptible(Effect.as(Deferred.await(gate), HttpServerResponse.text("paid", { status: 201 })))
           ),
           Idempotency.middleware({ ...byAuthorization, onInterrupt }),
-          HttpResilience.timeout({ name: "api", duration: "50 millis" })
+          HttpResilience.timeout({ name: "api", duration: "400 millis" })
         )),
         Layer.merge(layer, HttpResilience.Live)
       )

@@ -138,7 +138,7 @@ describe("the memory store", () => {
           maxEntries: fc.integer({ min: 1, max: 4 }),
           steps: fc.array(step, { minLength: 10, maxLength: 60 })
         }),
-        { numRuns: 200, seed: 7 }
+        { numRuns: 120, seed: 7 }
       )
       const seen = new Set<string>()
       for (const { maxEntries, steps } of samples) {

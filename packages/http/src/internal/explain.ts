@@ -1,12 +1,16 @@
 import * as Duration from "effect/Duration"
 import type { HttpResilience } from "../HttpResilience.js"
 import { timeoutHeaders } from "./intake.js"
+import type { SubstituteParts } from "./substitutes.js"
 
 /** The parts of a chain, read. */
-type Parts = Omit<HttpResilience.Options, keyof HttpResilience.Common | "timeout"> & {
-  readonly exclude: ReadonlyArray<string>
-  readonly timeout: HttpResilience.TimeoutOptions | false
-}
+type Parts =
+  & Omit<HttpResilience.Options, keyof HttpResilience.Common | "timeout" | keyof SubstituteParts>
+  & SubstituteParts
+  & {
+    readonly exclude: ReadonlyArray<string>
+    readonly timeout: HttpResilience.TimeoutOptions | false
+  }
 
 /** The options of a part that are given, as a person writes them. */
 const given = (part: object): string =>
@@ -25,7 +29,14 @@ const untilHeaders = (part: HttpResilience.TimeoutOptions | false) =>
 
 /** What a request goes through, outermost first, a line for each part that is on. @internal */
 export const explain = (name: string, chain: Parts): string => {
+  const { fallback, staleIfError } = chain
   const lines = [
+    ...line("fallback", fallback && { on: [...fallback.on] }, "answers where there is no answer"),
+    ...line(
+      "stale if error",
+      staleIfError && { staleIfError: Duration.format(staleIfError.staleIfError), on: [...staleIfError.on] },
+      "the last good response to a GET"
+    ),
     ...line("deadline", chain.deadline && {}, callerSays(chain.deadline)),
     ...line("priority", chain.priority, "what the caller says, if it is lower"),
     ...line("load shedder", chain.loadShedder, "sheds by priority under load: 503"),

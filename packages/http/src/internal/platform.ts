@@ -4,6 +4,7 @@ import * as App from "@effect/platform/HttpApp"
 import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import * as ServerRequest from "@effect/platform/HttpServerRequest"
 import * as ServerResponse from "@effect/platform/HttpServerResponse"
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
@@ -11,12 +12,15 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import { ClientIp } from "../ClientIp.js"
+import type { HttpFallback } from "../HttpFallback.js"
 import type { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "../HttpProblem.js"
 import { RateLimitDecision } from "../RateLimitDecision.js"
 import type { Admit, Engine, Reject } from "./engine.js"
 import type { Look } from "./rejection.js"
 import { bodyOf, typed } from "./rejection.js"
 import type { RequestInfo } from "./request.js"
+import type { Substitute } from "./substitute.js"
+import { failureOf, insteadOf, rejected } from "./substitute.js"
 
 /*
  * The one file that knows how a request lives in `@effect/platform`: the middleware around it is uninterruptible, its
@@ -32,6 +36,8 @@ export interface Chain {
   readonly timeoutLook: Look
   readonly clientIp: ClientIp.Rule | undefined
   readonly render: ((rejection: Reject, request: HttpServerRequest) => ServerResponse.HttpServerResponse) | undefined
+  /** Other answers than rejections and failures; the first that has one counts. */
+  readonly substitutes: ReadonlyArray<Substitute>
 }
 
 /** What a decision is made from. @internal */
@@ -58,8 +64,25 @@ export const respond = (chain: Chain, rejection: Reject, request: HttpServerRequ
     contentType: "application/problem+json",
     headers: rejection.headers
   })
-  return hasUnreadBody(request) ? ServerResponse.setHeader(response, "connection", "close") : response
+  return closing(request, response)
 }
+
+const closing = (request: HttpServerRequest, response: ServerResponse.HttpServerResponse) =>
+  hasUnreadBody(request) ? ServerResponse.setHeader(response, "connection", "close") : response
+
+/** What a limiter says stands on every response. */
+const quotasOf = (headers: Readonly<Record<string, string>>) =>
+  Object.fromEntries(Object.entries(headers).filter(([name]) => /^(x-)?ratelimit/.test(name)))
+
+/** The answer to a request that was turned away: a substitute, or what it is told. */
+const turnAway = (chain: Chain, rejection: Reject, request: HttpServerRequest) =>
+  Effect.map(
+    insteadOf(chain.substitutes, request, rejected(rejection.error, rejection.status)),
+    Option.match({
+      onNone: () => respond(chain, rejection, request),
+      onSome: (response) => closing(request, ServerResponse.setHeaders(response, quotasOf(rejection.headers)))
+    })
+  )
 
 const outcomeOf = (status: number): Outcome => status === 499 ? "ignored" : status >= 500 ? "failure" : "success"
 
@@ -75,15 +98,40 @@ const clientSignal = ({ source }: HttpServerRequest): Signal | undefined =>
     ? source.signal as Signal
     : undefined
 
+/** What is found out about a request on its way, before its response is known. */
+interface Course {
+  /** The answer says nothing of how the service does. */
+  isIgnored: boolean
+  /** The chain itself ended it. */
+  ended: HttpFallback.Failure | undefined
+  /** What the app failed with. */
+  cause: Cause.Cause<unknown>
+}
+
+/** A substitute for a response that went wrong, or the response, which substitutes may keep. */
+const substituted = (
+  { substitutes }: Chain,
+  request: HttpServerRequest,
+  course: Course,
+  response: ServerResponse.HttpServerResponse
+): Effect.Effect<ServerResponse.HttpServerResponse> => {
+  const failure = course.ended ?? Option.getOrUndefined(failureOf(response, course.cause))
+  return failure === undefined
+    ? Effect.as(
+      Effect.forEach(substitutes, ({ observe }) => observe?.(request, response) ?? Effect.void, { discard: true }),
+      response
+    )
+    : Effect.map(insteadOf(substitutes, request, failure), Option.getOrElse(() => response))
+}
+
 /**
- * Has the request hold what it was given until its response is sent. Returns what tells that the answer says nothing of
- * how the service does.
+ * Has the request hold what it was given until its response is sent. Returns its course, to be filled in.
  *
  * The scope of a request is closed when the response is sent, with two exceptions, both on the web: that of a `HEAD` on a
  * route that streams never is, and that of a stream whose client is gone is when the host finds out.
  */
-const holdUntilSent = (request: HttpServerRequest, scope: Scope.Scope, admit: Admit) => {
-  let ignored = false
+const holdUntilSent = (chain: Chain, request: HttpServerRequest, scope: Scope.Scope, admit: Admit) => {
+  const course: Course = { isIgnored: false, ended: undefined, cause: Cause.empty }
   const signal = clientSignal(request)
   const abandoned = () => Effect.runFork(admit.sent)
   const release = Effect.suspend(() => {
@@ -92,15 +140,18 @@ const holdUntilSent = (request: HttpServerRequest, scope: Scope.Scope, admit: Ad
   })
   signal?.addEventListener("abort", abandoned, { once: true })
   const onResponse = (_: HttpServerRequest, answer: ServerResponse.HttpServerResponse) => {
-    const response = ServerResponse.setHeaders(answer, admit.headers)
-    const told = admit.answered(ignored ? "ignored" : outcomeOf(response.status))
-    return Effect.as(request.method === "HEAD" ? Effect.zipRight(told, release) : told, response)
+    // The outcome is that of the answer there was, whatever is sent instead.
+    const told = admit.answered(course.isIgnored ? "ignored" : outcomeOf(answer.status))
+    const answered = request.method === "HEAD" ? Effect.zipRight(told, release) : told
+    if (chain.substitutes.length === 0) return Effect.as(answered, ServerResponse.setHeaders(answer, admit.headers))
+    return Effect.map(
+      Effect.zipRight(answered, substituted(chain, request, course, answer)),
+      ServerResponse.setHeaders(admit.headers)
+    )
   }
   return Effect.as(
     Effect.zipRight(Scope.addFinalizer(scope, release), App.appendPreResponseHandler(onResponse)),
-    () => {
-      ignored = true
-    }
+    course
   )
 }
 
@@ -114,7 +165,7 @@ const withLimits = <E, R>(
   chain: Chain,
   request: HttpServerRequest,
   admit: Admit,
-  ignore: () => void,
+  course: Course,
   app: App.Default<E, R>
 ): App.Default<E, R> => {
   const { deadline } = admit
@@ -124,11 +175,11 @@ const withLimits = <E, R>(
   const bounded = deadline === undefined ? timed : Deadline.at(deadline)(Effect.disconnect(timed))
   return Effect.catchAll(Effect.interruptible(bounded), (error) => {
     if (!isOurs(chain, admit, error)) return Effect.fail(error as E)
-    if (error._tag === "DeadlineExceededError" && error.origin === "caller") ignore()
-    return Effect.map(
-      chain.engine.turnDown(error, chain.timeoutLook),
-      (rejection) => respond(chain, rejection, request)
-    )
+    if (error._tag === "DeadlineExceededError" && error.origin === "caller") course.isIgnored = true
+    return Effect.map(chain.engine.turnDown(error, chain.timeoutLook), (rejection) => {
+      course.ended = rejected(error, rejection.status)
+      return respond(chain, rejection, request)
+    })
   })
 }
 
@@ -156,6 +207,13 @@ const withFindings = <E, R>(
   })
 }
 
+/** Remembers what an app fails with, where somebody asks. */
+const withCause = <A, E, R>({ substitutes }: Chain, course: Course, effect: Effect.Effect<A, E, R>) =>
+  substitutes.length === 0 ? effect : Effect.tapErrorCause(effect, (cause) =>
+    Effect.sync(() => {
+      course.cause = cause
+    }))
+
 /** The chain around an app. @internal */
 export const protect = <E, R>(chain: Chain, app: App.Default<E, R>): App.Default<E, R> =>
   Effect.withFiberRuntime<ServerResponse.HttpServerResponse, E, R | HttpServerRequest>((fiber) => {
@@ -165,11 +223,15 @@ export const protect = <E, R>(chain: Chain, app: App.Default<E, R>): App.Default
         chain.engine.decide(infoOf(request), Effect.interruptible),
         (decision): App.Default<E, R> =>
           decision._tag === "Reject"
-            ? Effect.succeed(respond(chain, decision, request))
+            ? turnAway(chain, decision, request)
             : Effect.flatMap(
-              holdUntilSent(request, scope, decision),
-              (ignore) =>
-                restore(withFindings(chain, request, decision, withLimits(chain, request, decision, ignore, app)))
+              holdUntilSent(chain, request, scope, decision),
+              (course) =>
+                withCause(
+                  chain,
+                  course,
+                  restore(withFindings(chain, request, decision, withLimits(chain, request, decision, course, app)))
+                )
             )
       )
     )
@@ -183,7 +245,7 @@ export const admitTyped = (
     const { request, scope } = current(fiber)
     return Effect.uninterruptible(
       Effect.flatMap(chain.engine.decide(infoOf(request), Effect.interruptible), (decision) => {
-        if (decision._tag === "Admit") return Effect.as(holdUntilSent(request, scope, decision), decision)
+        if (decision._tag === "Admit") return Effect.as(holdUntilSent(chain, request, scope, decision), decision)
         const headers = { ...decision.headers, ...(hasUnreadBody(request) ? { connection: "close" } : {}) }
         return Effect.zipRight(
           App.appendPreResponseHandler((_, response) => Effect.succeed(ServerResponse.setHeaders(response, headers))),

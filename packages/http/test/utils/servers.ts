@@ -61,3 +61,38 @@ export const fetchNode = (
     request.end(body)
     onSent?.(request)
   })
+
+/** What a server of either runtime answers. */
+export interface Reply {
+  readonly status: number
+  readonly headers: Readonly<Record<string, unknown>>
+  readonly body: string
+}
+/** Sends a request; `POST` where nothing else is said. */
+export type Send = (path: string, init?: {
+  readonly method?: string
+  readonly headers?: Record<string, string>
+  readonly body?: string | Uint8Array
+}) => Effect.Effect<Reply>
+
+/** The servers that there are. */
+export const runtimes = {
+  "on Node": <E, R>(app: HttpApp.Default<E, R>) =>
+    Effect.map(serveNode(app), ({ url }): Send => (path, init) =>
+      Effect.map(
+        Effect.promise(() => fetchNode(url + path, { method: "POST", ...init })),
+        (answer) => answer ?? { status: 0, headers: {}, body: "" }
+      )),
+  "on the web": <E, R>(app: HttpApp.Default<E, R>) =>
+    Effect.map(serveWeb(app), (handler): Send => (path, init) =>
+      Effect.promise(async () => {
+        const response = await handler(
+          new Request(`http://localhost${path}`, { method: "POST", ...init as RequestInit })
+        )
+        return {
+          status: response.status,
+          headers: Object.fromEntries(response.headers),
+          body: await response.text()
+        }
+      }))
+}

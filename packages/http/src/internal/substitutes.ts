@@ -1,0 +1,57 @@
+import { option } from "@effect-resilience/core/extension"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { HttpFallback } from "../HttpFallback.js"
+import { StaleStore } from "../StaleStore.js"
+import { infoOf } from "./platform.js"
+import type { RequestInfo } from "./request.js"
+import { stale } from "./stale/substitute.js"
+import type { Substitute } from "./substitute.js"
+import { fallback, fallbackFields, staleFields } from "./substitute.js"
+
+/** What the options say of other answers. @internal */
+export interface SubstituteParts {
+  readonly staleIfError: option.Resolved<typeof staleFields> | false
+  readonly fallback: option.Resolved<typeof fallbackFields> | false
+}
+
+/** Throws for bad options. @internal */
+export const substituteParts = (
+  name: string,
+  parts: {
+    readonly staleIfError: HttpFallback.StaleOptions | false
+    readonly fallback: HttpFallback.Options | false
+  }
+): SubstituteParts => ({
+  staleIfError: parts.staleIfError !== false &&
+    option.resolve("HttpResilience.staleIfError", name, staleFields, { ...parts.staleIfError }),
+  fallback: parts.fallback !== false &&
+    option.resolve("HttpResilience.fallback", name, fallbackFields, { ...parts.fallback })
+})
+
+/** Only where the chain looks at all. */
+const where = (applies: (request: RequestInfo) => boolean, substitute: Substitute): Substitute => ({
+  answer: (request, failure) => applies(infoOf(request)) ? substitute.answer(request, failure) : Effect.succeedNone,
+  observe: (request, response) =>
+    substitute.observe !== undefined && applies(infoOf(request)) ? substitute.observe(request, response) : Effect.void
+})
+
+/** What was seen before comes before what the options say. @internal */
+export const substitutesOf = (
+  name: string,
+  { fallback: other, staleIfError }: SubstituteParts,
+  applies: (request: RequestInfo) => boolean
+): Effect.Effect<ReadonlyArray<Substitute>> =>
+  Effect.gen(function*() {
+    const substitutes: Array<Substitute> = []
+    if (staleIfError !== false) {
+      const shared = yield* Effect.serviceOption(StaleStore)
+      substitutes.push(
+        Option.isSome(shared)
+          ? stale(name, staleIfError, shared.value, staleIfError.timeout)
+          : stale(name, staleIfError, yield* StaleStore.makeMemory(), undefined)
+      )
+    }
+    if (other !== false) substitutes.push(fallback(other))
+    return substitutes.map((substitute) => where(applies, substitute))
+  })
