@@ -1,10 +1,11 @@
 import type { Bulkhead } from "@effect-resilience/core"
 import { Registry, ResilienceLive } from "@effect-resilience/core"
-import { HttpResilience } from "@effect-resilience/http"
+import { HttpResilience, Idempotency, IdempotencyStore } from "@effect-resilience/http"
 import { HttpRouter, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Layer, Schedule, Stream } from "effect"
-import { fetchNode, serveNode, serveWeb } from "./utils/servers.js"
+import { connect } from "node:net"
+import { fetchNode, runtimes, serveNode, serveWeb } from "./utils/servers.js"
 
 /*
  * A permit is held until the response is sent, whatever the response is and whenever the client goes, and then it is
@@ -13,28 +14,34 @@ import { fetchNode, serveNode, serveWeb } from "./utils/servers.js"
 
 const chunk = new Uint8Array(1024)
 /** Streams until somebody opens the gate, or for ever. */
-const makeRouter = Effect.gen(function*() {
+const makeRoutes = Effect.gen(function*() {
   const started = yield* Deferred.make<void>()
   const gate = yield* Deferred.make<void>()
   const enter = Deferred.succeed(started, undefined)
   const gated = Stream.concat(Stream.make(chunk), Stream.drain(Stream.fromEffect(Deferred.await(gate))))
   const router = HttpRouter.empty.pipe(
-    HttpRouter.get("/text", HttpServerResponse.text("hello")),
-    HttpRouter.get("/bytes", Effect.succeed(HttpServerResponse.uint8Array(new Uint8Array(60 * 1024 * 1024)))),
-    HttpRouter.get("/empty", HttpServerResponse.empty()),
-    HttpRouter.get("/fail", Effect.fail("boom")),
-    HttpRouter.get("/die", Effect.die("boom")),
-    HttpRouter.get("/stream", Effect.succeed(HttpServerResponse.stream(Stream.make(chunk, chunk, chunk)))),
-    HttpRouter.get("/stream-gated", Effect.as(enter, HttpServerResponse.stream(gated))),
-    HttpRouter.get(
+    HttpRouter.all("/text", HttpServerResponse.text("hello")),
+    HttpRouter.all("/bytes", Effect.succeed(HttpServerResponse.uint8Array(new Uint8Array(60 * 1024 * 1024)))),
+    HttpRouter.all("/empty", HttpServerResponse.empty()),
+    HttpRouter.all("/fail", Effect.fail("boom")),
+    HttpRouter.all("/die", Effect.die("boom")),
+    HttpRouter.all("/stream", Effect.succeed(HttpServerResponse.stream(Stream.make(chunk, chunk, chunk)))),
+    HttpRouter.all("/stream-gated", Effect.as(enter, HttpServerResponse.stream(gated))),
+    HttpRouter.all(
       "/stream-die",
       Effect.succeed(HttpServerResponse.stream(Stream.concat(Stream.make(chunk), Stream.die("boom"))))
     ),
-    HttpRouter.get("/slow", Effect.zipRight(enter, Effect.as(Deferred.await(gate), HttpServerResponse.text("slow")))),
-    HttpResilience.bulkhead({ name: "api", maxConcurrent: 1, maxQueued: 1, maxWait: "10 seconds" })
+    HttpRouter.all("/slow", Effect.zipRight(enter, Effect.as(Deferred.await(gate), HttpServerResponse.text("slow"))))
   )
   return { router, started, gate, open: Deferred.succeed(gate, undefined) }
 })
+
+const bulkhead = { maxConcurrent: 1, maxQueued: 1, maxWait: "10 seconds" } as const
+
+const makeRouter = Effect.map(makeRoutes, (made) => ({
+  ...made,
+  router: made.router.pipe(HttpResilience.bulkhead({ name: "api", ...bulkhead }))
+}))
 
 const permits = Effect.map(Registry.snapshot, ({ instances }) => {
   const found = instances.find(({ pattern }) => pattern === "Bulkhead")
@@ -207,5 +214,107 @@ describe("on the web", () => {
       expect(yield* held).toBe(1)
       controller.abort()
       yield* allBack
+    }).pipe(Effect.provide(live)))
+})
+
+describe("with idempotency keys, stale responses and a fallback", () => {
+  const key = { "idempotency-key": "\"a\"" }
+
+  /** The fallback opens `asked`, and answers when the gate is open. */
+  const guarded = Effect.gen(function*() {
+    const made = yield* makeRoutes
+    const asked = yield* Deferred.make<void>()
+    const store = yield* IdempotencyStore.makeMemory()
+    const router = made.router.pipe(
+      Idempotency.middleware({ name: "api", principal: Idempotency.anybody }),
+      HttpResilience.standard({
+        name: "api",
+        loadShedder: false,
+        longLived: false,
+        adaptiveConcurrency: false,
+        bulkhead,
+        staleIfError: {},
+        fallback: {
+          respond: (request) =>
+            request.url === "/die"
+              ? Effect.zipRight(
+                Deferred.succeed(asked, undefined),
+                Effect.as(Deferred.await(made.gate), HttpServerResponse.text("fallback"))
+              )
+              : HttpServerResponse.text("fallback")
+        }
+      }),
+      Effect.provideService(IdempotencyStore, store)
+    )
+    const settled = store.metrics.pipe(
+      Effect.repeat({ schedule: Schedule.spaced("5 millis"), until: ({ inFlight }) => inFlight === 0 }),
+      Effect.timeout("5 seconds"),
+      Effect.orDie
+    )
+    return { ...made, router, asked, allBack: Effect.zipRight(allBack, settled) }
+  })
+
+  for (const [where, serve] of Object.entries(runtimes)) {
+    for (const path of paths.filter((path) => path !== "/die")) {
+      it.scopedLive(`${path} gives its permit back, the first time and again, ${where}`, () =>
+        Effect.gen(function*() {
+          const { allBack, router } = yield* guarded
+          const send = yield* serve(router)
+          for (const method of ["POST", "POST", "GET", "GET"]) {
+            // A stream that dies breaks off.
+            yield* Effect.exit(send(path, { method, headers: key }))
+            yield* allBack
+          }
+          expect((yield* send("/text", { method: "GET" })).status).toBe(200)
+        }).pipe(Effect.provide(live)))
+    }
+
+    it.scopedLive(`a fallback holds the permit while it is asked, ${where}`, () =>
+      Effect.gen(function*() {
+        const { allBack, asked, open, router } = yield* guarded
+        const send = yield* serve(router)
+        const fiber = yield* Effect.fork(send("/die", { headers: key }))
+        yield* Deferred.await(asked)
+        expect(yield* held).toBe(1)
+        yield* open
+        expect((yield* Fiber.join(fiber)).body).toBe("fallback")
+        yield* allBack
+      }).pipe(Effect.provide(live)))
+  }
+
+  for (const path of ["/slow", "/die"] as const) {
+    it.scopedLive(`a client that goes while ${path === "/slow" ? "its handler runs" : "its fallback is asked"}`, () =>
+      Effect.gen(function*() {
+        const { allBack, asked, open, router, started } = yield* guarded
+        const { url } = yield* serveNode(router)
+        yield* Effect.promise(() =>
+          fetchNode(url + path, {
+            method: "POST",
+            headers: key,
+            onSent: (request) =>
+              Effect.runFork(
+                Effect.andThen(Deferred.await(path === "/slow" ? started : asked), () => request.destroy())
+              )
+          })
+        )
+        if (path === "/die") yield* open
+        yield* allBack
+      }).pipe(Effect.provide(live)))
+  }
+
+  it.scopedLive("a client that goes in the middle of its body", () =>
+    Effect.gen(function*() {
+      const { allBack, router } = yield* guarded
+      const { port, url } = yield* serveNode(router)
+      const socket = connect(port, "127.0.0.1")
+      socket.write("POST /text HTTP/1.1\r\nHost: a\r\nIdempotency-Key: \"a\"\r\nContent-Length: 100\r\n\r\nhalf")
+      yield* held.pipe(
+        Effect.repeat({ schedule: Schedule.spaced("5 millis"), until: (held) => held === 1 }),
+        Effect.timeout("5 seconds"),
+        Effect.orDie
+      )
+      socket.destroy()
+      yield* allBack
+      expect((yield* Effect.promise(() => fetchNode(`${url}/text`)))?.status).toBe(200)
     }).pipe(Effect.provide(live)))
 })
