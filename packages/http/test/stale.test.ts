@@ -168,6 +168,20 @@ for (const [where, serve] of Object.entries(runtimes)) {
         }
       }))
 
+    it.scopedLive("a principal that throws changes nothing", () =>
+      Effect.gen(function*() {
+        const { router, state } = yield* makeRoute()
+        const send = yield* serve(router.pipe(HttpResilience.staleIfError({
+          name: "api",
+          principal: () => {
+            throw new Error("no")
+          }
+        })))
+        expect((yield* send("/page", { method: "GET" })).body).toBe("for anybody")
+        yield* Ref.set(state, "fail")
+        expect((yield* send("/page", { method: "GET" })).status).toBe(500)
+      }).pipe(Effect.provide(live)))
+
     it.scopedLive("it is served from a shared store for its time, and its age is told", () =>
       Effect.gen(function*() {
         const kept = yield* Ref.make(Option.none<StaleStore.Entry>())

@@ -71,32 +71,34 @@ export const stale = (
   }
 
   return {
-    answer: (request, failure) =>
-      Effect.suspend(() => {
-        if (request.method !== "GET" || !statuses.has(failure.status) || !options.on.has(failure.reason)) {
-          return Effect.succeedNone
-        }
+    answer: (request, failure) => {
+      if (request.method !== "GET" || !statuses.has(failure.status) || !options.on.has(failure.reason)) {
+        return Effect.succeedNone
+      }
+      const read = Effect.suspend(() => {
         const key = isRefusedBy(request) ? undefined : keyOf(name, options, request)
-        if (key === undefined) return Effect.succeedNone
-        return Effect.map(attempt("Reading a stale response", limit, find(key, request)), (read) =>
-          Option.flatMap(Option.flatten(read), ({ age: since, entry }) => {
-            if (entry.response === null) {
-              return Option.none()
-            }
+        return key === undefined ? Effect.succeedNone : find(key, request)
+      })
+      return Effect.map(
+        attempt("Reading a stale response", limit, read),
+        (found) =>
+          Option.flatMap(Option.flatten(found), ({ age: since, entry }) => {
+            if (entry.response === null) return Option.none()
             const age = entry.age + Math.floor(Duration.toSeconds(since))
             return Option.some(revive(entry.response, {
               "age": String(age),
               "cache-status": `resilience; hit; ttl=${entry.maxAge - age}; detail="stale-if-error"`
             }))
-          }))
-      }),
-    observe: (request, response) =>
-      Effect.suspend(() => {
-        const key = request.method === "GET" && response.status === 200 ? keyOf(name, options, request) : undefined
-        if (key === undefined) return Effect.void
-        return Effect.asVoid(
-          attempt("Keeping a response", limit, Effect.suspend(() => keep(request, key, response)))
-        )
+          })
+      )
+    },
+    observe: (request, response) => {
+      if (request.method !== "GET" || response.status !== 200) return Effect.void
+      const kept = Effect.suspend(() => {
+        const key = keyOf(name, options, request)
+        return key === undefined ? Effect.void : keep(request, key, response)
       })
+      return Effect.asVoid(attempt("Keeping a response", limit, kept))
+    }
   }
 }
