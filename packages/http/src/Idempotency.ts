@@ -26,8 +26,11 @@ import { readBody, withBody } from "./internal/idempotency/body.js"
 import { parseKey } from "./internal/idempotency/key.js"
 import type { Claim } from "./internal/idempotency/settle.js"
 import { boundedStore, runOnce } from "./internal/idempotency/settle.js"
-import { infoOf } from "./internal/platform.js"
 import { revive } from "./internal/storedResponse.js"
+
+/** Path and query as the client sent them, wherever the middleware stands. */
+const targetOf = ({ originalUrl }: HttpServerRequest): string => originalUrl.replace(/^https?:\/\/[^/]*/, "")
+const pathOf = (request: HttpServerRequest): string => targetOf(request).replace(/[?#].*$/, "")
 
 /** Answers that say "not now": to repeat them would be to say so until the key is forgotten. */
 const notNow: ReadonlySet<number> = new Set([408, 425, 429])
@@ -111,7 +114,7 @@ const decide = <R>(
     const claim: Claim = {
       key: yield* digest(name, JSON.stringify(Option.getOrNull(who)), method, route, key.value),
       token: unique(),
-      fingerprint: yield* digest(method, request.url, bytes)
+      fingerprint: yield* digest(method, targetOf(request), bytes)
     }
     const buffered = withBody(request, bytes)
     const begun = yield* Effect.either(store.begin({ ...claim, lease: settings.lease }))
@@ -149,7 +152,7 @@ const middleware = <R = never>(options: Idempotency.Options<R>): Idempotency.Mid
       // Every request has a scope, though the types of an app do not say so.
       const scope = Context.unsafeGet(fiber.currentContext as Context.Context<Scope.Scope>, Scope.Scope)
       const router = Context.getOption(fiber.currentContext, HttpRouter.RouteContext)
-      const route = Option.match(router, { onNone: () => infoOf(request).path, onSome: ({ route }) => route.path })
+      const route = Option.match(router, { onNone: () => pathOf(request), onSome: ({ route }) => route.path })
       const store = boundedStore(
         Context.unsafeGet(fiber.currentContext as Context.Context<IdempotencyStore>, IdempotencyStore),
         settings.storeTimeout,
@@ -167,7 +170,9 @@ const middleware = <R = never>(options: Idempotency.Options<R>): Idempotency.Mid
               ? runOnce(run, around(restore(app)))
               : Effect.flatMap(
                 Effect.forkDaemon(runOnce(run, around(Effect.interruptible(app)))),
-                (fiber) => restore(Fiber.join(fiber))
+                // What it found out about its response counts when it fails, too.
+                (fiber) =>
+                  Effect.flatMap(restore(Fiber.await(fiber)), (exit) => Effect.zipRight(Fiber.inheritAll(fiber), exit))
               )
             return Effect.zipRight(count("New"), answer)
           }
@@ -218,6 +223,8 @@ export const Idempotency = {
     Effect.succeed(Option.fromNullable(request.headers["authorization"])),
   /** There is one principal: where all clients are one, or keys cannot be guessed and responses are no secret. */
   anybody: (): Effect.Effect<Option.Option<string>> => Effect.succeedNone,
+  /** Response fields that browsers may read only where CORS exposes them. */
+  exposedHeaders: ["Idempotency-Replayed", "Retry-After"] as ReadonlyArray<string>,
   /** What an `HttpApi` fails with: `api.addError(Idempotency.Failure)` has the statuses in OpenAPI and the derived client. */
   Failure: Schema.Union(IdempotencyKeyMissing, IdempotencyConflict, IdempotencyKeyReused)
 }

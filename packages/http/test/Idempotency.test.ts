@@ -14,8 +14,8 @@ import {
 } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Layer, Ref, Schedule, Schema, Stream } from "effect"
-import { fetchNode, runtimes, serveNode } from "./utils/servers.js"
+import { Deferred, Effect, Exit, Fiber, Layer, Metric, Ref, Schedule, Schema, Stream } from "effect"
+import { fetchNode, runtimes, serveNode, serveWeb } from "./utils/servers.js"
 
 const memory = (options?: Store.Options) =>
   Effect.map(IdempotencyStore.makeMemory(options), (store) => ({
@@ -541,6 +541,147 @@ describe("over sockets", () => {
         "ratelimit": expect.stringContaining("r=3"),
         "idempotency-replayed": "true"
       })
+    }))
+})
+
+describe("at the edges", () => {
+  const no = Effect.fail(HttpServerResponse.text("no", { status: 402 }))
+  for (
+    const [name, options] of Object.entries(
+      {
+        "by itself": { onInterrupt: "release" },
+        "that may finish": { onInterrupt: "finish" }
+      } as const
+    )
+  ) {
+    it.scopedLive(`a handler ${name} has its failure repeated`, () =>
+      Effect.gen(function*() {
+        const { layer, settled } = yield* memory()
+        const runs = yield* Ref.make(0)
+        const { url } = yield* Effect.provide(
+          serveNode(HttpRouter.empty.pipe(
+            HttpRouter.post("/no", Effect.zipRight(Ref.update(runs, (n) => n + 1), no)),
+            Idempotency.middleware({ ...byAuthorization, ...options })
+          )),
+          layer
+        )
+        const post = Effect.promise(() => fetchNode(`${url}/no`, { method: "POST", headers: key("a") }))
+        expect((yield* post)?.status).toBe(402)
+        expect((yield* post)?.headers["idempotency-replayed"]).toBe("true")
+        yield* settled
+        expect(yield* Ref.get(runs)).toBe(1)
+      }))
+  }
+
+  it.scopedLive("a failure inside of a timeout leaves nothing in flight", () =>
+    Effect.gen(function*() {
+      const { layer, settled } = yield* memory()
+      const { url } = yield* Effect.provide(
+        serveNode(HttpRouter.empty.pipe(
+          HttpRouter.post("/no", no),
+          Idempotency.middleware(byAuthorization),
+          HttpResilience.timeout({ name: "api" })
+        )),
+        Layer.merge(layer, HttpResilience.Live)
+      )
+      const post = Effect.promise(() => fetchNode(`${url}/no`, { method: "POST", headers: key("a") }))
+      expect((yield* post)?.status).toBe(402)
+      yield* settled
+      expect((yield* post)?.status).toBe(402)
+    }))
+
+  it.scopedLive("a function of the options that throws leaves nothing in flight", () =>
+    Effect.gen(function*() {
+      const { layer, store } = yield* memory()
+      const { url } = yield* Effect.provide(
+        serveNode(HttpRouter.empty.pipe(
+          HttpRouter.post("/ok", HttpServerResponse.text("ok")),
+          HttpRouter.post("/no", no),
+          Idempotency.middleware({
+            ...byAuthorization,
+            shouldStore: () => {
+              throw new Error("boom")
+            }
+          })
+        )),
+        layer
+      )
+      for (const [path, status] of [["/ok", 200], ["/no", 402]] as const) {
+        const answer = yield* Effect.promise(() => fetchNode(url + path, { method: "POST", headers: key("a") }))
+        expect(answer?.status).toBe(status)
+        expect(yield* store.metrics).toEqual({ inFlight: 0, done: 0, bytes: 0 })
+      }
+    }))
+
+  it.scopedLive("a client of the web that goes frees the key", () =>
+    Effect.gen(function*() {
+      const { layer, settled, taken } = yield* memory()
+      const handler = yield* Effect.provide(
+        serveWeb(HttpRouter.empty.pipe(
+          HttpRouter.post("/never", Effect.never),
+          Idempotency.middleware(byAuthorization)
+        )),
+        layer
+      )
+      const controller = new AbortController()
+      const init = { method: "POST", headers: key("a"), body: "1", signal: controller.signal }
+      const fiber = yield* Effect.fork(
+        Effect.promise(() => handler(new Request("http://localhost/never", init)))
+      )
+      yield* taken
+      controller.abort()
+      yield* settled
+      expect((yield* Fiber.join(fiber)).status).toBe(499)
+    }))
+
+  it.scopedLive("the same key on another route, or under another mount, is another request", () =>
+    Effect.gen(function*() {
+      const { layer } = yield* memory()
+      const routes = HttpRouter.empty.pipe(
+        HttpRouter.post("/pay/:id", HttpServerResponse.text("paid")),
+        HttpRouter.post("/refund/:id", HttpServerResponse.text("refunded")),
+        HttpRouter.use(Idempotency.middleware(byAuthorization))
+      )
+      const { url } = yield* Effect.provide(
+        serveNode(HttpRouter.empty.pipe(HttpRouter.mount("/v1", routes), HttpRouter.mount("/v2", routes))),
+        layer
+      )
+      const post = (path: string) =>
+        Effect.map(
+          Effect.promise(() => fetchNode(url + path, { method: "POST", headers: key("a") })),
+          (answer) => [answer?.status, answer?.headers["idempotency-replayed"]]
+        )
+      expect(yield* post("/v1/pay/1")).toEqual([200, undefined])
+      expect(yield* post("/v1/pay/1")).toEqual([200, "true"])
+      expect(yield* post("/v1/refund/1")).toEqual([200, undefined])
+      // Within a route a key is for one resource.
+      expect(yield* post("/v1/pay/2")).toEqual([422, undefined])
+      expect((yield* post("/v2/pay/1"))[1]).toBe(undefined)
+    }))
+
+  it.scopedLive("what became of requests is counted", () =>
+    Effect.gen(function*() {
+      const { layer } = yield* memory()
+      const { url } = yield* Effect.provide(
+        serveNode(HttpRouter.empty.pipe(
+          HttpRouter.post("/pay", HttpServerResponse.text("paid")),
+          Idempotency.middleware({ ...byAuthorization, name: "counted" })
+        )),
+        layer
+      )
+      const post = (body: string) =>
+        Effect.promise(() => fetchNode(`${url}/pay`, { method: "POST", headers: key("a"), body }))
+      yield* post("1")
+      yield* post("1")
+      yield* post("1")
+      yield* post("2")
+      const counts = (yield* Metric.snapshot).flatMap(({ metricKey, metricState }) => {
+        const labels = Object.fromEntries(metricKey.tags.map(({ key, value }) => [key, value]))
+        return metricKey.name === "resilience.idempotency.requests" && labels["resilience.name"] === "counted"
+          ? [[labels["outcome"], (metricState as { readonly count?: number }).count]]
+          : []
+      })
+      expect(Object.fromEntries(counts)).toEqual({ new: 1, replayed: 2, key_reused: 1 })
     }))
 })
 

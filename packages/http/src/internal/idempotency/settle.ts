@@ -82,15 +82,22 @@ export interface Run {
 const settle = (run: Run, response: HttpServerResponse | undefined): Effect.Effect<void> => {
   const { claim, store } = run
   const release = Effect.ignore(store.release(claim))
-  if (response === undefined || !run.shouldStore(response.status)) return release
-  const stored = capture(response, run.maxResponseSize)
-  if (stored.body === null && run.onUnstorable === "release") return release
-  return Effect.matchEffect(store.complete({ ...claim, response: stored, ttl: run.ttl }), {
-    // The request was carried out: until the lease ends its key stays taken.
-    onFailure: () => Effect.void,
-    onSuccess: (isKept) =>
-      isKept ? Effect.void : Effect.logWarning("Idempotency: a handler took longer than the lease of its key")
+  const settled = Effect.suspend(() => {
+    if (response === undefined || !run.shouldStore(response.status)) return release
+    const stored = capture(response, run.maxResponseSize)
+    if (stored.body === null && run.onUnstorable === "release") return release
+    return Effect.matchEffect(store.complete({ ...claim, response: stored, ttl: run.ttl }), {
+      // The request was carried out: until the lease ends its key stays taken.
+      onFailure: () => Effect.void,
+      onSuccess: (isKept) =>
+        isKept ? Effect.void : Effect.logWarning("Idempotency: a handler took longer than the lease of its key")
+    })
   })
+  // `shouldStore` is the user's, and may throw. The request was carried out all the same, and its response is sent.
+  return Effect.catchAllCause(
+    settled,
+    (cause) => Effect.zipRight(release, Effect.logError("Idempotency: a key could not be settled", cause))
+  )
 }
 
 /** Runs the app with its own pre-response handlers, and returns them with its exit. */
