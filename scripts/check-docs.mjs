@@ -6,9 +6,22 @@ import { basename, dirname, join } from "node:path"
 import { optionTables as patternTables } from "../packages/core/src/internal/optionTables.ts"
 import { resilienceFields } from "../packages/core/src/Resilience.ts"
 import { httpResilienceFields } from "../packages/http/src/HttpResilience.ts"
+import { idempotencyFields } from "../packages/http/src/Idempotency.ts"
+import { idempotencyStoreFields } from "../packages/http/src/IdempotencyStore.ts"
+import { fallbackFields, staleFields } from "../packages/http/src/internal/substitute.ts"
+import { staleStoreFields } from "../packages/http/src/StaleStore.ts"
 import { root } from "./run.mjs"
 
-const optionTables = { ...patternTables, Resilience: resilienceFields, HttpResilience: httpResilienceFields }
+const optionTables = {
+  ...patternTables,
+  "Resilience": resilienceFields,
+  "HttpResilience": httpResilienceFields,
+  "Idempotency": idempotencyFields,
+  "IdempotencyStore": idempotencyStoreFields,
+  "StaleStore": staleStoreFields,
+  "HttpResilience.fallback": fallbackFields,
+  "HttpResilience.staleIfError": staleFields
+}
 const problems = []
 const walk = (folder, ending) =>
   existsSync(join(root, folder))
@@ -60,7 +73,7 @@ rmSync(folder, { recursive: true })
 // Tables of options.
 const described = new Set()
 for (const [page, text] of texts) {
-  for (const match of text.matchAll(/<!-- options: (\w+) -->\n+((?:\|.*\n)+)/g)) {
+  for (const match of text.matchAll(/<!-- options: ([\w.]+) -->\n+((?:\|.*\n)+)/g)) {
     const [, pattern, table] = match
     const fields = optionTables[pattern]
     if (fields === undefined) {

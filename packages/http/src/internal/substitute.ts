@@ -30,7 +30,7 @@ const reasons: ReadonlyArray<HttpFallback.Reason> = [
   "ServerError"
 ]
 
-const reasonsField = (fallback: ReadonlyArray<HttpFallback.Reason>, shown: string) =>
+const reasonsField = (fallback: ReadonlyArray<HttpFallback.Reason>, shown?: string) =>
   option.field<ReadonlyArray<HttpFallback.Reason>, ReadonlySet<HttpFallback.Reason>>(fallback, (input) => {
     if (Array.isArray(input) && input.every((reason) => reasons.includes(reason))) return new Set(input)
     throw new option.Requirement(`a list of ${reasons.join(", ")}`)
@@ -46,10 +46,7 @@ export const fallbackFields = {
     },
     "required"
   ),
-  on: reasonsField(
-    ["CircuitOpen", "AtCapacity", "Timeout", "Failure"],
-    "`[\"CircuitOpen\", \"AtCapacity\", \"Timeout\", \"Failure\"]`"
-  ),
+  on: reasonsField(["CircuitOpen", "AtCapacity", "Timeout", "Failure"]),
   mark: option.boolean(true),
   timeout: option.duration("1 second")
 } satisfies option.Fields<HttpFallback.Options>
@@ -60,7 +57,7 @@ export const staleFields = {
   principal: option.optional(
     option.fn<NonNullable<HttpFallback.StaleOptions["principal"]>>(undefined as never, "—")
   ),
-  on: reasonsField(reasons.filter((reason) => reason !== "RateLimited"), "all but `\"RateLimited\"`"),
+  on: reasonsField(reasons.filter((reason) => reason !== "RateLimited"), "all but \"RateLimited\""),
   maxBodySize: option.integer(1024 * 1024, { min: 0 }),
   timeout: option.duration("250 millis")
 } satisfies option.Fields<HttpFallback.StaleOptions>
