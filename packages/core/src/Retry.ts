@@ -138,6 +138,7 @@ export const retryFields = {
     throw new option.Requirement("a record of strategies by error tag")
   }),
   delayFrom: option.optional(option.fn<NonNullable<Retry.Options["delayFrom"]>>(() => "default", "—")),
+  onRetry: option.optional(option.fn<NonNullable<Retry.Options["onRetry"]>>(() => Effect.void, "—")),
   classify: option.fn<Classify>(classify, "classify"),
   budget: option.field<Retry.BudgetOption<unknown>, Retry.BudgetOption<unknown>>(
     {},
@@ -216,6 +217,7 @@ const loopConfig = (
   abortOn: matches(resolved.abortOn),
   refuses: undefined,
   delayFrom: resolved.delayFrom,
+  onRetry: resolved.onRetry,
   refusal: (value, attempts) => refusal(instance, value, attempts),
   budget,
   watch
@@ -541,6 +543,11 @@ export declare namespace Retry {
      * `"default"`, the `retryAfter` of the error is honoured. Defaults to none.
      */
     readonly delayFrom?: ((exit: Exit.Exit<unknown, unknown>, attempt: number) => Delay) | undefined
+    /**
+     * Run when a retry is decided on and paid for, before its delay: the place to give back what a refused value holds,
+     * such as the body of a response. Defaults to none.
+     */
+    readonly onRetry?: ((exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>) | undefined
     /**
      * What an exit means. A value that is a failure is retried, and given back as it is when the attempts are used up.
      * Defaults to `classify`.

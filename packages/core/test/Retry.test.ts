@@ -388,6 +388,41 @@ describe("delays", () => {
       expect(options).toEqual({ ...plain, retryOn: ["Busy"], strategies: { Busy: { maxAttempts: 2 } } })
     }))
 
+  it.effect("onRetry: between an attempt and the delay of the next, and not after the last", () =>
+    Effect.gen(function*() {
+      const told: Array<readonly [number, unknown]> = []
+      const { calls, effect } = dependency((call) => call < 3 ? Effect.succeed(`refused ${call}`) : Effect.fail("down"))
+      const exit = yield* settle(Effect.scoped(Effect.flatMap(
+        Retry.make({
+          ...plain,
+          name: "r",
+          classify: () => "failure",
+          onRetry: (exit) =>
+            Effect.map(Clock.currentTimeMillis, (time) => {
+              told.push([time, Exit.isSuccess(exit) ? exit.value : exit])
+            })
+        }),
+        (retry) => retry.withRetry(effect)
+      )))
+      expect(calls).toEqual([0, 100, 300])
+      expect(told).toEqual([[0, "refused 1"], [100, "refused 2"]])
+      expect(Exit.isFailure(exit)).toBe(true)
+    }))
+
+  it.effect("onRetry that throws or dies ends the call, and gives the token back", () =>
+    Effect.gen(function*() {
+      for (const onRetry of [() => expect.unreachable(), () => Effect.die("boom")]) {
+        const retry = yield* Retry.make({ name: "r", ...plain, budget: { maxTokens: 5 }, onRetry })
+        const exit = yield* settle(retry.withRetry(Effect.fail(new Busy({}))))
+        expect(Exit.isFailure(exit) && Cause.isDie(exit.cause)).toBe(true)
+        expect(yield* retry.metrics).toMatchObject({
+          running: 0,
+          failed: 1,
+          budgetAvailable: Option.some(5)
+        })
+      }
+    }).pipe(Effect.scoped))
+
   it.effect("delayFrom: its own delay, the default, or no more", () =>
     Effect.gen(function*() {
       const seen: Array<number> = []

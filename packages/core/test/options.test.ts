@@ -132,6 +132,7 @@ const bad: {
     abortOn: [1, "Tag", [1], null],
     strategies: [1, "x", { Busy: { maxAttempts: 0 } }, { Busy: { initialDelay: NaN } }, { Busy: { typo: 1 } }, null],
     delayFrom: functions,
+    onRetry: functions,
     classify: functions,
     budget: [true, 1, "x", { maxTokens: NaN }, { typo: 1 }, null]
   },

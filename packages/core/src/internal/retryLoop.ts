@@ -51,6 +51,7 @@ export interface LoopConfig<X> {
   readonly abortOn: ((exit: Exit.Failure<unknown, unknown>) => boolean) | undefined
   readonly refuses: Refuses<X> | undefined
   readonly delayFrom: ((exit: Exit.Exit<any, any>, attempt: number) => Retry.Delay) | undefined
+  readonly onRetry: ((exit: Exit.Exit<any, any>) => Effect.Effect<void>) | undefined
   /** What the events call a value that is a failure. */
   readonly refusal: (value: unknown, attempts: number) => RetryResultRejectedError
   readonly budget: RetryBudget.Service | undefined
@@ -281,11 +282,15 @@ const loop = <A, E, R, X>(
         attempt + 1
       )
       const judged = (exit: Exit.Exit<A, E>) => next(exit, judge(config, exit))
-      return Effect.matchCauseEffect(restore(Effect.zipRight(sleep(delay), attempting)), {
+      const waiting = config.onRetry === undefined
+        ? sleep(delay)
+        : Effect.zipRight(told(config, config.onRetry, exit), sleep(delay))
+      return Effect.matchCauseEffect(restore(Effect.zipRight(waiting, attempting)), {
         onSuccess: (value) => judged(Exit.succeed(value)),
         onFailure: (cause): Effect.Effect<A, E | X, R> => {
           if (began) return judged(Exit.failCause(cause))
-          watch.canceled()
+          if (Cause.isInterruptedOnly(cause)) watch.canceled()
+          else ended(exit, "Aborted", "failure")
           return Effect.zipRight(refund, end(Exit.failCause(cause)))
         }
       })
@@ -372,6 +377,20 @@ const limitOf = (config: LoopConfig<unknown>, delay: Nanos, start: Nanos | undef
   if (config.maxDuration === undefined || start === undefined) return undefined
   return time - start + delay >= config.maxDuration ? "Duration" : undefined
 }
+
+/** The user is told that a retry comes. */
+const told = (
+  { instance }: LoopConfig<unknown>,
+  onRetry: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>,
+  exit: Exit.Exit<unknown, unknown>
+): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    try {
+      return onRetry(exit)
+    } catch (error) {
+      return Effect.die(new OptionThrewError("Retry", instance, "onRetry", error))
+    }
+  })
 
 /** Sleeps for no less than `span`; an interruption ends it at once. */
 const sleep = (span: Nanos): Effect.Effect<void> =>
