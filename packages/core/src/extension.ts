@@ -6,8 +6,9 @@
  */
 export { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 export { callSite, openInstance, register } from "./internal/instance.js"
+export { openKeyed } from "./internal/keyed.js"
 export * as metric from "./internal/metrics.js"
 export * as option from "./internal/options.js"
 export { parseRates } from "./internal/rate/rate.js"
 export { makeTag, orDie } from "./internal/tag.js"
-export { fromNanos, toNanos } from "./internal/time.js"
+export { fromNanos, now, toNanos } from "./internal/time.js"
