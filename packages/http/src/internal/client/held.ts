@@ -1,0 +1,238 @@
+import * as Error from "@effect/platform/HttpClientError"
+import type * as ClientResponse from "@effect/platform/HttpClientResponse"
+import { TypeId } from "@effect/platform/HttpClientResponse"
+import * as IncomingMessage from "@effect/platform/HttpIncomingMessage"
+import * as UrlParams from "@effect/platform/UrlParams"
+import * as Chunk from "effect/Chunk"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Inspectable from "effect/Inspectable"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { web } from "./web.js"
+
+/** What is read of a body that nobody wants: more is cheaper to cut off, and so is a slower one. */
+const worthDraining = 64 * 1024
+const drainTime = "500 millis"
+/** How long the body of an error, of which more than that is left, waits for somebody to read it. */
+const errorTime = Duration.seconds(1)
+
+/**
+ * What an attempt holds until its body is read or given up: the wire, whose scope aborts it when it is closed, and what
+ * else is to be given back.
+ *
+ * @internal
+ */
+export class Hold {
+  private ended = false
+
+  constructor(readonly wire: Scope.CloseableScope, readonly rest: Scope.CloseableScope) {}
+
+  static readonly make: Effect.Effect<Hold> = Effect.zipWith(
+    Scope.make(),
+    Scope.make(),
+    (wire, rest) => new Hold(wire, rest)
+  )
+
+  /** Gives everything back, once. A body that was read to its end leaves the connection to the next request. */
+  readonly end = (readToEnd: boolean): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      if (this.ended) return Effect.void
+      this.ended = true
+      const rest = Scope.close(this.rest, Exit.void)
+      return Effect.uninterruptible(readToEnd ? rest : Effect.zipRight(Scope.close(this.wire, Exit.void), rest))
+    })
+}
+
+type Body = Stream.Stream<Uint8Array, Error.ResponseError>
+
+const isEmptyBody = (error: Error.ResponseError): boolean => error.reason === "EmptyBody"
+
+/** Whether there is no body, so that nobody will read it. */
+const hasNoBody = ({ headers, request, status }: ClientResponse.HttpClientResponse): boolean =>
+  request.method === "HEAD" || status === 204 || status === 205 || status === 304 || headers["content-length"] === "0"
+
+/**
+ * A response that holds its permit and its connection until its body is read, or given up.
+ *
+ * - What is not read to its end is aborted: an interruption, an early end of the stream, a decoder that fails.
+ * - A body that nobody begins to read, or that stands still, is aborted after `idle`.
+ * - The bodies of errors are often not read at all. So they, and those that are empty, are read ahead up to 64 KiB: then
+ *   everything is back without anybody's doing. Where an error is longer it is aborted if nobody reads on for a second.
+ *
+ * @internal
+ */
+export class HeldResponse extends Inspectable.Class implements ClientResponse.HttpClientResponse {
+  readonly [IncomingMessage.TypeId]: IncomingMessage.TypeId = IncomingMessage.TypeId
+  readonly [TypeId]: ClientResponse.TypeId = TypeId
+
+  private claimed = false
+  private idled = false
+  private readToEnd = false
+  private ahead: Fiber.Fiber<Body> | undefined
+
+  constructor(
+    readonly original: ClientResponse.HttpClientResponse,
+    private readonly hold: Hold,
+    private readonly idle: Duration.Duration | undefined
+  ) {
+    super()
+  }
+
+  get request() {
+    return this.original.request
+  }
+  get status() {
+    return this.original.status
+  }
+  get headers() {
+    return this.original.headers
+  }
+  get cookies() {
+    return this.original.cookies
+  }
+  get remoteAddress() {
+    return this.original.remoteAddress
+  }
+
+  toJSON(): unknown {
+    return { _id: "@effect/platform/HttpClientResponse", request: this.request.toJSON(), status: this.status }
+  }
+
+  private fail(reason: Error.ResponseError["reason"], description: string, cause?: unknown): Error.ResponseError {
+    return new Error.ResponseError({ request: this.request, response: this, reason, description, cause })
+  }
+
+  /** The body as it comes, with its end noted. */
+  private readonly source: Body = Stream.suspend(() => {
+    const { idle, original } = this
+    const isQuiet = original.headers["content-type"]?.startsWith("text/event-stream") === true
+    const bounded = idle === undefined || isQuiet ? original.stream : Stream.timeoutFail(
+      original.stream,
+      () => this.fail("Decode", "the body stood still for too long"),
+      idle
+    )
+    const noted = Effect.sync(() => {
+      this.readToEnd = true
+    })
+    return Stream.concat(bounded, Stream.execute(noted)).pipe(
+      Stream.tapError((error) => isEmptyBody(error) ? noted : Effect.void)
+    )
+  })
+
+  private readonly leave = Effect.suspend(() => this.hold.end(this.readToEnd))
+
+  /** Cares for the body of a response that is handed out. Uninterruptible. */
+  readonly watch: Effect.Effect<this> = Effect.suspend(() => {
+    const isSpare = this.status >= 400 || hasNoBody(this)
+    const patience = isSpare ? Duration.min(errorTime, this.idle ?? errorTime) : this.idle
+    const abandon = Effect.suspend(() => {
+      if (this.claimed) return Effect.void
+      this.idled = !this.readToEnd
+      return this.hold.end(false)
+    })
+    const { rest } = this.hold
+    const unclaimed = patience === undefined
+      ? Effect.void
+      : Effect.forkIn(Effect.interruptible(Effect.delay(abandon, patience)), rest)
+    if (!isSpare) return Effect.as(unclaimed, this)
+    const reading = Effect.interruptible(Scope.extend(this.readAhead, rest))
+    return Effect.zipRight(
+      unclaimed,
+      Effect.map(Effect.forkIn(reading, rest), (fiber) => {
+        this.ahead = fiber
+        return this
+      })
+    )
+  })
+
+  private readonly readAhead: Effect.Effect<Body, never, Scope.Scope> = Effect.suspend(() =>
+    Effect.flatMap(Stream.toPull(this.source), (pull) => {
+      let read: Body = Stream.empty
+      let size = 0
+      const next: Effect.Effect<Body> = Effect.matchEffect(pull, {
+        onSuccess: (chunk) => {
+          read = Stream.concat(read, Stream.fromChunk(chunk))
+          size += Chunk.reduce(chunk, 0, (sum, bytes) => sum + bytes.length)
+          return size > worthDraining
+            ? Effect.succeed(Stream.concat(read, Stream.fromPull(Effect.succeed(pull))))
+            : next
+        },
+        onFailure: (end) =>
+          Effect.as(this.leave, end._tag === "None" ? read : Stream.concat(read, Stream.fail(end.value)))
+      })
+      return next
+    })
+  )
+
+  get stream(): Body {
+    return Stream.suspend(() => {
+      this.claimed = true
+      if (this.idled) return Stream.fail(this.fail("Decode", "nobody read the body for too long"))
+      const body = this.ahead === undefined ? this.source : Stream.unwrap(Fiber.join(this.ahead))
+      return Stream.ensuring(body, this.leave)
+    })
+  }
+
+  /** For a response that is not the last word: its connection is kept where that is cheap. */
+  readonly discard: Effect.Effect<void> = Effect.suspend(() => {
+    this.claimed = true
+    let size = 0
+    const little = Stream.takeWhile(this.source, (bytes) => (size += bytes.length) <= worthDraining)
+    return Stream.runDrain(little).pipe(Effect.timeoutOption(drainTime), Effect.ignore, Effect.ensuring(this.leave))
+  })
+
+  private readonly bytes = Effect.runSync(Effect.cached(Effect.flatMap(IncomingMessage.MaxBodySize, (limit) => {
+    const most = Option.match(limit, { onNone: () => Infinity, onSome: Number })
+    const whole = { parts: [] as Array<Uint8Array>, size: 0 }
+    return Stream.runFoldEffect(this.stream, whole, (sum, bytes) => {
+      sum.parts.push(bytes)
+      sum.size += bytes.length
+      return sum.size > most
+        ? Effect.fail(this.fail("Decode", `the body has more than ${most} bytes`))
+        : Effect.succeed(sum)
+    }).pipe(
+      Effect.catchIf(isEmptyBody, () => Effect.succeed(whole)),
+      Effect.map(({ parts, size }) => {
+        const bytes = new Uint8Array(size)
+        let at = 0
+        for (const part of parts) {
+          bytes.set(part, at)
+          at += part.length
+        }
+        return bytes
+      })
+    )
+  })))
+
+  get arrayBuffer(): Effect.Effect<ArrayBuffer, Error.ResponseError> {
+    return Effect.map(this.bytes, (bytes) => bytes.buffer)
+  }
+
+  get text(): Effect.Effect<string, Error.ResponseError> {
+    return Effect.map(this.bytes, (bytes) => new web.TextDecoder().decode(bytes))
+  }
+
+  get json(): Effect.Effect<unknown, Error.ResponseError> {
+    return Effect.tryMap(this.text, {
+      try: (text): unknown => text === "" ? null : JSON.parse(text),
+      catch: (cause) => this.fail("Decode", "the body is no JSON", cause)
+    })
+  }
+
+  get urlParamsBody(): Effect.Effect<UrlParams.UrlParams, Error.ResponseError> {
+    return Effect.map(this.text, (text) => UrlParams.fromInput(new web.URLSearchParams(text)))
+  }
+
+  get formData(): ClientResponse.HttpClientResponse["formData"] {
+    return Effect.flatMap(this.bytes, (bytes) =>
+      Effect.tryPromise({
+        try: () =>
+          new web.Response(bytes, { headers: { "content-type": this.headers["content-type"] ?? "" } }).formData(),
+        catch: (cause) => this.fail("Decode", "the body is no form", cause)
+      })) as ClientResponse.HttpClientResponse["formData"]
+  }
+}
