@@ -129,10 +129,10 @@ export class ResilientHttpClient
     options: ResilientHttpClient.Options
   ): Effect.Effect<(client: HttpClient.HttpClient) => HttpClient.HttpClient, never, ResilientHttpClient> => {
     const checked = checkClient(options)
-    return Effect.map(ResilientHttpClient, (service) => {
-      const chain = service.chain(options, checked)
-      return (client) => around(client, chain, mapped)
-    })
+    return Effect.map(
+      Effect.flatMap(ResilientHttpClient, (service) => service.chain(options, checked)),
+      (chain) => (client) => around(client, Effect.succeed(chain), mapped)
+    )
   }
 
   /** The same as a layer: the client in the context, made resilient. Nobody else has to know. */

@@ -51,17 +51,18 @@ type Body = Stream.Stream<Uint8Array, Error.ResponseError>
 
 const isEmptyBody = (error: Error.ResponseError): boolean => error.reason === "EmptyBody"
 
-/** Whether there is no body, so that nobody will read it. */
-const hasNoBody = ({ headers, request, status }: ClientResponse.HttpClientResponse): boolean =>
-  request.method === "HEAD" || status === 204 || status === 205 || status === 304 || headers["content-length"] === "0"
+/** Whether there is no body, or a short one. */
+const isSmall = ({ headers, request, status }: ClientResponse.HttpClientResponse): boolean =>
+  request.method === "HEAD" || status === 204 || status === 205 || status === 304 ||
+  Number(headers["content-length"] ?? NaN) <= worthDraining
 
 /**
  * A response that holds its permit and its connection until its body is read, or given up.
  *
  * - What is not read to its end is aborted: an interruption, an early end of the stream, a decoder that fails.
  * - A body that nobody begins to read, or that stands still, is aborted after `idle`.
- * - The bodies of errors are often not read at all. So they, and those that are empty, are read ahead up to 64 KiB: then
- *   everything is back without anybody's doing. Where an error is longer it is aborted if nobody reads on for a second.
+ * - Bodies are often not read at all. So those that are known to be short, and those of errors up to 64 KiB, are read ahead:
+ *   then everything is back without anybody's doing. A longer error is aborted if nobody begins to read within a second.
  *
  * @internal
  */
@@ -127,8 +128,8 @@ export class HeldResponse extends Inspectable.Class implements ClientResponse.Ht
 
   /** Cares for the body of a response that is handed out. Uninterruptible. */
   readonly watch: Effect.Effect<this> = Effect.suspend(() => {
-    const isSpare = this.status >= 400 || hasNoBody(this)
-    const patience = isSpare ? Duration.min(errorTime, this.idle ?? errorTime) : this.idle
+    const isError = this.status >= 400
+    const patience = isError ? Duration.min(errorTime, this.idle ?? errorTime) : this.idle
     const abandon = Effect.suspend(() => {
       if (this.claimed) return Effect.void
       this.idled = !this.readToEnd
@@ -138,7 +139,7 @@ export class HeldResponse extends Inspectable.Class implements ClientResponse.Ht
     const unclaimed = patience === undefined
       ? Effect.void
       : Effect.forkIn(Effect.interruptible(Effect.delay(abandon, patience)), rest)
-    if (!isSpare) return Effect.as(unclaimed, this)
+    if (!isError && !isSmall(this)) return Effect.as(unclaimed, this)
     const reading = Effect.interruptible(Scope.extend(this.readAhead, rest))
     return Effect.zipRight(
       unclaimed,
