@@ -103,7 +103,7 @@ for (const [transport, layer] of Object.entries(transports)) {
     live(
       "a permit is held until the body is read, and comes back when it is given up",
       Effect.gen(function*() {
-        const { sockets, url } = yield* backend((response) => {
+        const { cuts, url } = yield* backend((response) => {
           response.writeHead(200)
           response.write("x".repeat(1000))
         })
@@ -115,19 +115,19 @@ for (const [transport, layer] of Object.entries(transports)) {
         expect(yield* isWhole("api")).toBe(false)
         yield* Fiber.interrupt(reading)
         expect(yield* isWhole("api")).toBe(true)
-        yield* eventually(Effect.sync(() => sockets.open === 0))
+        yield* eventually(Effect.sync(() => cuts.count === 1))
 
         const first = yield* Effect.flatMap(client.get(url), (response) => Stream.runHead(response.stream))
         expect(Option.isSome(first)).toBe(true)
         expect(yield* isWhole("api")).toBe(true)
-        yield* eventually(Effect.sync(() => sockets.open === 0))
+        yield* eventually(Effect.sync(() => cuts.count === 2))
       })
     )
 
     live(
       "a body that stands still, or that nobody reads, is aborted after its time",
       Effect.gen(function*() {
-        const { sockets, url } = yield* backend((response) => {
+        const { cuts, url } = yield* backend((response) => {
           response.writeHead(200)
           response.write("x".repeat(1000))
         })
@@ -139,7 +139,7 @@ for (const [transport, layer] of Object.entries(transports)) {
         const unread = yield* client.get(url)
         expect(yield* isWhole("api")).toBe(false)
         yield* eventually(isWhole("api"))
-        yield* eventually(Effect.sync(() => sockets.open === 0))
+        yield* eventually(Effect.sync(() => cuts.count === 2))
         expect(yield* Effect.flip(unread.text)).toMatchObject({ description: "nobody read the body for too long" })
       })
     )
@@ -179,14 +179,14 @@ for (const [transport, layer] of Object.entries(transports)) {
     live(
       "an attempt that takes too long is aborted, and made again where that does no harm",
       Effect.gen(function*() {
-        const { seen, sockets, url } = yield* backend((response, _, count) => {
+        const { cuts, seen, url } = yield* backend((response, _, count) => {
           if (count > 1) response.end("late but here")
         })
         const client = yield* resilient({ name: "api", attemptTimeout: "300 millis", retry: quick })
         const response = yield* client.get(url)
         expect(yield* response.text).toBe("late but here")
         expect(seen).toHaveLength(2)
-        yield* eventually(Effect.sync(() => sockets.open <= 1))
+        yield* eventually(Effect.sync(() => cuts.count === 1))
         expect(yield* isWhole("api")).toBe(true)
       })
     )

@@ -21,13 +21,19 @@ export const backend = (handle: (response: http.ServerResponse, seen: Seen, coun
       readonly port: number
       readonly seen: Array<Seen>
       readonly sockets: { open: number; opened: number }
+      /** Answers that were cut off before they were sent. */
+      readonly cuts: { count: number }
     }>((resume) => {
       const seen: Array<Seen> = []
       const sockets = { open: 0, opened: 0 }
+      const cuts = { count: 0 }
       const server = http.createServer((request, response) => {
         const chunks: Array<Buffer> = []
         request.on("error", () => {})
         response.on("error", () => {})
+        response.on("close", () => {
+          if (!response.writableFinished) cuts.count++
+        })
         request.on("data", (chunk: Buffer) => chunks.push(chunk))
         request.on("end", () => {
           const one = {
@@ -48,7 +54,9 @@ export const backend = (handle: (response: http.ServerResponse, seen: Seen, coun
       server.listen(0, "127.0.0.1", () => {
         const address = server.address()
         const port = typeof address === "object" && address !== null ? address.port : 0
-        resume(Effect.succeed(Object.assign({ url: `http://127.0.0.1:${port}`, port, seen, sockets }, { server })))
+        resume(
+          Effect.succeed(Object.assign({ url: `http://127.0.0.1:${port}`, port, seen, sockets, cuts }, { server }))
+        )
       })
     }),
     (running) =>

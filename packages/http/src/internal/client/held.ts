@@ -169,6 +169,15 @@ export class HeldResponse extends Inspectable.Class implements ClientResponse.Ht
     })
   )
 
+  /** Gives the body up. */
+  readonly abort: Effect.Effect<void> = Effect.suspend(() => {
+    this.claimed = true
+    return this.hold.end(false)
+  })
+
+  /** Runs when everything is given back, or at once where it is. */
+  readonly onEnd = (effect: Effect.Effect<void>): Effect.Effect<void> => Scope.addFinalizer(this.hold.rest, effect)
+
   get stream(): Body {
     return Stream.suspend(() => {
       this.claimed = true

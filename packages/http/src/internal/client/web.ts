@@ -43,6 +43,15 @@ export const web = globalThis as unknown as {
   readonly URLSearchParams: new(text: string) => Iterable<readonly [string, string]>
   readonly Headers: new(init?: unknown) => WebHeaders
   readonly Request: new(input: unknown, init?: unknown) => WebRequest
+  readonly ReadableStream: new(
+    source: {
+      readonly pull: (
+        controller: { enqueue(chunk: Uint8Array): void; close(): void }
+      ) => Promise<void>
+      readonly cancel: () => unknown
+    },
+    strategy: { readonly highWaterMark: number }
+  ) => unknown
   readonly Response: new(body: unknown, init?: unknown) => WebResponse
   readonly AbortController: new() => { readonly signal: WebSignal; abort(reason?: unknown): void }
   readonly DOMException: new(message: string, name: string) => Error

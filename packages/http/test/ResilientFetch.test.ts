@@ -1,0 +1,143 @@
+import { CircuitOpenError, Registry } from "@effect-resilience/core"
+import type { ResilientHttpClient } from "@effect-resilience/http"
+import { makeResilientFetch, resilientFetch } from "@effect-resilience/http"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { getEventListeners } from "node:events"
+import type * as http from "node:http"
+import type { Seen } from "./utils/backend.js"
+import { backend, deadPort } from "./utils/backend.js"
+import { eventually, isWhole, quick, services } from "./utils/client.js"
+
+/** A `fetch` with these options and a server, for a test without Effect. */
+const test = (
+  name: string,
+  options: Omit<ResilientHttpClient.Options, "name">,
+  handle: (response: http.ServerResponse, seen: Seen, count: number) => void,
+  body: (
+    fetch: typeof globalThis.fetch,
+    server: Effect.Effect.Success<ReturnType<typeof backend>>
+  ) => Promise<void>
+) =>
+  it.scopedLive(name, () =>
+    Effect.gen(function*() {
+      const server = yield* backend(handle)
+      const fetch = yield* Effect.acquireRelease(
+        Effect.sync(() => resilientFetch(globalThis.fetch, { name: "api", ...options })),
+        (fetch) => Effect.promise(fetch.close)
+      )
+      yield* Effect.promise(() => body(fetch, server))
+    }))
+
+const codeOf = (error: unknown) => (error as { readonly cause?: { readonly code?: string } }).cause?.code
+
+describe("resilientFetch", () => {
+  test(
+    "is called and answers as fetch does",
+    {},
+    (response, { body, headers, method }) => {
+      response.writeHead(201, { "x-one": "1", "content-type": "application/json" })
+      response.end(JSON.stringify({ method, body, type: headers["content-type"], own: headers["x-own"] }))
+    },
+    async (fetch, { url }) => {
+      const plain = await fetch(`${url}/path?q=1`)
+      expect([plain.status, plain.ok, plain.url, plain.headers.get("x-one"), plain.type, plain.redirected])
+        .toEqual([201, true, `${url}/path?q=1`, "1", "basic", false])
+      expect(await plain.json()).toEqual({ method: "GET", body: "" })
+      const posted = await fetch(new URL(url), { method: "POST", body: "text", headers: [["x-own", "2"]] })
+      expect(await posted.json()).toEqual({ method: "POST", body: "text", type: "text/plain;charset=UTF-8", own: "2" })
+      const request = new Request(url, { method: "PUT", body: "of a request", headers: { "x-own": "3" } })
+      expect(await (await fetch(request)).json()).toMatchObject({ method: "PUT", body: "of a request", own: "3" })
+      const form = new URLSearchParams({ a: "1" })
+      expect(await (await fetch(url, { method: "POST", body: form })).json()).toMatchObject({ body: "a=1" })
+    }
+  )
+
+  test(
+    "retries what may be sent twice, and nothing else",
+    { retry: quick, circuitBreaker: false },
+    (response, _, count) => response.writeHead(count % 3 === 0 ? 200 : 503).end(`answer ${count}`),
+    async (fetch, { seen, url }) => {
+      expect(await (await fetch(url)).text()).toBe("answer 3")
+      const body = new Blob(["again"])
+      expect((await fetch(url, { method: "PUT", body })).status).toBe(200)
+      expect(seen.splice(0).map(({ body }) => body)).toEqual(["", "", "", "again", "again", "again"])
+      expect((await fetch(url, { method: "POST", body: "once" })).status).toBe(503)
+      const stream = () => new Blob(["once"]).stream()
+      const streamed: RequestInit & { duplex: string } = { method: "PUT", body: stream(), duplex: "half" }
+      expect((await fetch(url, streamed)).status).toBe(503)
+      expect(seen.map(({ body }) => body)).toEqual(["once", "once"])
+    }
+  )
+
+  test(
+    "rejects with the reason of its signal: before, during, and while the body is read",
+    { retry: quick },
+    (response, { path }) => {
+      if (path === "/body") response.writeHead(200).write("begun")
+    },
+    async (fetch, { cuts, seen, url }) => {
+      const reason = new Error("mine")
+      await expect(fetch(url, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason)
+      expect(seen).toHaveLength(0)
+      const during = new AbortController()
+      const hanging = fetch(url, { signal: during.signal })
+      await Effect.runPromise(eventually(Effect.sync(() => seen.length === 1)))
+      during.abort()
+      await expect(hanging).rejects.toMatchObject({ name: "AbortError" })
+      const reading = new AbortController()
+      const response = await fetch(`${url}/body`, { signal: reading.signal })
+      const text = response.text()
+      reading.abort(reason)
+      await expect(text).rejects.toBe(reason)
+      expect(getEventListeners(reading.signal, "abort")).toEqual([])
+      await Effect.runPromise(eventually(Effect.sync(() => cuts.count === 2)))
+      expect(seen).toHaveLength(2)
+    }
+  )
+
+  test(
+    "rejects as fetch would: with a TimeoutError, with the transport's error, and with ours where the circuit is open",
+    { retry: false, attemptTimeout: "100 millis", circuitBreaker: { minimumCalls: 2 } },
+    () => {},
+    async (fetch, { url }) => {
+      await expect(fetch(url)).rejects.toMatchObject({ name: "TimeoutError" })
+      await expect(fetch(url)).rejects.toBeInstanceOf(DOMException)
+      await expect(fetch(url)).rejects.toBeInstanceOf(CircuitOpenError)
+      const port = await Effect.runPromise(deadPort)
+      const error: unknown = await fetch(`http://127.0.0.1:${port}`).catch((error: unknown) => error)
+      expect(error).toBeInstanceOf(TypeError)
+      expect(codeOf(error)).toBe("ECONNREFUSED")
+    }
+  )
+
+  it.scopedLive("with the instances of the context: permits come back when a body is read, cancelled or not there", () =>
+    Effect.gen(function*() {
+      const { url } = yield* backend((response, { path }) => {
+        if (path === "/none") response.writeHead(204).end()
+        else {
+          response.writeHead(200)
+          response.write("begun")
+          if (path === "/all") response.end()
+        }
+      })
+      const fetch = yield* makeResilientFetch(globalThis.fetch, { name: "api", bodyIdleTimeout: "300 millis" })
+      const get = (path: string) => Effect.promise(() => fetch(url + path))
+      expect((yield* Registry.list).some(({ instance, pattern }) => pattern === "Bulkhead" && instance === "api")).toBe(
+        true
+      )
+      yield* get("/none")
+      expect(yield* isWhole("api")).toBe(true)
+      const all = yield* get("/all")
+      expect(yield* isWhole("api")).toBe(false)
+      expect(yield* Effect.promise(() => all.text())).toBe("begun")
+      expect(yield* isWhole("api")).toBe(true)
+      const cancelled = yield* get("/cancelled")
+      expect(yield* isWhole("api")).toBe(false)
+      yield* Effect.promise(() => cancelled.body?.cancel() ?? Promise.resolve())
+      yield* eventually(isWhole("api"))
+      yield* get("/unread")
+      expect(yield* isWhole("api")).toBe(false)
+      yield* eventually(isWhole("api"))
+    }).pipe(Effect.provide(services)))
+})
