@@ -10,6 +10,7 @@ import { idempotencyFields } from "../packages/http/src/Idempotency.ts"
 import { idempotencyStoreFields } from "../packages/http/src/IdempotencyStore.ts"
 import { fallbackFields, staleFields } from "../packages/http/src/internal/substitute.ts"
 import { staleStoreFields } from "../packages/http/src/StaleStore.ts"
+import { clientFields, clientRetryFields } from "../packages/http/src/internal/client/options.ts"
 import { root } from "./run.mjs"
 
 const optionTables = {
@@ -20,7 +21,9 @@ const optionTables = {
   "IdempotencyStore": idempotencyStoreFields,
   "StaleStore": staleStoreFields,
   "HttpResilience.fallback": fallbackFields,
-  "HttpResilience.staleIfError": staleFields
+  "HttpResilience.staleIfError": staleFields,
+  ResilientHttpClient: clientFields,
+  ResilientHttpClientRetry: clientRetryFields
 }
 const problems = []
 const walk = (folder, ending) =>

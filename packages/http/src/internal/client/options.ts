@@ -10,7 +10,7 @@ const part = <O extends object>(fallback: O | false) =>
   option.field<O | false, O | false>(fallback, (input) => {
     if (input === false || Predicate.isRecord(input)) return input as O | false
     throw new option.Requirement("options or false")
-  }, fallback === false ? "`false`" : "see below")
+  }, fallback === false ? "false" : "see below")
 
 const list = <A>(fallback: ReadonlyArray<A>, is: (value: unknown) => value is A, what: string) =>
   option.field<ReadonlyArray<A>, ReadonlyArray<A>>(fallback, (input) => {
