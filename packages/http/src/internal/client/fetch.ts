@@ -109,7 +109,7 @@ const rejection = (error: unknown): unknown => {
 export const fetchAround = <R>(
   given: (input: never, init?: never) => Promise<unknown>,
   chain: Effect.Effect<Chain, never, R>,
-  fork: <A, E>(effect: Effect.Effect<A, E, R>) => Fiber.RuntimeFiber<A, E>
+  fork: (effect: Effect.Effect<WebResponse, unknown, R>) => Fiber.RuntimeFiber<WebResponse, unknown>
 ) =>
 (input: unknown, init: Init = {}): Promise<WebResponse> =>
   new Promise((resolve, reject) => {
