@@ -18,6 +18,7 @@ export {
 export { HttpResilience, TwoPoliciesError } from "./HttpResilience.js"
 export { Idempotency } from "./Idempotency.js"
 export { IdempotencyStore, IdempotencyStoreError } from "./IdempotencyStore.js"
+export * as HttpServerMetrics from "./HttpServerMetrics.js"
 export * as PrometheusMetrics from "./PrometheusMetrics.js"
 export { RateLimitDecision } from "./RateLimitDecision.js"
 export { StaleStore, StaleStoreError } from "./StaleStore.js"

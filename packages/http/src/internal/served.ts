@@ -1,0 +1,62 @@
+import * as App from "@effect/platform/HttpApp"
+import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
+import * as ServerRequest from "@effect/platform/HttpServerRequest"
+import type { HttpServerResponse } from "@effect/platform/HttpServerResponse"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
+import * as Predicate from "effect/Predicate"
+import * as Scope from "effect/Scope"
+
+/** The request, and the scope that every request has, though the types of an app do not say so. @internal */
+export const current = (fiber: Fiber.RuntimeFiber<any, any>) => ({
+  request: Context.unsafeGet(fiber.currentContext, ServerRequest.HttpServerRequest),
+  scope: Context.unsafeGet(fiber.currentContext as Context.Context<Scope.Scope>, Scope.Scope)
+})
+
+/** What is used of an `AbortSignal`. */
+interface Signal {
+  addEventListener(type: "abort", listener: () => void, options: { readonly once: boolean }): void
+  removeEventListener(type: "abort", listener: () => void): void
+}
+
+/** On the web a request says itself when its client is gone. */
+const clientSignal = ({ source }: HttpServerRequest): Signal | undefined =>
+  Predicate.hasProperty(source, "signal") && Predicate.hasProperty(source.signal, "addEventListener")
+    ? source.signal as Signal
+    : undefined
+
+/**
+ * Runs `answered` when the response is known, before it is sent, and `sent` once when it is sent or never will be.
+ *
+ * The scope of a request is closed when the response is sent, with two exceptions, both on the web: that of a `HEAD` on a
+ * route that streams never is, and that of a stream whose client is gone is when the host finds out.
+ *
+ * @internal
+ */
+export const served = (
+  request: HttpServerRequest,
+  scope: Scope.Scope,
+  on: {
+    readonly answered: (response: HttpServerResponse) => HttpServerResponse
+    readonly sent: Effect.Effect<void>
+  }
+): Effect.Effect<void> => {
+  const signal = clientSignal(request)
+  let isOver = false
+  const release = Effect.suspend(() => {
+    if (isOver) return Effect.void
+    isOver = true
+    signal?.removeEventListener("abort", abandoned)
+    return on.sent
+  })
+  const abandoned = () => Effect.runFork(release)
+  signal?.addEventListener("abort", abandoned, { once: true })
+  return Effect.zipRight(
+    Scope.addFinalizer(scope, release),
+    App.appendPreResponseHandler((_, response) => {
+      const answer = Effect.sync(() => on.answered(response))
+      return request.method === "HEAD" ? Effect.zipLeft(answer, release) : answer
+    })
+  )
+}
