@@ -34,7 +34,7 @@ import { Engine } from "./internal/engine.js"
 import { explain } from "./internal/explain.js"
 import { callerTimeout, timeoutHeaders } from "./internal/intake.js"
 import * as parts from "./internal/parts.js"
-import { pathMatcher } from "./internal/paths.js"
+import { healthPaths, pathMatcher } from "./internal/paths.js"
 import type { Chain } from "./internal/platform.js"
 import { admitTyped, protect } from "./internal/platform.js"
 import type { Form } from "./internal/rateLimitHeaders.js"
@@ -43,17 +43,6 @@ import type { Rejection } from "./internal/rejection.js"
 import type { RequestInfo } from "./internal/request.js"
 import type { SubstituteParts } from "./internal/substitutes.js"
 import { substituteParts, substitutesOf } from "./internal/substitutes.js"
-
-const healthPaths: ReadonlyArray<string> = [
-  "/health",
-  "/health/**",
-  "/healthz",
-  "/livez",
-  "/live",
-  "/ready",
-  "/readyz",
-  "/metrics"
-]
 
 const part = <O>(fallback: O | false) =>
   option.field<O | false, O | false>(fallback, (input) => {

@@ -15,6 +15,8 @@ export {
   ServiceUnavailable,
   TooManyRequests
 } from "./HttpProblem.js"
+export { Drain } from "./Drain.js"
+export { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "./HttpProblem.js"
 export { HttpResilience, TwoPoliciesError } from "./HttpResilience.js"
 export { Idempotency } from "./Idempotency.js"
 export { IdempotencyStore, IdempotencyStoreError } from "./IdempotencyStore.js"

@@ -13,3 +13,19 @@ export const pathMatcher = (patterns: ReadonlyArray<string>): (path: string) => 
   })
   return (path) => expressions.some((expression) => expression.test(path))
 }
+
+/** Those by which a service is watched. @internal */
+export const healthPaths: ReadonlyArray<string> = [
+  "/health",
+  "/health/**",
+  "/healthz",
+  "/livez",
+  "/live",
+  "/ready",
+  "/readyz",
+  "/metrics"
+]
+
+/** The path of a request, without its query. @internal */
+export const pathOf = ({ url }: { readonly url: string }): string =>
+  url.replace(/^https?:\/\/[^/]*/, "").replace(/[?#].*$/, "") || "/"

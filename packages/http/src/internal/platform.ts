@@ -16,6 +16,7 @@ import type { HttpFallback } from "../HttpFallback.js"
 import type { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "../HttpProblem.js"
 import { RateLimitDecision } from "../RateLimitDecision.js"
 import type { Admit, Engine, Reject } from "./engine.js"
+import { pathOf } from "./paths.js"
 import type { Look } from "./rejection.js"
 import { bodyOf, typed } from "./rejection.js"
 import type { RequestInfo } from "./request.js"
@@ -43,7 +44,7 @@ export interface Chain {
 /** What a decision is made from. @internal */
 export const infoOf = (request: HttpServerRequest): RequestInfo => ({
   method: request.method,
-  path: request.url.replace(/^https?:\/\/[^/]*/, "").replace(/[?#].*$/, "") || "/",
+  path: pathOf(request),
   headers: request.headers,
   remoteAddress: request.remoteAddress
 })

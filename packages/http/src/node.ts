@@ -1,0 +1,83 @@
+/// <reference types="node" />
+/**
+ * What needs Node: a server that drains before it closes.
+ *
+ * @since 0.1.0
+ */
+import type * as NodeContext from "@effect/platform-node/NodeContext"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
+import type * as Etag from "@effect/platform/Etag"
+import type * as App from "@effect/platform/HttpApp"
+import type * as Middleware from "@effect/platform/HttpMiddleware"
+import type * as HttpPlatform from "@effect/platform/HttpPlatform"
+import * as HttpServer from "@effect/platform/HttpServer"
+import type { ServeError } from "@effect/platform/HttpServerError"
+import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type { Scope } from "effect/Scope"
+import type * as http from "node:http"
+import type * as net from "node:net"
+import { Drain, make } from "./Drain.js"
+
+const destroy = (request: HttpServerRequest): void => void NodeHttpServerRequest.toServerResponse(request).destroy()
+
+/** Takes no more connections, and ends those that there are. */
+const close = (server: http.Server): Effect.Effect<void> =>
+  Effect.async((resume) => {
+    if (!server.listening) return resume(Effect.void)
+    server.close(() => resume(Effect.void))
+    server.closeAllConnections()
+  })
+
+const makeServer = (
+  evaluate: () => http.Server,
+  listen: net.ListenOptions,
+  options: Drain.Options | undefined
+): Effect.Effect<Context.Context<Drain | HttpServer.HttpServer>, ServeError, Scope> =>
+  Effect.gen(function*() {
+    const drain = yield* make(options)
+    const server = yield* Effect.sync(evaluate)
+    const inner = yield* NodeHttpServer.make(() => server, listen)
+    // The last finalizer is the first to run: the handler is still there while the requests end.
+    const last = Effect.addFinalizer(() => Effect.zipRight(drain.drain, close(server)))
+    const serve = (app: App.Default<unknown>, middleware?: Middleware.HttpMiddleware) => {
+      const guarded = drain.guard(app, destroy)
+      return Effect.zipRight(middleware === undefined ? inner.serve(guarded) : inner.serve(guarded, middleware), last)
+    }
+    return Context.make(Drain, drain).pipe(
+      Context.add(HttpServer.HttpServer, HttpServer.make({ address: inner.address, serve }))
+    )
+  })
+
+/**
+ * @since 0.1.0
+ * @category layers
+ */
+export class NodeDrain {
+  /**
+   * In the place of `NodeHttpServer.layer`: when the scope of what is served closes, as on `SIGTERM` under
+   * `NodeRuntime.runMain`, it drains before it closes. No middleware is needed. See `Drain` for the phases.
+   *
+   * @example
+   * import { Health } from "@effect-resilience/http"
+   * import { NodeDrain } from "@effect-resilience/http/node"
+   * import { HttpRouter, HttpServer } from "@effect/platform"
+   * import { Layer } from "effect"
+   * import { createServer } from "node:http"
+   *
+   * const ServerLive = HttpServer.serve(HttpRouter.empty.pipe(Health.route())).pipe(
+   *   Layer.provide(NodeDrain.layer(createServer, { port: 3000 }, { delay: "5 seconds", limit: "20 seconds" }))
+   * )
+   */
+  static readonly layer = (
+    evaluate: () => http.Server,
+    listen: net.ListenOptions,
+    options?: Drain.Options
+  ): Layer.Layer<
+    Drain | HttpServer.HttpServer | HttpPlatform.HttpPlatform | Etag.Generator | NodeContext.NodeContext,
+    ServeError
+  > => Layer.merge(Layer.scopedContext(makeServer(evaluate, listen, options)), NodeHttpServer.layerContext)
+}
