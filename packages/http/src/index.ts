@@ -16,6 +16,7 @@ export {
   TooManyRequests
 } from "./HttpProblem.js"
 export { Drain } from "./Drain.js"
+export * as Health from "./Health.js"
 export { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "./HttpProblem.js"
 export { HttpResilience, TwoPoliciesError } from "./HttpResilience.js"
 export { Idempotency } from "./Idempotency.js"

@@ -1,10 +1,11 @@
 import { ResilienceLive } from "@effect-resilience/core"
 import { HttpResilience, HttpServerMetrics, PrometheusMetrics } from "@effect-resilience/http"
-import { HttpRouter, HttpServerResponse } from "@effect/platform"
+import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Layer, Schedule, Stream } from "effect"
 import { valueOf } from "./utils/prometheus.js"
 import { fetchNode, serveNode, serveWeb } from "./utils/servers.js"
+import { sweep } from "./utils/sweep.js"
 
 const duration = "http_server_request_duration_seconds_count"
 const active = "http_server_active_requests"
@@ -134,5 +135,21 @@ describe("HttpServerMetrics", () => {
       yield* get(`${url}/nowhere`)
       yield* eventually(added(duration, { otel_metric_overflow: "true" }), 2)
       expect(yield* added(duration)).toBe(3)
+    }))
+
+  it.effect("a request that is interrupted anywhere is counted down again", () =>
+    Effect.gen(function*() {
+      const added = since(yield* PrometheusMetrics.text())
+      const request = HttpServerRequest.fromWeb(new Request("http://x.test/"))
+      const { leaks, runs } = yield* sweep(Effect.succeed({
+        with: <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<any, E, any> =>
+          Effect.scoped(HttpServerMetrics.middleware()(Effect.as(effect, HttpServerResponse.empty()))).pipe(
+            Effect.provideService(HttpServerRequest.HttpServerRequest, request)
+          ),
+        whole: Effect.map(added(active), (count) => count === 0)
+      }))
+      expect(runs).toBeGreaterThan(500)
+      expect(leaks).toEqual([])
+      expect(yield* added(duration)).toBeGreaterThan(0)
     }))
 })
