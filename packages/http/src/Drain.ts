@@ -22,8 +22,7 @@ import type { Scope } from "effect/Scope"
 import type { Flight } from "./internal/drain.js"
 import { Flights } from "./internal/drain.js"
 import { healthPaths, pathMatcher, pathOf } from "./internal/paths.js"
-import { bodyOf } from "./internal/rejection.js"
-import { retryAfterSeconds } from "./internal/retryAfter.js"
+import { bodyOf, goingDown } from "./internal/rejection.js"
 import { current, served } from "./internal/served.js"
 
 const fields = {
@@ -74,21 +73,19 @@ export const make = (options: Drain.Options = {}): Effect.Effect<Drain.Service, 
     // It goes on whoever asked for it, and however often.
     const begun = yield* Effect.cached(Effect.uninterruptible(Effect.forkIn(Effect.interruptible(run), scope)))
 
-    const refuse = Effect.map(
-      Random.next,
-      (random) =>
-        Response.text(bodyOf({ status: 503, headers: {}, problem: unavailable }), {
-          status: 503,
-          contentType: "application/problem+json",
-          headers: { "cache-control": "no-store", "retry-after": String(retryAfterSeconds(retryAfter, random)) }
-        })
-    )
+    const refuse = (request: HttpServerRequest) =>
+      Effect.map(Random.next, (random) => {
+        const rejection = goingDown(retryAfter, random)
+        const { headers, status } = rejection
+        const contentType = "application/problem+json"
+        return closing(request, Response.text(bodyOf(rejection), { status, contentType, headers }))
+      })
 
     const guard = <E, R>(app: App.Default<E, R>, destroy: (request: HttpServerRequest) => void): App.Default<E, R> =>
       Effect.withFiberRuntime((fiber) => {
         const { request, scope } = current(fiber)
         if (isExcluded(pathOf(request))) return app
-        if (flights.isRefusing) return Effect.map(refuse, (response) => closing(request, response))
+        if (flights.isRefusing) return refuse(request)
         let isAnswered = false
         let isCut = false
         const flight: Flight = {
@@ -113,7 +110,7 @@ export const make = (options: Drain.Options = {}): Effect.Effect<Drain.Service, 
           Effect.zipRight(
             watch,
             Effect.catchAllCause(restore(app), (cause) =>
-              isCut && Cause.isInterruptedOnly(cause) ? refuse : Effect.failCause(cause))
+              isCut && Cause.isInterruptedOnly(cause) ? refuse(request) : Effect.failCause(cause))
           )
         )
       })
@@ -126,8 +123,6 @@ export const make = (options: Drain.Options = {}): Effect.Effect<Drain.Service, 
       guard
     }
   })
-
-const unavailable = { type: "about:blank", title: "Service Unavailable", status: 503 }
 
 /**
  * How a server goes down:

@@ -28,6 +28,7 @@ import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import { ClientIp } from "./ClientIp.js"
 import type { HttpFallback } from "./HttpFallback.js"
+import { Drain } from "./Drain.js"
 import { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "./HttpProblem.js"
 import type { Step } from "./internal/engine.js"
 import { Engine } from "./internal/engine.js"
@@ -133,6 +134,7 @@ const build = (options: HttpResilience.Options, resolved: Resolved): Effect.Effe
   Effect.gen(function*() {
     const { name } = options
     const { detail } = resolved
+    const drain = Option.getOrUndefined(yield* Effect.serviceOption(Drain))
     const wanted = [
       resolved.loadShedder !== false && parts.loadShedder(name, resolved.loadShedder, detail),
       resolved.rateLimit !== false &&
@@ -174,6 +176,7 @@ const build = (options: HttpResilience.Options, resolved: Resolved): Effect.Effe
         name,
         steps,
         isExcluded,
+        isDraining: () => drain?.isRefusing() ?? false,
         isLongLived: resolved.isLongLived,
         priorityOf: priorityOf(resolved.priority),
         timeoutOf: timeoutOf(resolved.deadline),
@@ -267,7 +270,7 @@ const typedChain = (options: HttpResilience.Options) => {
 
 /**
  * Where the middleware of a server keeps its state: the instances by name, for the length of the layer, with the
- * `EventBus`, the `Registry` and the `SystemLoad` that are in the context when the layer is built.
+ * `EventBus`, the `Registry`, the `SystemLoad` and the `Drain` that are in the context when the layer is built.
  *
  * @example
  * import { HttpResilience } from "@effect-resilience/http"

@@ -1,4 +1,4 @@
-import { Drain, Health } from "@effect-resilience/http"
+import { Drain, Health, HttpResilience } from "@effect-resilience/http"
 import { NodeDrain } from "@effect-resilience/http/node"
 import type { HttpApp } from "@effect/platform"
 import { HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "@effect/platform"
@@ -236,6 +236,21 @@ describe("Drain", () => {
       expect((yield* ask(handler, "/")).status).toBe(200)
       expect((yield* ask(handler, "/slow")).status).toBe(503)
     }).pipe(Effect.provide(Drain.layer({ exclude: ["/", "/never"] }))))
+
+  it.scoped("the chain of the patterns knows it too, first of all", () =>
+    Effect.gen(function*() {
+      const { router } = yield* makeRouter
+      const handler = yield* serveWeb(
+        router.pipe(HttpResilience.standard({ name: "api", rateLimit: { rate: "1/hour" } }))
+      )
+      expect((yield* ask(handler, "/")).status).toBe(429)
+      yield* Drain.drain
+      const refused = yield* ask(handler, "/")
+      expect(refused.status).toBe(503)
+      expect(Object.fromEntries(refused.headers)).toMatchObject({ "connection": "close", "cache-control": "no-store" })
+      expect(refused.headers.get("retry-after")).toMatch(/^[12]$/)
+      expect((yield* ask(handler, "/health")).status).toBe(200)
+    }).pipe(Effect.provide(HttpResilience.Live.pipe(Layer.provideMerge(Drain.layer({ delay: 0 }))))))
 
   const request = HttpServerRequest.fromWeb(new Request("http://x.test/"))
 

@@ -13,7 +13,7 @@ import * as Scope from "effect/Scope"
 import type { Form, Quota } from "./rateLimitHeaders.js"
 import { rateLimitHeaders } from "./rateLimitHeaders.js"
 import type { Look, Rejection } from "./rejection.js"
-import { rejectionOf } from "./rejection.js"
+import { goingDown, rejectionOf } from "./rejection.js"
 import type { RequestInfo } from "./request.js"
 
 /** A request on its way in. @internal */
@@ -67,7 +67,8 @@ export interface Admit {
 /** @internal */
 export interface Reject extends Rejection {
   readonly _tag: "Reject"
-  readonly error: ResilienceError
+  /** What turned the request away; nothing of ours did where the server goes down. */
+  readonly error: ResilienceError | undefined
 }
 
 /** @internal */
@@ -81,6 +82,8 @@ export interface EngineConfig {
   readonly name: string
   readonly steps: ReadonlyArray<Step>
   readonly isExcluded: (path: string) => boolean
+  /** Whether the server goes down, and takes no more requests. */
+  readonly isDraining: () => boolean
   readonly isLongLived: (request: RequestInfo) => boolean
   readonly priorityOf: (request: RequestInfo) => Option.Option<Priority.Level>
   readonly timeoutOf: (request: RequestInfo) => Option.Option<Duration.Duration>
@@ -118,6 +121,7 @@ export class Engine {
   decide(request: RequestInfo, restore: Restore): Effect.Effect<Decision> {
     const { config } = this
     if (config.isExcluded(request.path)) return Effect.succeed(nothing)
+    if (config.isDraining()) return turnedAway
     return Effect.flatMap(this.deadline(request), (deadline): Effect.Effect<Decision> => {
       if (deadline !== undefined && deadline.spent) return this.turnDown(expired(), { detail: config.detail })
       const decided = Effect.flatMap(
@@ -238,6 +242,11 @@ const admitted = (
     done: (result) => Effect.zipRight(answered(result), sent)
   }
 }
+
+const turnedAway: Effect.Effect<Reject> = Effect.map(Random.next, (random) => {
+  const rejection = goingDown(Duration.seconds(1), random)
+  return { _tag: "Reject", error: undefined, ...rejection, headers: { ...rejection.headers, connection: "close" } }
+})
 
 const expired = (): DeadlineExceededError =>
   new DeadlineExceededError({ instance: "ambient", reason: "Expired", origin: "caller", retryAfter: Option.none() })

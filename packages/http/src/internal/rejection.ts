@@ -120,6 +120,16 @@ export const rejectionOf = (
   }
 }
 
+/** What a new request is told while the server goes down. @internal */
+export const goingDown = (retryAfter: Duration.Duration, random: number): Rejection => ({
+  status: 503,
+  headers: {
+    "cache-control": "no-store",
+    "retry-after": String(retryAfterSeconds(retryAfter, random))
+  },
+  problem: { ...unavailable }
+})
+
 /** A trace as a name of the occurrence, which support can look up. */
 const urn = (traceId: string): string =>
   /^[0-9a-f]{32}$/.test(traceId)
