@@ -361,7 +361,9 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
           return Effect.zipRight(told, take({}))
         })
       )
-      yield* Effect.forkScoped(Effect.forever(Effect.zipRight(tick, Effect.sleep(resolved.sampleEvery))))
+      yield* Effect.forkScoped(
+        Effect.interruptible(Effect.forever(Effect.zipRight(tick, Effect.sleep(resolved.sampleEvery))))
+      )
     }
 
     const metrics = Effect.map(read, (self): LoadShedder.Metrics => {

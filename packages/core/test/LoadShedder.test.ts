@@ -325,6 +325,16 @@ describe("observing", () => {
       expect(yield* Api.metrics).toMatchObject({ level: yield* Api.level, active: 0 })
     }).pipe(Effect.provide(Api.layerNoop)))
 
+  it.effect("the sampler ends with its instance, also of one that was built where nothing can be interrupted", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      yield* Effect.uninterruptible(Scope.extend(LoadShedder.make({ name: "api" }), scope))
+      yield* TestClock.adjust("1 second")
+      const closed = yield* Effect.fork(Scope.close(scope, Exit.void))
+      yield* settle
+      expect(Option.isSome(yield* Fiber.poll(closed))).toBe(true)
+    }).pipe(Effect.provide(SystemLoad.layerTest())))
+
   it.effect("the layer takes the signals of the SystemLoad in its context", () =>
     Effect.gen(function*() {
       yield* settle

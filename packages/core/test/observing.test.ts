@@ -958,3 +958,16 @@ describe("faults of peers", () => {
       })).pipe(Effect.withClock(clock))
     }))
 })
+
+describe("where nothing can be interrupted", () => {
+  it.scoped("a subscription and a handler end with their scope all the same", () =>
+    Effect.gen(function*() {
+      const breaker = yield* CircuitBreaker.make({ name: "payments" })
+      const scope = yield* Scope.make()
+      yield* Effect.uninterruptible(Scope.extend(breaker.on("*", () => Effect.void), scope))
+      yield* breaker.withBreaker(Effect.void)
+      const closed = yield* Effect.fork(Scope.close(scope, Exit.void))
+      yield* Effect.repeatN(Effect.yieldNow(), 20)
+      expect(Option.isSome(yield* Fiber.poll(closed))).toBe(true)
+    }))
+})

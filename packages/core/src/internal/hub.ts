@@ -91,7 +91,10 @@ export class Hub<E> {
           this.opened.delete(open)
         })
     )
-    yield* Effect.forkScoped(Effect.forever(Effect.flatMap(source.takeBetween(1, hubCapacity), move)))
+    // Who subscribes where nothing can be interrupted would have a drain that never ends.
+    yield* Effect.forkScoped(
+      Effect.interruptible(Effect.forever(Effect.flatMap(source.takeBetween(1, hubCapacity), move)))
+    )
     return open
   })
 
@@ -199,14 +202,16 @@ export const observable = <E extends AnyEvent>(
     Effect.flatMap(
       hub.subscribe,
       (queue) =>
-        Effect.asVoid(Effect.forkScoped(each(queue, (event) =>
+        Effect.asVoid(Effect.forkScoped(Effect.interruptible(each(queue, (event) =>
           tag !== "*" && event._tag !== tag ? Effect.void : Effect.flatMap(
-            Effect.exit(Effect.suspend(() => handler(event as EventOf<E, typeof tag>))),
+            Effect.exit(Effect.suspend(() =>
+              handler(event as EventOf<E, typeof tag>)
+            )),
             (exit) =>
               Exit.isSuccess(exit) || Cause.isInterruptedOnly(exit.cause)
                 ? Effect.void
                 : report(Cause.squash(exit.cause), event)
-          ))))
+          )))))
     )
 })
 
