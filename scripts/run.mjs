@@ -74,6 +74,7 @@ const tasks = {
   consumer: () => [build, [process.execPath, [at("scripts/consumer.mjs")]]],
   "pack:check": () => [build, [process.execPath, [at("scripts/check-packs.mjs")]]],
   "audit:prod": () => [[process.execPath, [at("scripts/audit.mjs")]]],
+  grafana: (args) => [script("packages/http/grafana/src/main.ts", ...args)],
   soak: (args) => [script("bench/src/soak.ts", ...args)],
   "bench:overhead": (args) => [
     build,

@@ -1,0 +1,88 @@
+import { series } from "./metrics.js"
+
+const by = "job, resilience_name"
+
+const alert = (
+  name: string,
+  expr: string,
+  wait: string,
+  severity: "critical" | "warning" | "info",
+  summary: string
+) => ({
+  alert: name,
+  expr,
+  for: wait,
+  labels: { severity },
+  annotations: { summary }
+})
+
+const called = "{{ $labels.resilience_name }} of {{ $labels.job }}"
+
+/** What is worth waking somebody, and what is worth a look. */
+export const alertRules = {
+  groups: [{
+    name: "effect-resilience",
+    rules: [
+      alert(
+        "CircuitOpen",
+        `max by (${by}) (${series("resilience.circuit_breaker.state")}{state="open"}) > 0`,
+        "1m",
+        "critical",
+        `The circuit ${called} is open`
+      ),
+      alert(
+        "CallsRejected",
+        `sum by (${by}, resilience_pattern) (rate(${series("resilience.calls")}{outcome="rejected"}[5m])) / ` +
+          `sum by (${by}, resilience_pattern) (rate(${series("resilience.calls")}[5m])) > 0.01`,
+        "5m",
+        "warning",
+        `{{ $labels.resilience_pattern }} ${called} rejects {{ $value | humanizePercentage }} of its calls`
+      ),
+      alert(
+        "RetryBudgetLow",
+        `min by (${by}) (${series("resilience.retry.budget.available")}) < 0.1`,
+        "1m",
+        "warning",
+        `The retry budget ${called} is nearly used up`
+      ),
+      alert(
+        "BulkheadSaturated",
+        `sum by (${by}) (${series("resilience.bulkhead.in_use")}) / ` +
+          `sum by (${by}) (${series("resilience.bulkhead.limit")}) > 0.9`,
+        "5m",
+        "warning",
+        `The bulkhead ${called} is nine tenths full`
+      ),
+      alert(
+        "QueueSlow",
+        `histogram_quantile(0.95, sum by (le, ${by}) (rate(${
+          series("resilience.bulkhead.wait.duration")
+        }_bucket[5m]))) > 0.1`,
+        "5m",
+        "warning",
+        `Calls wait for {{ $value | humanizeDuration }} in the bulkhead ${called}`
+      ),
+      alert(
+        "RateLimiterStoreFails",
+        `sum by (${by}) (rate(${series("resilience.rate_limiter.decisions")}{result="store_error"}[5m])) > 0`,
+        "1m",
+        "warning",
+        `The store of the rate limiter ${called} fails`
+      ),
+      alert(
+        "DryRunWouldReject",
+        `sum by (${by}, resilience_pattern) (rate(${series("resilience.rejections")}{enforced="false"}[5m])) > 0`,
+        "5m",
+        "info",
+        `{{ $labels.resilience_pattern }} ${called} would reject calls if it were enforced`
+      ),
+      alert(
+        "PressureHigh",
+        `max by (${by}) (${series("resilience.load.pressure")}) > 0.8`,
+        "2m",
+        "warning",
+        `The service ${called} is under pressure`
+      )
+    ]
+  }]
+}

@@ -1,0 +1,93 @@
+import {
+  AdaptiveConcurrency,
+  Backpressure,
+  Bulkhead,
+  CircuitBreaker,
+  Fallback,
+  LoadShedder,
+  RateLimiter,
+  ResilienceLive,
+  Retry,
+  SystemLoad,
+  Timeout
+} from "@effect-resilience/core"
+import { HttpResilience, HttpServerMetrics } from "@effect-resilience/http"
+import { HttpRouter, HttpServerResponse } from "@effect/platform"
+import { Deferred, Effect, Fiber, Layer, TestClock } from "effect"
+import { serveWeb } from "./servers.js"
+
+const down = Effect.fail(new Error("the store is down"))
+
+/** One call that holds what there is, one that waits for it, and one that is turned away. */
+const crowd = <E>(guard: <A, E1>(effect: Effect.Effect<A, E1>) => Effect.Effect<A, E | E1>) =>
+  Effect.gen(function*() {
+    const gate = yield* Deferred.make<void>()
+    const calls = yield* Effect.forEach([1, 2, 3], () =>
+      Effect.zipLeft(Effect.fork(Effect.exit(guard(Deferred.await(gate)))), Effect.yieldNow()))
+    yield* TestClock.adjust("10 millis")
+    yield* Deferred.succeed(gate, undefined)
+    yield* TestClock.adjust("10 millis")
+    yield* Effect.forEach(calls, Fiber.join)
+  })
+
+/** Each pattern, used in such a way that every metric of it has been written. Under the `TestClock`. */
+export const useEveryPattern = Effect.gen(function*() {
+  const breaker = yield* CircuitBreaker.make({ name: "every", consecutiveFailures: 2 })
+  yield* breaker.withBreaker(Effect.void)
+  for (const _ of [1, 2, 3]) yield* Effect.exit(breaker.withBreaker(Effect.fail("down")))
+
+  const retry = yield* Retry.make({ name: "every", maxAttempts: 2, budget: {} })
+  for (const effect of [Effect.void, Effect.fail("down")]) {
+    const call = yield* Effect.fork(Effect.exit(retry.withRetry(effect)))
+    yield* TestClock.adjust("1 minute")
+    yield* Fiber.join(call)
+  }
+
+  const timeout = yield* Timeout.make({ name: "every", duration: "1 second" })
+  const late = yield* Effect.fork(Effect.exit(timeout.withTimeout(Effect.never)))
+  yield* TestClock.adjust("1 second")
+  yield* Fiber.join(late)
+
+  const fallback = yield* Fallback.make({ name: "every" })
+  yield* fallback.withFallbackValue(() => 0)(Effect.fail("down"))
+
+  yield* crowd((yield* Bulkhead.make({ name: "every", maxConcurrent: 1, maxQueued: 1 })).withPermit)
+  yield* crowd(
+    (yield* AdaptiveConcurrency.make({ name: "every", initialLimit: 1, maxLimit: 1, maxQueued: 1 })).withPermit
+  )
+  yield* crowd(
+    (yield* Backpressure.make({
+      name: "every",
+      maxPending: 1,
+      highWaterMark: 1,
+      lowWaterMark: 0,
+      maxWaiters: 1
+    })).withBackpressure
+  )
+  yield* crowd((yield* LoadShedder.make({ name: "every", maxInFlight: 1 })).withShedding)
+
+  const limiter = yield* RateLimiter.make({ name: "every", rate: "1/second", mode: "wait", maxWaiters: 1 })
+  const calls = yield* Effect.forEach([1, 2, 3], () => Effect.fork(Effect.exit(limiter.withLimit(Effect.void))))
+  yield* TestClock.adjust("5 seconds")
+  yield* Effect.forEach(calls, Fiber.join)
+  const broken = yield* RateLimiter.make({
+    name: "every-shared",
+    rate: "1/second",
+    store: { decide: () => down, refund: () => down, adjust: () => down, drain: () => down, reset: () => down }
+  })
+  yield* Effect.exit(broken.withLimit(Effect.void))
+
+  const handler = yield* serveWeb(HttpRouter.empty.pipe(
+    HttpRouter.get("/", HttpServerResponse.text("hello")),
+    HttpRouter.get("/boom", Effect.die("boom")),
+    HttpResilience.standard({ name: "every-api", rateLimit: { rate: "1/hour", onMissingKey: "shared", dryRun: true } }),
+    HttpServerMetrics.middleware()
+  ))
+  for (const path of ["/", "/", "/boom"]) yield* Effect.promise(() => handler(new Request(`http://x.test${path}`)))
+}).pipe(
+  Effect.scoped,
+  Effect.provide(HttpResilience.Live.pipe(
+    Layer.provideMerge(Layer.succeed(SystemLoad, { sample: Effect.succeed({ cpu: 0.5 }) })),
+    Layer.provideMerge(ResilienceLive)
+  ))
+)
