@@ -201,6 +201,12 @@ const build = (options: Named, site: string): Effect.Effect<CircuitBreaker.Servi
       instance: options.name,
       site,
       snapshot: breaker.metrics,
+      settings: {
+        failureRate: resolved.failureRate,
+        slowCallRate: resolved.slowCallRate,
+        minimumCalls: resolved.minimumCalls,
+        consecutiveFailures: resolved.consecutiveFailures
+      },
       actions: {
         forceOpen: (input) => Effect.flatMap(actions.optionalDuration(input), operate.forceOpen),
         disable: () => operate.disable,

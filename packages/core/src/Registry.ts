@@ -88,7 +88,8 @@ const make: Effect.Effect<Registry.Service> = Effect.sync(() => {
             instance: entry.instance,
             site: entry.site,
             actions: Object.keys(entry.actions),
-            metrics
+            metrics,
+            ...(entry.settings === undefined ? {} : { settings: entry.settings })
           }))),
         (instances) => ({
           instances,
@@ -173,6 +174,8 @@ export declare namespace Registry {
     readonly site: string
     /** The instance's `metrics`. */
     readonly snapshot: Effect.Effect<object>
+    /** What the metrics are measured by and do not hold: thresholds, say. Defaults to nothing. */
+    readonly settings?: object | undefined
     /** What an operator may do. An action checks its input and fails with what is wrong with it. */
     readonly actions: Readonly<Record<string, (input: unknown) => Effect.Effect<void, Error>>>
   }
@@ -188,6 +191,8 @@ export declare namespace Registry {
     readonly site: string
     readonly actions: ReadonlyArray<string>
     readonly metrics: object
+    /** What the metrics are measured by and do not hold: thresholds, say. */
+    readonly settings?: object
   }
 
   /**

@@ -11,6 +11,7 @@ import { CircuitBreaker } from "./CircuitBreaker.js"
 import { Fallback } from "./Fallback.js"
 import { InternalError } from "./InternalError.js"
 import { LoadShedder } from "./LoadShedder.js"
+import { OperatorAction } from "./OperatorAction.js"
 import { RateLimiter } from "./RateLimiter.js"
 import { Retry } from "./Retry.js"
 import { Timeout } from "./Timeout.js"
@@ -31,7 +32,8 @@ export const ResilienceEvent = Schema.Union(
   RateLimiter.Event,
   Retry.Event,
   Timeout.Event,
-  InternalError
+  InternalError,
+  OperatorAction
 )
 
 /**

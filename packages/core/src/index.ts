@@ -14,6 +14,7 @@ export { InternalError } from "./InternalError.js"
 export { Limit } from "./Limit.js"
 export { LoadShedder, LoadShedderLive, LoadShedError } from "./LoadShedder.js"
 export { type Classify, classify, classifyWith, OptionThrewError, type Outcome } from "./Outcome.js"
+export { OperatorAction } from "./OperatorAction.js"
 export type {
   CallMetrics,
   ClassifyBy,

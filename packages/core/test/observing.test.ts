@@ -23,6 +23,7 @@ import {
   Timeout,
   TimeoutExceededError
 } from "@effect-resilience/core"
+import { publish } from "@effect-resilience/core/extension"
 import { describe, expect, it } from "@effect/vitest"
 import {
   Cause,
@@ -387,6 +388,18 @@ describe("nobody listening", () => {
     yield* Effect.exit(Tenants.withPermitBy({ key: "b" })(Effect.void))
     yield* Effect.repeatN(Effect.exit(Hosts.withBreakerBy({ key: "a" })(fail)), 9)
     yield* Hosts.withBreakerBy({ key: "b" })(Effect.void)
+    yield* publish(yield* EventBus, () => ({
+      _tag: "OperatorAction",
+      pattern: "Bulkhead",
+      instance: "a",
+      timestamp: 0,
+      actor: "alice",
+      action: "resize",
+      input: "3",
+      reason: "a test",
+      phase: "Applied",
+      until: 1
+    }))
     yield* settle
   })
 

@@ -13,6 +13,7 @@ import {
   InternalError,
   LoadShedder,
   LoadShedError,
+  OperatorAction,
   RateLimiter,
   RateLimiterStoreError,
   RateLimitExceededError,
@@ -50,7 +51,9 @@ const events = [
   ...RateLimiter.Event.members,
   ...Retry.Event.members,
   ...Timeout.Event.members
-].filter((member) => !Object.is(member, InternalError)).concat(InternalError as never).map(seen)
+].filter((member) => !Object.is(member, InternalError)).concat(InternalError as never, OperatorAction as never).map(
+  seen
+)
 
 describe("events", () => {
   it("of all patterns are in the union", () => {
@@ -65,7 +68,7 @@ describe("events", () => {
       Retry,
       Timeout
     ].map(({ Event }) => Event)
-    expect(new Set(ResilienceEvent.members)).toEqual(new Set([...patterns, InternalError]))
+    expect(new Set(ResilienceEvent.members)).toEqual(new Set([...patterns, InternalError, OperatorAction]))
   })
 
   for (const schema of events) {
