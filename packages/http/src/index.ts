@@ -5,6 +5,7 @@
  */
 import "./respondable.js"
 
+export { Admin, ForbiddenError } from "./Admin.js"
 export { ClientIp } from "./ClientIp.js"
 export type { HttpFallback } from "./HttpFallback.js"
 export {

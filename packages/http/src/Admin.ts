@@ -1,0 +1,409 @@
+/**
+ * Acting on instances at run time, by HTTP: who may, is said by a function without which there is no admin.
+ *
+ * @since 0.1.0
+ */
+import type { ActionError, UnknownInstanceError } from "@effect-resilience/core"
+import { EventBus, RateLimiter, Registry } from "@effect-resilience/core"
+import { option } from "@effect-resilience/core/extension"
+import * as LayerRouter from "@effect/platform/HttpLayerRouter"
+import * as HttpRouter from "@effect/platform/HttpRouter"
+import * as ServerRequest from "@effect/platform/HttpServerRequest"
+import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
+import * as Response from "@effect/platform/HttpServerResponse"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
+import * as Redacted from "effect/Redacted"
+import * as Schema from "effect/Schema"
+import { ClientIp } from "./ClientIp.js"
+import type { Refusal } from "./internal/admin/checks.js"
+import { checkHost, checkReader, checkWriter, isLoopback, largestBody } from "./internal/admin/checks.js"
+import type { Applied, Order, Override } from "./internal/admin/overrides.js"
+import { Overrides } from "./internal/admin/overrides.js"
+import { sameText } from "./internal/dashboard/crypto.js"
+import { toWire } from "./internal/dashboard/wire.js"
+import { infoOf } from "./internal/platform.js"
+
+/**
+ * Who asks may not do this.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class ForbiddenError extends Schema.TaggedError<ForbiddenError>("@effect-resilience/http/ForbiddenError")(
+  "ForbiddenError",
+  { message: Schema.String }
+) {}
+
+/** The options of the layer, their defaults and what they accept. @internal */
+export const adminFields = {
+  defaultTtl: option.duration("10 minutes", { min: 1000 }),
+  maxTtl: option.duration("1 hour", { min: 1000 }),
+  rate: option.field<RateLimiter.Rates, RateLimiter.Rates>("60/minute", (rate) => rate)
+} satisfies option.Fields<Admin.LayerOptions>
+
+const make = (options: Admin.LayerOptions) =>
+  Effect.gen(function*() {
+    const { defaultTtl, maxTtl, rate } = option.resolve("Admin", "admin", adminFields, { ...options })
+    const registry = yield* Registry
+    const overrides = yield* Overrides.make(registry, yield* EventBus)
+    const limiter = yield* RateLimiter.make({ name: "resilience-admin", rate })
+    return Admin.of({
+      overrides: overrides.list,
+      apply: ({ ttl = defaultTtl, ...order }, actor) =>
+        overrides.apply({ ...order, ttl: Duration.decode(ttl) }, actor.name),
+      giveBack: ({ reason, ...which }, actor) => overrides.giveBackNow(which, actor.name, reason),
+      snapshot: registry.snapshot,
+      maxTtl,
+      consume: (key) => Effect.orDie(limiter.consume({ key }))
+    })
+  })
+
+const layer = (options: Admin.LayerOptions = {}): Layer.Layer<Admin, never, EventBus | Registry> =>
+  Layer.scoped(Admin, make(options))
+
+const Reason = Schema.Trim.pipe(Schema.minLength(1), Schema.maxLength(500))
+
+const ActBody = Schema.Struct({
+  pattern: Schema.String,
+  instance: Schema.String,
+  action: Schema.String,
+  input: Schema.optional(Schema.Unknown),
+  reason: Reason,
+  ttlSeconds: Schema.optional(Schema.Number.pipe(Schema.finite(), Schema.greaterThanOrEqualTo(1)))
+})
+
+const ReturnBody = Schema.Struct({
+  pattern: Schema.String,
+  instance: Schema.String,
+  setting: Schema.String,
+  reason: Reason
+})
+
+const body = <A, I>(schema: Schema.Schema<A, I>): Effect.Effect<A, Refusal, HttpServerRequest> =>
+  ServerRequest.schemaBodyJson(schema, { onExcessProperty: "error" }).pipe(
+    ServerRequest.withMaxBodySize(Option.some(largestBody)),
+    Effect.mapError((error) => ({
+      status: 400,
+      problem: error._tag === "ParseError" ? error.message : "The body is no JSON, or too large."
+    }))
+  )
+
+const json = (data: unknown, status = 200) =>
+  Response.text(JSON.stringify(data), {
+    status,
+    contentType: status < 400 ? "application/json" : "application/problem+json",
+    headers: { "cache-control": "no-store", "x-content-type-options": "nosniff" }
+  })
+
+const refuse = ({ headers = {}, problem, status }: Refusal) =>
+  Response.setHeaders(json({ type: "about:blank", status, detail: problem }, status), headers)
+
+/** What a path that does not exist is answered with. */
+const nothingHere = Response.empty({ status: 404 })
+
+const check = <R>(options: Admin.Options<R>) => {
+  const problem = (field: string, value: unknown, requirement: string) =>
+    new option.InvalidOptionError("Admin", "admin", field, value, requirement)
+  const { authorize, hosts = ["localhost", "127.0.0.1", "[::1]"], stealth = false } = options
+  if (!Predicate.isFunction(authorize)) throw problem("authorize", authorize, "a function that says who may do what")
+  if (!Array.isArray(hosts) || hosts.length === 0 || !hosts.every(Predicate.isString)) {
+    throw problem("hosts", hosts, "a list of the names of this host, without ports")
+  }
+  return { authorize, hosts: hosts.map((host) => host.toLowerCase()), stealth }
+}
+
+const isKnown = ClientIp.keyOf(ClientIp.fromSocket)
+
+const underLimit = (admin: Admin.Service, request: HttpServerRequest): Effect.Effect<void, Refusal> =>
+  Effect.flatMap(
+    admin.consume(Option.getOrElse(isKnown(infoOf(request)), () => "unknown")),
+    ({ allowed, retryAfter }) =>
+      allowed ? Effect.void : Effect.fail({
+        status: 429,
+        problem: "Too many requests.",
+        headers: { "retry-after": String(Math.ceil(Duration.toSeconds(retryAfter))) }
+      })
+  )
+
+/** An action of a request, and what it does once it is allowed. */
+interface Step {
+  readonly action: Admin.Action
+  readonly run: (actor: Admin.Actor) => Effect.Effect<Response.HttpServerResponse>
+}
+
+const handler = <R>(
+  options: ReturnType<typeof check<R>>,
+  checkSender: (request: HttpServerRequest) => Refusal | undefined,
+  step: (admin: Admin.Service) => Effect.Effect<Step, Refusal, HttpServerRequest>
+): Effect.Effect<Response.HttpServerResponse, never, Admin | HttpServerRequest | R> =>
+  Effect.gen(function*() {
+    const request = yield* ServerRequest.HttpServerRequest
+    const admin = yield* Admin
+    const refusal = checkHost(request, options.hosts) ?? checkSender(request)
+    if (refusal !== undefined) return yield* Effect.fail(refusal)
+    yield* underLimit(admin, request)
+    const asked = yield* Effect.either(step(admin))
+    // What is wrong with a request is told to those who may make it.
+    const action: Admin.Action = asked._tag === "Right" ? asked.right.action : { _tag: "Look" }
+    const actor = yield* Effect.mapError(
+      options.authorize(request, action),
+      ({ message }): Refusal => ({ status: 403, problem: message })
+    )
+    return yield* asked._tag === "Right" ? asked.right.run(actor) : Effect.succeed(refuse(asked.left))
+  }).pipe(Effect.catchAll((refusal) => Effect.succeed(options.stealth ? nothingHere : refuse(refusal))))
+
+const shown = (override: Override) => ({
+  ...override,
+  since: new Date(override.since).toISOString(),
+  until: new Date(override.until).toISOString()
+})
+
+const look = (admin: Admin.Service): Effect.Effect<Step> =>
+  Effect.succeed({
+    action: { _tag: "Look" },
+    run: () =>
+      Effect.zipWith(admin.snapshot, admin.overrides, ({ instances, ...rest }, overrides) =>
+        json({
+          instances: instances.map(({ actions, instance, metrics, pattern }) => ({
+            pattern,
+            instance,
+            actions,
+            metrics: toWire(metrics)
+          })),
+          ...rest,
+          overrides: overrides.map(shown)
+        }))
+  })
+
+const failed = (error: UnknownInstanceError | ActionError): Response.HttpServerResponse =>
+  refuse({ status: error._tag === "UnknownInstanceError" ? 404 : 422, problem: error.message })
+
+const answer = ({ override, previous }: Applied) =>
+  json({
+    scope: "this process only",
+    previous: toWire(previous),
+    override: override === undefined ? null : shown(override)
+  })
+
+const act = (admin: Admin.Service): Effect.Effect<Step, Refusal, HttpServerRequest> =>
+  Effect.flatMap(body(ActBody), ({ ttlSeconds, ...order }) => {
+    const ttl = ttlSeconds === undefined ? undefined : Duration.seconds(ttlSeconds)
+    if (ttl !== undefined && Duration.greaterThan(ttl, admin.maxTtl)) {
+      return Effect.fail({
+        status: 400,
+        problem: `ttlSeconds must be at most ${Duration.toSeconds(admin.maxTtl)}, but is ${ttlSeconds}`
+      })
+    }
+    return Effect.succeed<Step>({
+      action: { _tag: "Act", ...order, ttl },
+      run: (actor) => Effect.match(admin.apply({ ...order, ttl }, actor), { onSuccess: answer, onFailure: failed })
+    })
+  })
+
+const giveBack = (admin: Admin.Service): Effect.Effect<Step, Refusal, HttpServerRequest> =>
+  Effect.map(body(ReturnBody), (which): Step => ({
+    action: { _tag: "Return", ...which },
+    run: (actor) =>
+      Effect.map(admin.giveBack(which, actor), (isDone) =>
+        isDone ? json({ scope: "this process only" }) : refuse({
+          status: 404,
+          problem: `The ${which.setting} of ${which.pattern} "${which.instance}" is not overridden.`
+        }))
+  }))
+
+const handlers = <R>(options: Admin.Options<R>) => {
+  const checked = check(options)
+  return {
+    state: handler(checked, checkReader, look),
+    actions: handler(checked, checkWriter, act),
+    returns: handler(checked, checkWriter, giveBack)
+  }
+}
+
+const bearer = (token: Redacted.Redacted, actor = "bearer of the token"): Admin.Authorize<never> => {
+  const expected = Redacted.value(token)
+  if (expected.length < 16) {
+    throw new option.InvalidOptionError("Admin", "bearer", "token", token, "at least 16 characters, of a random kind")
+  }
+  return ({ headers }) => {
+    const [, given] = /^bearer +(\S+)$/i.exec(headers["authorization"] ?? "") ?? []
+    return given !== undefined && sameText(expected, given)
+      ? Effect.succeed({ name: actor })
+      : Effect.fail(new ForbiddenError({ message: "The request has no valid token." }))
+  }
+}
+
+const loopbackOnly: Admin.Authorize<never> = (request) =>
+  isLoopback(request)
+    ? Effect.succeed({ name: "this machine" })
+    : Effect.fail(new ForbiddenError({ message: "The request does not come from this machine." }))
+
+/**
+ * An operator's hand on the instances of this process: to force a circuit open, to set a limit. Nothing of it is mounted
+ * anywhere by default, and there is none without `authorize`.
+ *
+ * What changes a setting does so for a while: at the end of its time, and when this layer closes, the setting is what it
+ * was. Each action is an `OperatorAction` on the bus, and a line in the log.
+ *
+ * - `GET /state`: instances, their metrics and actions, what is overridden
+ * - `POST /actions`: `{ pattern, instance, action, input?, reason, ttlSeconds? }`
+ * - `POST /returns`: `{ pattern, instance, setting, reason }` ends an override before its time
+ *
+ * @example
+ * import { ResilienceLive } from "@effect-resilience/core"
+ * import { Admin } from "@effect-resilience/http"
+ * import { HttpRouter, HttpServer } from "@effect/platform"
+ * import { Config, Effect, Layer } from "effect"
+ *
+ * const server = Layer.unwrapEffect(Effect.gen(function*() {
+ *   const token = yield* Config.redacted("ADMIN_TOKEN")
+ *   const admin = Admin.router({ authorize: Admin.bearer(token), hosts: ["ops.example.com"] })
+ *   return HttpServer.serve(HttpRouter.mount(HttpRouter.empty, "/admin", admin))
+ * })).pipe(Layer.provide(Admin.Live), Layer.provide(ResilienceLive))
+ *
+ * @since 0.1.0
+ * @category models
+ */
+export class Admin extends Context.Tag("@effect-resilience/http/Admin")<Admin, Admin.Service>() {
+  static readonly Live: Layer.Layer<Admin, never, EventBus | Registry> = Layer.suspend(() => layer())
+
+  /** With options. */
+  static readonly layer = layer
+
+  /** The routes: `HttpRouter.mount(router, path, Admin.router({ authorize }))`, or served by themselves on another port. */
+  static readonly router = <R = never>(
+    options: Admin.Options<R>
+  ): HttpRouter.HttpRouter<never, Admin | HttpRouter.HttpRouter.ExcludeProvided<R>> => {
+    const { actions, returns, state } = handlers(options)
+    return HttpRouter.empty.pipe(
+      HttpRouter.get("/state", state),
+      HttpRouter.post("/actions", actions),
+      HttpRouter.post("/returns", returns)
+    )
+  }
+
+  /** The same for a `HttpLayerRouter`. What `authorize` requires is taken from the context of the layer. */
+  static readonly layerRouter = <R = never>(
+    options: Admin.Options<R> & { readonly path: `/${string}` }
+  ): Layer.Layer<never, never, Admin | LayerRouter.HttpRouter | Exclude<R, HttpServerRequest>> => {
+    const { actions, returns, state } = handlers(options)
+    return LayerRouter.use((root) =>
+      Effect.gen(function*() {
+        const context = yield* Effect.context<Admin | Exclude<R, HttpServerRequest>>()
+        const router = root.prefixed(options.path)
+        const provide = (app: typeof state) =>
+          Effect.mapInputContext(app, (request: Context.Context<HttpServerRequest>) =>
+            Context.merge(context, request) as Context.Context<Admin | HttpServerRequest | R>)
+        yield* router.add("GET", "/state", provide(state))
+        yield* router.add("POST", "/actions", provide(actions))
+        yield* router.add("POST", "/returns", provide(returns))
+      })
+    )
+  }
+
+  /** Lets in who sends this token as `Authorization: Bearer`. It is compared in a time that tells nothing about it. */
+  static readonly bearer = bearer
+
+  /**
+   * Lets in what runs on this machine: by the address of the socket, and never by a header. A request that a proxy hands
+   * on is refused.
+   */
+  static readonly loopbackOnly = loopbackOnly
+}
+
+/**
+ * @since 0.1.0
+ */
+export declare namespace Admin {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Actor {
+    /** Who, for the audit trail. */
+    readonly name: string
+  }
+
+  /**
+   * What a request wants.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type Action =
+    | { readonly _tag: "Look" }
+    | ({ readonly _tag: "Act" } & Act)
+    | ({ readonly _tag: "Return" } & Return)
+
+  /** @since 0.1.0 @category models */
+  export interface Act extends Omit<Order, "ttl"> {
+    /** How long it lasts, where it lasts. */
+    readonly ttl?: Duration.DurationInput | undefined
+  }
+
+  /** @since 0.1.0 @category models */
+  export interface Return extends Pick<Override, "pattern" | "instance" | "setting"> {
+    readonly reason: string
+  }
+
+  /**
+   * Says who asks, or fails when they may not.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type Authorize<R> = (
+    request: HttpServerRequest,
+    action: Action
+  ) => Effect.Effect<Actor, ForbiddenError, R>
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Options<R> {
+    /** Who may do what. There is no default. */
+    readonly authorize: Authorize<R>
+    /** The names by which this host is asked, without ports. Defaults to `["localhost", "127.0.0.1", "[::1]"]`. */
+    readonly hosts?: ReadonlyArray<string> | undefined
+    /** Answers with an empty 404 whoever may not ask. Defaults to `false`. */
+    readonly stealth?: boolean | undefined
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface LayerOptions {
+    /** How long an override lasts that does not say. Defaults to `"10 minutes"`. */
+    readonly defaultTtl?: Duration.DurationInput | undefined
+    /** The longest that one may last. Defaults to `"1 hour"`. */
+    readonly maxTtl?: Duration.DurationInput | undefined
+    /** Requests of one address. Defaults to `"60/minute"`. */
+    readonly rate?: RateLimiter.Rates | undefined
+  }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Service {
+    /** What is overridden now. */
+    readonly overrides: Effect.Effect<ReadonlyArray<Override>>
+    /** Acts on an instance, for a while where it changes a setting. */
+    readonly apply: (order: Act, actor: Actor) => Effect.Effect<Applied, UnknownInstanceError | ActionError>
+    /** Ends an override before its time; tells whether there was one. */
+    readonly giveBack: (which: Return, actor: Actor) => Effect.Effect<boolean>
+    /** @internal */
+    readonly snapshot: Effect.Effect<Registry.Snapshot>
+    /** @internal */
+    readonly maxTtl: Duration.Duration
+    /** @internal */
+    readonly consume: (key: string) => Effect.Effect<RateLimiter.Decision>
+  }
+}

@@ -1,0 +1,203 @@
+import type { ActionError, EventBus, OperatorAction, Registry, UnknownInstanceError } from "@effect-resilience/core"
+import { publish } from "@effect-resilience/core/extension"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import type { Scope } from "effect/Scope"
+import type { Lasting } from "./plan.js"
+import { endedBy, lastingOf } from "./plan.js"
+
+/** What an operator asks for. @internal */
+export interface Order {
+  readonly pattern: string
+  readonly instance: string
+  readonly action: string
+  readonly input?: unknown
+  readonly reason: string
+  readonly ttl: Duration.Duration
+}
+
+/** What was changed for a while. @internal */
+export interface Override {
+  readonly pattern: string
+  readonly instance: string
+  /** What of the instance is changed: `"state"`, `"limit"`, `"rate"`. */
+  readonly setting: string
+  readonly action: string
+  readonly input: unknown
+  readonly actor: string
+  readonly reason: string
+  /** Milliseconds since the epoch. */
+  readonly since: number
+  /** Milliseconds since the epoch. */
+  readonly until: number
+}
+
+/** @internal */
+export interface Applied {
+  /** The metrics of the instance before. */
+  readonly previous: object
+  /** When it is returned; nothing for what is done once. */
+  readonly override: Override | undefined
+}
+
+interface Held {
+  readonly override: Override
+  /** What puts the setting back as it was before the first of the overrides that followed each other. */
+  readonly back: Lasting["back"]
+  readonly timer: Fiber.RuntimeFiber<void>
+}
+
+const jsonOf = (input: unknown) => input === undefined ? undefined : JSON.stringify(input)
+
+/**
+ * The overrides of this process: one for each setting of an instance, each with its end. One order at a time, so that what
+ * an override returns to is what was there.
+ *
+ * @internal
+ */
+export class Overrides {
+  private readonly held = new Map<string, Held>()
+
+  private constructor(
+    private readonly registry: Registry.Service,
+    private readonly bus: EventBus.Service,
+    private readonly lock: Effect.Semaphore,
+    private readonly scope: Scope
+  ) {}
+
+  /** When the scope closes, what is overridden is put back. */
+  static readonly make = (
+    registry: Registry.Service,
+    bus: EventBus.Service
+  ): Effect.Effect<Overrides, never, Scope> =>
+    Effect.gen(function*() {
+      const overrides = new Overrides(registry, bus, yield* Effect.makeSemaphore(1), yield* Effect.scope)
+      yield* Effect.addFinalizer(() =>
+        Effect.forEach(
+          [...overrides.held.values()],
+          (held) => overrides.giveBack(held, "automatic", "the end of Admin")
+        )
+      )
+      return overrides
+    })
+
+  readonly list: Effect.Effect<ReadonlyArray<Override>> = Effect.sync(() =>
+    [...this.held.values()].map(({ override }) => override)
+  )
+
+  readonly apply = (order: Order, actor: string): Effect.Effect<Applied, UnknownInstanceError | ActionError> =>
+    this.alone(Effect.gen(this, function*() {
+      const { action, instance, pattern, reason, ttl } = order
+      const previous = yield* Effect.flatMap(this.registry.get(pattern, instance), (entry) => entry.snapshot)
+      const lasting = lastingOf(pattern, action, order.input, previous)
+      const setting = lasting?.setting ?? endedBy(pattern, action, order.input, previous)
+      const key = JSON.stringify([pattern, instance, setting])
+      const before = this.held.get(key)
+      yield* Effect.tapError(
+        this.registry.act(pattern, instance, action, order.input),
+        () => this.audit(order, actor, "Refused", reason)
+      )
+      if (before !== undefined) {
+        this.held.delete(key)
+        yield* Fiber.interruptFork(before.timer)
+      }
+      const since = yield* Clock.currentTimeMillis
+      const until = lasting === undefined ? undefined : since + Duration.toMillis(ttl)
+      yield* this.audit(order, actor, "Applied", reason, until)
+      if (lasting === undefined || until === undefined) return { previous, override: undefined }
+      const override = {
+        pattern,
+        instance,
+        setting: lasting.setting,
+        action,
+        input: order.input,
+        actor,
+        reason,
+        since,
+        until
+      }
+      const timer = yield* Effect.forkIn(
+        Effect.interruptible(Effect.delay(this.expire(key, override), ttl)),
+        this.scope
+      )
+      this.held.set(key, { override, back: before?.back ?? lasting.back, timer })
+      return { previous, override }
+    }))
+
+  /** Ends an override before its time; tells whether there was one. */
+  readonly giveBackNow = (
+    { instance, pattern, setting }: Pick<Override, "pattern" | "instance" | "setting">,
+    actor: string,
+    reason: string
+  ): Effect.Effect<boolean> =>
+    this.alone(Effect.suspend(() => {
+      const held = this.held.get(JSON.stringify([pattern, instance, setting]))
+      if (held === undefined) return Effect.succeed(false)
+      return Effect.as(
+        Effect.zipRight(Fiber.interruptFork(held.timer), this.giveBack(held, actor, reason)),
+        true
+      )
+    }))
+
+  /** What comes after the override has taken its place is not touched. */
+  private expire(key: string, override: Override): Effect.Effect<void> {
+    return this.alone(Effect.suspend(() => {
+      const held = this.held.get(key)
+      return held?.override === override ? this.giveBack(held, "automatic", "its time is over") : Effect.void
+    }))
+  }
+
+  private giveBack(held: Held, actor: string, reason: string): Effect.Effect<void> {
+    const { back, override: { instance, pattern, setting } } = held
+    this.held.delete(JSON.stringify([pattern, instance, setting]))
+    const order = { pattern, instance, action: back.action, input: back.input }
+    return this.registry.act(pattern, instance, back.action, back.input).pipe(
+      Effect.zipRight(this.audit(order, actor, "Returned", reason)),
+      // The instance may have gone, and its override with it.
+      Effect.catchTag("UnknownInstanceError", () => Effect.void),
+      Effect.catchAll((error) =>
+        Effect.logError(`${pattern} "${instance}": ${setting} could not be put back as it was`, error)
+      )
+    )
+  }
+
+  private alone<A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> {
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.acquireUseRelease(restore(this.lock.take(1)), () => effect, () => this.lock.release(1))
+    )
+  }
+
+  private audit(
+    { action, input, instance, pattern }: Pick<Order, "pattern" | "instance" | "action" | "input">,
+    actor: string,
+    phase: OperatorAction["phase"],
+    reason: string,
+    until?: number
+  ): Effect.Effect<void> {
+    return Effect.flatMap(Clock.currentTimeMillis, (timestamp) => {
+      const event: OperatorAction = {
+        _tag: "OperatorAction",
+        pattern,
+        instance,
+        timestamp,
+        actor,
+        action,
+        input: jsonOf(input),
+        reason,
+        phase,
+        until
+      }
+      return Effect.zipRight(
+        publish(this.bus, () => event),
+        Effect.annotateLogs(Effect.logInfo(`${pattern} "${instance}": ${action}, ${phase.toLowerCase()}`), {
+          package: "@effect-resilience/http",
+          actor,
+          reason,
+          input: event.input
+        })
+      )
+    })
+  }
+}
