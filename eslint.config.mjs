@@ -65,6 +65,19 @@ export default tseslint.config(
     rules: { "@typescript-eslint/no-explicit-any": "off" }
   },
   {
+    // What an instance is called is text, whatever it looks like.
+    files: ["packages/http/src/internal/dashboard/page/*.js"],
+    rules: {
+      "no-restricted-properties": [
+        "error",
+        ...["innerHTML", "outerHTML", "insertAdjacentHTML", "write", "eval"].map((property) => ({
+          property,
+          message: "All text gets into the page as text: use h() of dom.js."
+        }))
+      ]
+    }
+  },
+  {
     files: ["**/*.mjs"],
     languageOptions: { globals: { process: "readonly", console: "readonly", URL: "readonly" } }
   }

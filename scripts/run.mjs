@@ -62,10 +62,13 @@ const tasks = {
   demo: (args) => [script("examples/src/demo/main.ts", ...args)],
   build: () => [build],
   check: () => [
+    [process.execPath, [at("scripts/embed-page.mjs"), "--check"]],
     tsc("-b", "tsconfig.json"),
     [process.execPath, [at("scripts/check-source.mjs")]],
     [process.execPath, [at("scripts/check-effect.mjs")]]
   ],
+  embed: () => [[process.execPath, [at("scripts/embed-page.mjs")]]],
+  screenshots: () => [script("scripts/screenshots.ts")],
   lint: (args) => [bin("eslint/bin/eslint.js", "--max-warnings=0", ".", ...args)],
   format: () => [bin("eslint/bin/eslint.js", "--fix", ".")],
   "docs:check": () => [script("scripts/check-docs.mjs"), [process.execPath, [at("scripts/rejections.mjs"), "--check"]]],
@@ -98,7 +101,7 @@ const main = () => {
     process.exit(2)
   }
   ensureDependencies()
-  const found = name === "test" ? provision() : { env: {}, missing: [] }
+  const found = ["test", "screenshots"].includes(name) ? provision() : { env: {}, missing: [] }
   banner(found.missing)
   let failure = 0
   for (const [command, rest] of task(args)) {

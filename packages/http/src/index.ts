@@ -18,6 +18,7 @@ export {
 } from "./HttpProblem.js"
 export { Drain } from "./Drain.js"
 export * as Health from "./Health.js"
+export { Dashboard } from "./Dashboard.js"
 export { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "./HttpProblem.js"
 export { HttpResilience, TwoPoliciesError } from "./HttpResilience.js"
 export { Idempotency } from "./Idempotency.js"

@@ -1,0 +1,42 @@
+// Writes the script and the style of the dashboard into a module of strings, so that no bundler has to know of assets.
+// The parts of the script are put one after the other: their imports are of each other only. `--check` writes nothing,
+// and fails where the module is not what it would be.
+import { readFileSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { root } from "./run.mjs"
+
+const folder = join(root, "packages/http/src/internal/dashboard")
+const target = join(folder, "assets.ts")
+const read = (name) => readFileSync(join(folder, "page", name), "utf8")
+
+/** Each part after those that it imports. */
+const parts = ["format", "dom", "judge", "cards", "store", "timeline", "main"]
+
+const withoutComments = (text) =>
+  text.replace(/^[ \t]*\/\*(?:(?!\*\/)[\s\S])*\*\/\n/gm, "").replace(/^[ \t]*\/\/.*\n/gm, "")
+const squeezed = (text) => text.split("\n").map((line) => line.trim()).filter((line) => line !== "").join("\n")
+
+const script = parts
+  .map((name) => withoutComments(read(`${name}.js`)).replace(/^import .*\n/gm, "").replace(/^export /gm, ""))
+  .map(squeezed)
+  .join("\n")
+// Two parts with one name in them, say, would be noticed only in a browser.
+new Function(script)
+const style = squeezed(read("style.css"))
+
+const literal = (text) => `[\n${text.split("\n").map((line) => `  ${JSON.stringify(line)}`).join(",\n")}\n].join("\\n")`
+const module = `// Written by scripts/embed-page.mjs from the files in page/. Change those.
+
+/** @internal */
+export const style = ${literal(style)}
+
+/** @internal */
+export const script = ${literal(script)}
+`
+
+if (!process.argv.includes("--check")) writeFileSync(target, module)
+else if (readFileSync(target, "utf8") !== module) {
+  console.error("packages/http/src/internal/dashboard/assets.ts is not what page/ makes: npm run embed")
+  process.exit(1)
+}
+console.error(`the page: ${style.length + script.length} characters`)
