@@ -256,6 +256,41 @@ describe("a viewer", () => {
       expect((yield* fiber).map(({ event }) => event)).toEqual(["snapshot", "beat"])
     }).pipe(Effect.scoped, Effect.provide(live())))
 
+  it.effect("that comes later is told the times as they stand", () =>
+    Effect.gen(function*() {
+      const breaker = yield* CircuitBreaker.make({
+        name: "payments",
+        consecutiveFailures: 1,
+        openDuration: "5 minutes"
+      })
+      yield* Effect.exit(breaker.withBreaker(fail))
+      const early = yield* attend
+      const times = (stream: Stream.Stream<string>) =>
+        Effect.map(first(stream, 2), ([told]) => {
+          const { openFor, sinceStateChange } = told?.data.instances[0].metrics
+          return [sinceStateChange, openFor]
+        })
+      expect(yield* times(early)).toEqual([0, 300_000])
+      yield* TestClock.adjust("1 minute")
+      expect(yield* times(yield* attend)).toEqual([60_000, 240_000])
+    }).pipe(Effect.scoped, Effect.provide(live())))
+
+  it.effect("hears of a circuit that is forced open for longer", () =>
+    Effect.gen(function*() {
+      const breaker = yield* CircuitBreaker.make({ name: "payments" })
+      yield* breaker.forceOpen("1 minute")
+      const pull = yield* Stream.toPull(yield* attend)
+      yield* pull // retry
+      yield* pull // snapshot
+      yield* TestClock.adjust("10 seconds")
+      yield* breaker.forceOpen("5 minutes")
+      yield* TestClock.adjust("1 second")
+      const [told, ...more] = parseEvents([...(yield* pull)].join(""))
+      expect(told?.data.timeline).toEqual([])
+      expect(told?.data.changed).toMatchObject([{ metrics: { openFor: 299_900 } }])
+      expect(more).toEqual([])
+    }).pipe(Effect.scoped, Effect.provide(live())))
+
   const gc: () => void = (() => {
     setFlagsFromString("--expose-gc")
     return runInNewContext("gc")

@@ -17,9 +17,11 @@ export interface Surroundings {
 }
 
 interface Known {
-  /** What the next sample is compared with: times that pass are no news. */
-  readonly key: string
   readonly wire: Json
+  /** What the next sample is compared with: all but the times that pass. */
+  readonly key: string
+  /** The instants that these times count from or to. */
+  readonly instants: ReadonlyArray<number>
 }
 
 /** Frames that are kept for a page that comes back. */
@@ -31,9 +33,24 @@ const eventText = (id: string, event: string, data: Json): string =>
 /** Comes after a silence: it also tells the page that the connection stands. @internal */
 export const beatText = ": still here\nevent: beat\ndata: {}\n\n"
 
-const timesThatPass = new Set(["sinceStateChange", "sinceLastFailure"])
+/** Metrics that change by themselves, and in which direction. */
+const timesThatPass = new Map([["sinceStateChange", -1], ["sinceLastFailure", -1], ["openFor", 1]])
+/** Nothing is measured that exactly. */
+const tolerance = 1000
 
-const keyOf = (wire: Json): string => JSON.stringify(wire, (key, value) => timesThatPass.has(key) ? undefined : value)
+const knownOf = (wire: Json, at: number): Known => {
+  const instants: Array<number> = []
+  const key = JSON.stringify(wire, (name, value) => {
+    const direction = timesThatPass.get(name)
+    if (direction === undefined || typeof value !== "number") return value
+    instants.push(at + direction * value)
+    return "passes"
+  })
+  return { wire, key, instants }
+}
+
+const isSame = (one: Known | undefined, other: Known): boolean =>
+  one?.key === other.key && one.instants.every((at, i) => Math.abs(at - (other.instants[i] ?? at)) < tolerance)
 
 const entryWire = (entry: Entry): Json => ({ ...entry })
 
@@ -47,7 +64,7 @@ export class Model {
   private at = 0
   private readonly frames: Array<Frame> = []
   private readonly known = new Map<string, Known>()
-  private rest = new Map<string, Known>()
+  private readonly rest = new Map<string, Known>()
   private whole: Frame | undefined
 
   constructor(
@@ -60,6 +77,8 @@ export class Model {
   /** Takes a sample in, and tells what is new in it. */
   advance(at: number, snapshot: Registry.Snapshot, around: Surroundings): Frame | undefined {
     const { duplicates, hint, instances, unregistered } = snapshot
+    this.at = at
+    this.whole = undefined
     const current = new Map<string, Json>()
     for (const { actions, instance, metrics, pattern, settings } of instances) {
       const id = idOf(pattern, instance)
@@ -83,9 +102,7 @@ export class Model {
     const rest = { ...around, notes: { unregistered, hint: hint ?? null, duplicates: toWire(duplicates) } }
     const news = Object.entries(rest).filter(([name, wire]) => this.note(this.rest, name, wire))
     const timeline = this.watch.takeNews().map(entryWire)
-    this.at = at
     if (changed.length + removed.length + news.length + timeline.length === 0) return undefined
-    this.whole = undefined
     const id = `${this.run}-${++this.seq}`
     const frame = {
       seq: this.seq,
@@ -97,9 +114,11 @@ export class Model {
   }
 
   private note(among: Map<string, Known>, id: string, wire: Json): boolean {
-    const key = keyOf(wire)
-    const isNews = among.get(id)?.key !== key
-    if (isNews) among.set(id, { key, wire })
+    const known = among.get(id)
+    const now = knownOf(wire, this.at)
+    const isNews = !isSame(known, now)
+    // A page that comes later is told the times as they stand.
+    among.set(id, isNews || known === undefined ? now : { ...known, wire })
     return isNews
   }
 

@@ -57,7 +57,7 @@ const breaker = ({ flow, metrics, recent, settings, ...rest }, age) => {
   const { failureRate, openFor, sinceStateChange, state, window } = metrics
   const { level } = judge({ flow, metrics, recent, settings, ...rest })
   const since = sinceStateChange + age
-  const left = openFor === null ? null : Math.max(0, openFor - since)
+  const left = openFor === null ? null : Math.max(0, openFor - age)
   const waits = (state === "Open" || state === "ForcedOpen") && openFor !== null
   const threshold = settings?.failureRate
   return [
@@ -74,7 +74,7 @@ const breaker = ({ flow, metrics, recent, settings, ...rest }, age) => {
     waits && bar(
       "until it lets a probe through",
       left === 0 ? "at the next call" : span(left),
-      1 - (left ?? 0) / Math.max(1, openFor),
+      1 - (left ?? 0) / Math.max(1, openFor + sinceStateChange),
       { level: 1 }
     ),
     recent.calls !== undefined && ticks(recent.calls),
