@@ -1,14 +1,19 @@
 // Finds what some tests need and a machine may lack. What is not there is said loudly, and is a failure where
-// REQUIRE_REDIS is set. No test opens a page yet; a browser is looked for here from the first one on.
+// REQUIRE_REDIS or REQUIRE_CHROMIUM is set.
 import { spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, readdirSync, symlinkSync } from "node:fs"
-import { join } from "node:path"
+import { delimiter, isAbsolute, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
 const cache = fileURLToPath(new URL("../node_modules/.cache/redis", import.meta.url))
 
 const answers = (command, env = {}) =>
   spawnSync(command, ["--version"], { stdio: "ignore", env: { ...process.env, ...env } }).status === 0
+
+/** Where a command is. */
+const absolute = (command) =>
+  isAbsolute(command) ? command : (process.env.PATH ?? "").split(delimiter).map((folder) => join(folder, command))
+    .find((file) => existsSync(file)) ?? command
 
 /** What was unpacked into the cache, if it runs. */
 const unpackedRedis = () => {
@@ -40,6 +45,12 @@ const findRedis = () => {
   return onPath === undefined ? unpackedRedis() ?? unpackRedis() : { REDIS_BINARY: onPath }
 }
 
+const findChromium = () => {
+  const names = [process.env.CHROMIUM_BINARY, "chromium", "chromium-browser", "google-chrome-stable", "google-chrome"]
+  const found = names.find((name) => name !== undefined && answers(name))
+  return found === undefined ? undefined : { CHROMIUM_BINARY: absolute(found) }
+}
+
 /** The environment of the tests, and what is missing on this machine. */
 export const provision = () => {
   const missing = []
@@ -54,6 +65,7 @@ export const provision = () => {
     }
   }
   look("a Redis server (install redis-server, or set REDIS_URL)", findRedis(), process.env.REQUIRE_REDIS)
+  look("a browser (install chromium, or set CHROMIUM_BINARY)", findChromium(), process.env.REQUIRE_CHROMIUM)
   return { env, missing }
 }
 

@@ -1,0 +1,94 @@
+import { describe, expect, it } from "@effect/vitest"
+import { advise, chains, judge, summary } from "../src/internal/dashboard/page/judge.js"
+
+const still = { offered: 0, rejected: 0, bad: 0, retries: 0 }
+const of = (pattern: string, metrics: object, more: object = {}) => ({
+  id: `${pattern}/x`,
+  pattern,
+  instance: "x",
+  metrics,
+  settings: null,
+  recent: {},
+  flow: still,
+  seconds: 120,
+  highest: 0,
+  ...more
+})
+
+describe("what figures mean", () => {
+  const verdicts: ReadonlyArray<readonly [ReturnType<typeof of>, number, string]> = [
+    [of("CircuitBreaker", { state: "Closed", failureRate: null }), 0, "closed"],
+    [
+      of("CircuitBreaker", { state: "Closed", failureRate: 0.41 }, { settings: { failureRate: 0.5 } }),
+      1,
+      "closed, but near its limit"
+    ],
+    [of("CircuitBreaker", { state: "Open", failureRate: null }), 3, "open"],
+    [of("CircuitBreaker", { state: "HalfOpen", failureRate: null }), 2, "half open"],
+    [of("CircuitBreaker", { keys: 3, open: [{ key: "a", state: "Open" }] }), 3, "1 key not closed"],
+    [of("Bulkhead", { active: 2, limit: 10, utilization: 0.2, waiting: 0, queueLimit: 5 }), 0, "well"],
+    [of("Bulkhead", { active: 8, limit: 10, utilization: 0.8, waiting: 0, queueLimit: 5 }), 1, "nearly full"],
+    [of("Bulkhead", { active: 10, limit: 10, utilization: 1, waiting: 2, queueLimit: 5 }), 2, "all in use"],
+    [of("Bulkhead", { active: 10, limit: 10, utilization: 1, waiting: 5, queueLimit: 5 }), 3, "full"],
+    [of("LoadShedder", { level: "high" }), 2, "high"],
+    [of("RateLimiter", {}, { flow: { ...still, rejected: 1 } }), 2, "turning away"],
+    [of("RateLimiter", {}, { flow: { ...still, bad: 1 } }), 3, "store fails"],
+    [of("Retry", { budgetAvailable: 0.2 }), 2, "budget is spent"],
+    [of("Retry", { budgetAvailable: null }, { flow: { ...still, offered: 10, retries: 6 } }), 2, "retries much"],
+    [of("Timeout", {}, { flow: { ...still, bad: 0.2 } }), 2, "timing out"],
+    [of("Backpressure", { pending: 9, highWaterMark: 9 }), 1, "above high water"],
+    [of("SomethingNew", { size: 1 }), 0, "well"],
+    [of("SomethingNew", { size: 1 }, { flow: { ...still, rejected: 3 } }), 2, "turning away"]
+  ]
+  for (const [instance, level, state] of verdicts) {
+    it(`${instance.pattern} is ${state}`, () => expect(judge(instance)).toEqual({ level, state }))
+  }
+
+  it("is one sentence", () => {
+    const open = of("CircuitBreaker", { state: "Open", failureRate: null })
+    const full = of("Bulkhead", { active: 4, limit: 4, utilization: 1, waiting: 0, queueLimit: 0 })
+    const sentence = (...all: ReadonlyArray<ReturnType<typeof of>>) => summary(all, null).text
+    expect(sentence()).toBe("No instance is known yet.")
+    expect(sentence(of("Bulkhead", { active: 0, limit: 4, utilization: 0 }))).toBe("All is well.")
+    expect(sentence(open)).toBe("1 circuit is open.")
+    expect(sentence(open, open, full)).toBe("2 circuits are open and 1 bulkhead is full.")
+    expect(sentence(open, full, of("LoadShedder", { level: "critical" })))
+      .toBe("1 circuit is open, 1 bulkhead is full, and load is being shed.")
+  })
+
+  it("counts a call that passes several patterns of a name once", () => {
+    const flow = { ...still, offered: 100, rejected: 10 }
+    const { figures } = summary([
+      of("Bulkhead", { active: 0, limit: 4, utilization: 0 }, { flow }),
+      of("Timeout", {}, { flow: { ...still, offered: 90 } })
+    ], null)
+    expect(figures).toBe("2 instances · 100/s in · 10/s turned away (10 %)")
+  })
+
+  it("gives advice", () => {
+    const times = { count: 100, p50: 100, p95: 1000, p99: 2000, max: 2000 }
+    expect(advise(of("Timeout", { limit: 2000 }, { recent: { times } }))).toContain("reaches the limit of 2 s")
+    expect(advise(of("Timeout", { limit: 30_000 }, { recent: { times: { ...times, p99: 120 } } }))).toContain(
+      "within 120 ms"
+    )
+    expect(advise(of("Timeout", { limit: 2500 }, { recent: { times } }))).toBeUndefined()
+    expect(advise(of("Timeout", { limit: 2000 }, { recent: { times: { ...times, count: 10 } } }))).toBeUndefined()
+    expect(advise(of("Bulkhead", { limit: 100, peak: 5, offered: 5000 }))).toContain("5 of 100")
+    expect(advise(of("Bulkhead", { limit: 100, peak: 50, offered: 5000 }))).toBeUndefined()
+    expect(advise(of("Retry", {}, { flow: { ...still, offered: 10, retries: 11 } }))).toContain("by 2.1")
+    const rare = { settings: { minimumCalls: 20 }, highest: 4, flow: { ...still, offered: 0.1 } }
+    expect(advise(of("CircuitBreaker", { opens: 0 }, rare))).toContain("never held the 20 calls")
+    expect(advise(of("CircuitBreaker", { opens: 0 }, { ...rare, highest: 20 }))).toBeUndefined()
+    expect(advise(of("CircuitBreaker", { opens: 4 }))).toContain("4 times in a row")
+  })
+
+  it("puts the patterns of a name in the order in which a call passes them", () => {
+    const patterns = (...names: ReadonlyArray<string>) =>
+      chains(names.map((name) => of(name, {}))).map(({ steps }) => steps.map(({ pattern }) => pattern))
+    expect(patterns("Timeout", "Bulkhead", "Retry", "Unknown", "CircuitBreaker"))
+      .toEqual([["Retry", "CircuitBreaker", "Bulkhead", "Timeout", "Unknown"]])
+    expect(patterns("CircuitBreaker", "LoadShedder", "Bulkhead"))
+      .toEqual([["LoadShedder", "Bulkhead", "CircuitBreaker"]])
+    expect(patterns("Bulkhead")).toEqual([])
+  })
+})
