@@ -5,6 +5,8 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync
 import { basename, dirname, join } from "node:path"
 import { optionTables as patternTables } from "../packages/core/src/internal/optionTables.ts"
 import { resilienceFields } from "../packages/core/src/Resilience.ts"
+import { adminFields } from "../packages/http/src/Admin.ts"
+import { dashboardFields } from "../packages/http/src/Dashboard.ts"
 import { httpResilienceFields } from "../packages/http/src/HttpResilience.ts"
 import { idempotencyFields } from "../packages/http/src/Idempotency.ts"
 import { idempotencyStoreFields } from "../packages/http/src/IdempotencyStore.ts"
@@ -15,6 +17,8 @@ import { root } from "./run.mjs"
 
 const optionTables = {
   ...patternTables,
+  "Admin": adminFields,
+  "Dashboard": dashboardFields,
   "Resilience": resilienceFields,
   "HttpResilience": httpResilienceFields,
   "Idempotency": idempotencyFields,
