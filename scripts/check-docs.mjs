@@ -10,9 +10,9 @@ import { dashboardFields } from "../packages/http/src/Dashboard.ts"
 import { httpResilienceFields } from "../packages/http/src/HttpResilience.ts"
 import { idempotencyFields } from "../packages/http/src/Idempotency.ts"
 import { idempotencyStoreFields } from "../packages/http/src/IdempotencyStore.ts"
+import { clientFields, clientRetryFields } from "../packages/http/src/internal/client/options.ts"
 import { fallbackFields, staleFields } from "../packages/http/src/internal/substitute.ts"
 import { staleStoreFields } from "../packages/http/src/StaleStore.ts"
-import { clientFields, clientRetryFields } from "../packages/http/src/internal/client/options.ts"
 import { root } from "./run.mjs"
 
 const optionTables = {

@@ -7,6 +7,9 @@ import "./respondable.js"
 
 export { Admin, ForbiddenError } from "./Admin.js"
 export { ClientIp } from "./ClientIp.js"
+export { Dashboard } from "./Dashboard.js"
+export { Drain } from "./Drain.js"
+export * as Health from "./Health.js"
 export type { HttpFallback } from "./HttpFallback.js"
 export {
   GatewayTimeout,
@@ -16,17 +19,13 @@ export {
   ServiceUnavailable,
   TooManyRequests
 } from "./HttpProblem.js"
-export { Drain } from "./Drain.js"
-export * as Health from "./Health.js"
-export { Dashboard } from "./Dashboard.js"
-export { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "./HttpProblem.js"
 export { HttpResilience, TwoPoliciesError } from "./HttpResilience.js"
+export * as HttpServerMetrics from "./HttpServerMetrics.js"
 export { Idempotency } from "./Idempotency.js"
 export { IdempotencyStore, IdempotencyStoreError } from "./IdempotencyStore.js"
-export * as HttpServerMetrics from "./HttpServerMetrics.js"
 export * as PrometheusMetrics from "./PrometheusMetrics.js"
 export { RateLimitDecision } from "./RateLimitDecision.js"
-export { StaleStore, StaleStoreError } from "./StaleStore.js"
-export { StoredResponse } from "./StoredResponse.js"
 export { makeResilientFetch, resilientFetch } from "./ResilientFetch.js"
 export { ResilientHttpClient, TwoClientsError } from "./ResilientHttpClient.js"
+export { StaleStore, StaleStoreError } from "./StaleStore.js"
+export { StoredResponse } from "./StoredResponse.js"

@@ -40,7 +40,7 @@ const serve = (engine: Engine): Subject["with"] => <A, E, R>(effect: Effect.Effe
         engine.decide(request, restore),
         (decision): Effect.Effect<A, E | ResilienceError, R | Scope.Scope> =>
           decision._tag === "Reject"
-            ? Effect.fail(decision.error)
+            ? decision.error ?? Effect.dieMessage("it does not drain")
             : Effect.zipRight(
               Effect.addFinalizer(() => decision.sent),
               Effect.tap(restore(effect), decision.answered("success"))
@@ -82,6 +82,7 @@ const subject = (around: (engine: Engine) => Subject["with"]) =>
         )
       ],
       isExcluded: () => false,
+      isDraining: () => false,
       isLongLived: () => false,
       priorityOf: () => Option.none(),
       timeoutOf: () => Option.none(),

@@ -75,15 +75,18 @@ const closing = (request: HttpServerRequest, response: ServerResponse.HttpServer
 const quotasOf = (headers: Readonly<Record<string, string>>) =>
   Object.fromEntries(Object.entries(headers).filter(([name]) => /^(x-)?ratelimit/.test(name)))
 
-/** The answer to a request that was turned away: a substitute, or what it is told. */
-const turnAway = (chain: Chain, rejection: Reject, request: HttpServerRequest) =>
-  Effect.map(
+/** The answer to a request that was turned away: a substitute, or what it is told. While a server drains it is told. */
+const turnAway = (chain: Chain, rejection: Reject, request: HttpServerRequest) => {
+  const answer = () => respond(chain, rejection, request)
+  if (rejection.error === undefined) return Effect.sync(answer)
+  return Effect.map(
     insteadOf(chain.substitutes, request, rejected(rejection.error, rejection.status)),
     Option.match({
-      onNone: () => respond(chain, rejection, request),
+      onNone: answer,
       onSome: (response) => closing(request, ServerResponse.setHeaders(response, quotasOf(rejection.headers)))
     })
   )
+}
 
 const outcomeOf = (status: number): Outcome => status === 499 ? "ignored" : status >= 500 ? "failure" : "success"
 
