@@ -13,8 +13,8 @@ export { Fallback, FallbackFailedError, FallbackLive } from "./Fallback.js"
 export { InternalError } from "./InternalError.js"
 export { Limit } from "./Limit.js"
 export { LoadShedder, LoadShedderLive, LoadShedError } from "./LoadShedder.js"
-export { type Classify, classify, classifyWith, OptionThrewError, type Outcome } from "./Outcome.js"
 export { OperatorAction } from "./OperatorAction.js"
+export { type Classify, classify, classifyWith, OptionThrewError, type Outcome } from "./Outcome.js"
 export type {
   CallMetrics,
   ClassifyBy,
