@@ -325,6 +325,16 @@ export class HttpResilience
   /** Answers where there is no answer. */
   static readonly fallback = single<HttpFallback.Options>("fallback")
 
+  /**
+   * A middleware that has its `HttpResilience` already, for places whose types let it require nothing more:
+   * `HttpApiBuilder.middleware(HttpResilience.middlewareEffect(HttpResilience.standard({ … })))`.
+   */
+  static readonly middlewareEffect = (middleware: HttpResilience.Middleware) =>
+    Effect.map(
+      HttpResilience,
+      (service) => <E, R>(app: App.Default<E, R>) => Effect.provideService(middleware(app), HttpResilience, service)
+    )
+
   /** What a request goes through with these options, outermost first, for people. */
   static readonly explain = (options: HttpResilience.Options): string => explain(options.name, check(options))
 

@@ -251,6 +251,24 @@ describe("HttpResilience", () => {
         expect(Number(raw.headers["retry-after"])).toBeGreaterThan(50)
       }).pipe(Effect.provide(Live)))
 
+    it.scopedLive("stands around all of it", () =>
+      Effect.gen(function*() {
+        const around = HttpApiBuilder.middleware(
+          HttpResilience.middlewareEffect(HttpResilience.rateLimit({ name: "all", rate: "1/minute" }))
+        )
+        const free = Layer.effect(Protected, Effect.succeed(Effect.succeedNone))
+        yield* Layer.build(
+          HttpApiBuilder.serve().pipe(
+            Layer.provide(around),
+            Layer.provide(HttpApiBuilder.api(api)),
+            Layer.provide(group),
+            Layer.provide(free)
+          )
+        )
+        expect((yield* HttpClient.get("/one")).status).toBe(200)
+        expect((yield* HttpClient.get("/one")).status).toBe(429)
+      }).pipe(Effect.provide(Live)))
+
     it("stands in OpenAPI", () => {
       const responses = OpenApi.fromApi(api).paths["/one"]?.get?.responses
       expect(Object.keys(responses ?? {})).toEqual(expect.arrayContaining(["200", "429", "503", "504"]))
