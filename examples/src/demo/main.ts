@@ -4,8 +4,11 @@
  * line, `--assert` to fail unless the protected side is better.
  */
 import { ResilienceLive } from "@effect-resilience/core"
-import { NodeHttpClient } from "@effect/platform-node"
+import { Dashboard } from "@effect-resilience/http"
+import { HttpServer } from "@effect/platform"
+import { NodeHttpClient, NodeHttpServer } from "@effect/platform-node"
 import { Effect, Layer } from "effect"
+import { createServer } from "node:http"
 import { makeDependency } from "./dependency.js"
 import { load, Side } from "./load.js"
 import { overloadShortcomings, overloadTable, shortcomings, summarize, summarizeOverload, table } from "./report.js"
@@ -15,6 +18,20 @@ import { Api, bareCall, PatternsLive, protectedCall } from "./sides.js"
 
 const args = process.argv.slice(2)
 const script = args.includes("--short") ? shortScript : fullScript
+
+/** The dashboard on a port of its own: what an operator would see of the protected side. */
+const showDashboard = Effect.gen(function*() {
+  const server = createServer()
+  const context = yield* Layer.build(Layer.mergeAll(
+    NodeHttpServer.layer(() => server, { host: "127.0.0.1", port: 0 }),
+    Dashboard.layer({ title: "Demo" })
+  ))
+  yield* Effect.provide(HttpServer.serveEffect(Dashboard.router), context)
+  // A page that is open would keep the server from closing.
+  yield* Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections()))
+  const address = server.address()
+  return address !== null && typeof address === "object" ? `http://127.0.0.1:${address.port}/` : ""
+})
 
 const demo = Effect.gen(function*() {
   const bareDependency = yield* makeDependency
@@ -35,7 +52,8 @@ const demo = Effect.gen(function*() {
   yield* say(
     "  protected  the same call with fallback, load shedder, deadline, retry, circuit breaker, bulkhead, timeout"
   )
-  yield* say(`${legend}\n`)
+  yield* say(legend)
+  yield* say(`Watch the protected side live at ${yield* showDashboard}\n`)
 
   yield* Api.on("StateChanged", ({ cause, from, to }) => say(`       circuit ${from} -> ${to} (${cause})`))
   yield* load(bare, () => phase, (sent) => bareCall(bareDependency.url, sent))
@@ -75,7 +93,9 @@ const program = Effect.gen(function*() {
   const failing = shortcomings(result.bare, result.protected)
   const crowded = overloadShortcomings(overload.bare, overload.protected)
   const verdict = (missing: ReadonlyArray<string>, praise: string) =>
-    missing.length === 0 ? praise : `The protected side does not have ${missing.join(", nor ")}.`
+    missing.length === 0
+      ? praise
+      : `  The protected side is short of what was expected: ${missing.join("; ")}. A busy machine shows less.`
   const text = [
     "",
     table(result.bare, result.protected),
