@@ -8,7 +8,6 @@ import {
   RateLimiter,
   RateLimitExceededError
 } from "@effect-resilience/core"
-import { fromNanos, parseRates } from "@effect-resilience/core/extension"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -138,16 +137,10 @@ export const circuitBreaker: Build<HttpResilience.CircuitBreakerOptions> = (name
   })
 }
 
-/** The window of the rate that a decision was about. */
-const windowOf = (rates: RateLimiter.Rates, limit: number): Duration.Duration => {
-  const parsed = parseRates(rates, "gcra")
-  return fromNanos((parsed.find((rate) => rate.limit === limit) ?? parsed[0])?.window ?? 0n)
-}
-
-const quotaOf = (name: string, rates: RateLimiter.Rates, decision: RateLimiter.Decision): Quota => ({
+const quotaOf = (name: string, decision: RateLimiter.Decision): Quota => ({
   name,
   limit: decision.limit,
-  window: windowOf(rates, decision.limit),
+  window: decision.window,
   remaining: decision.remaining,
   resetAfter: decision.remaining > 0 ? decision.resetAfter : Duration.max(decision.retryAfter, decision.resetAfter)
 })
@@ -161,7 +154,7 @@ export const rateLimiter: Build<HttpResilience.RateLimitOptions> = (name, part, 
       Effect.matchEffect(instance.consume(args), {
         onFailure: (error: RateLimiterStoreError) => Effect.fail(new Refused(error)),
         onSuccess: (decision) => {
-          const quotas = [quotaOf(name, args.rate ?? options.rate, decision)]
+          const quotas = [quotaOf(name, decision)]
           return decision.allowed
             ? Effect.succeed({ quotas, decision })
             : Effect.fail(new Refused(exceeded(name, decision), quotas))
