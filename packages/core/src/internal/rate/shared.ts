@@ -52,9 +52,14 @@ export class SharedLimiter {
     return { instance: this.limits.config.name, key, algorithm: plan.name, rates }
   }
 
-  /** An answer of the store, in time, or its failure as a value. */
+  /**
+   * An answer of the store, in time, or its failure as a value. A store that hangs is left behind: nobody waits for it
+   * longer than the timeout, whether or not the caller and the store can be interrupted.
+   */
   private ask<A>(effect: Effect.Effect<A, Error>): Effect.Effect<Either.Either<A, RateLimiterStoreError>> {
     return Effect.suspend(() => effect).pipe(
+      Effect.disconnect,
+      Effect.interruptible,
       Effect.timeoutFail({
         duration: this.storeTimeout,
         onTimeout: () => new Error(`the store did not answer within ${Duration.format(this.storeTimeout)}`)
