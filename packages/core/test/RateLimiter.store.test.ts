@@ -1,6 +1,6 @@
 import { RateLimiter, RateLimiterStore, RateLimiterStoreError } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Option, TestClock } from "effect"
+import { Cause, Effect, Exit, Fiber, Option, TestClock } from "effect"
 
 const settle = Effect.repeatN(Effect.yieldNow(), 10)
 
@@ -61,4 +61,26 @@ describe("a store that hangs", () => {
         expect(yield* limiter.metrics).toMatchObject({ allowed: 0, rejected: 0, storeErrors: 0 })
       }))
   }
+})
+
+describe("a store that ends its answer by an interruption", () => {
+  it.scoped("has failed: the caller goes on as onStoreError says", () =>
+    Effect.gen(function*() {
+      const store = yield* storeWith(() => ({ decide: () => Effect.interrupt }))
+      const run = (onStoreError: "fail" | "open" | "closed" | "local") =>
+        Effect.gen(function*() {
+          const limiter = yield* RateLimiter.make({ name: "s", rate: "1/minute", onStoreError, store })
+          const exit = yield* Effect.exit(limiter.withLimit(Effect.succeed("ran")))
+          expect(yield* limiter.metrics).toMatchObject({ storeErrors: 1 })
+          return Exit.match(exit, {
+            onSuccess: (ran) => ran,
+            onFailure: (cause) =>
+              Option.match(Cause.failureOption(cause), { onNone: () => cause._tag, onSome: ({ reason }) => reason })
+          })
+        })
+      expect(yield* run("fail")).toBe("StoreFailed")
+      expect(yield* run("open")).toBe("ran")
+      expect(yield* run("closed")).toBe("StoreUnavailable")
+      expect(yield* run("local")).toBe("ran")
+    }))
 })

@@ -1,3 +1,4 @@
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -64,14 +65,11 @@ export class SharedLimiter {
         duration: this.storeTimeout,
         onTimeout: () => new Error(`the store did not answer within ${Duration.format(this.storeTimeout)}`)
       }),
-      Effect.sandbox,
-      Effect.matchEffect({
+      Effect.matchCauseEffect({
         onSuccess: (value) => Effect.succeed(Either.right(value)),
+        // An interruption seen here is the store's own: where the caller is interrupted, nothing of this runs.
         onFailure: (cause) => {
-          if (cause._tag === "Interrupt") return Effect.failCause(cause)
-          const error = cause._tag === "Fail" || cause._tag === "Die"
-            ? cause._tag === "Fail" ? cause.error : cause.defect
-            : cause
+          const error = Cause.squash(cause)
           return Effect.as(this.failed(error), Either.left(this.storeError(error)))
         }
       })
