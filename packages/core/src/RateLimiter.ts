@@ -462,7 +462,10 @@ export declare namespace RateLimiter {
      * Defaults to `"1 second"`.
      */
     readonly maxWait?: Duration.DurationInput | undefined
-    /** Calls that may wait at once, over all keys. Defaults to `1000`. */
+    /**
+     * Calls that may wait at once, over all keys; by a store, those that ask it whether they have to are counted too. A call
+     * that need not wait passes in any case. Defaults to `1000`.
+     */
     readonly maxWaiters?: number | undefined
     /**
      * The rate of a key; `undefined` for that of the instance. It is asked at each call and answers at once; an answer

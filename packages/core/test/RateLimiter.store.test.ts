@@ -84,3 +84,56 @@ describe("a store that ends its answer by an interruption", () => {
       expect(yield* run("local")).toBe("ran")
     }))
 })
+
+describe("waiting by a store", () => {
+  it.scoped("maxWaiters bounds those who wait, also those that asked at once", () =>
+    Effect.gen(function*() {
+      const store = yield* storeWith(({ decide }) => ({
+        decide: (request) => Effect.delay(decide(request), "10 millis")
+      }))
+      const limiter = yield* RateLimiter.make({
+        name: "s",
+        rate: "1/minute",
+        mode: "wait",
+        maxWait: "1 hour",
+        maxWaiters: 3,
+        store
+      })
+      yield* Effect.fork(limiter.withLimit(Effect.void))
+      yield* settle
+      yield* TestClock.adjust("10 millis")
+      const calls = yield* Effect.forEach(
+        Array.from({ length: 100 }),
+        () => Effect.fork(Effect.flip(limiter.withLimit(Effect.void)))
+      )
+      yield* settle
+      yield* TestClock.adjust("10 millis")
+      yield* settle
+      expect(yield* limiter.metrics).toMatchObject({ allowed: 1, waiting: 3, rejected: 97 })
+      const ended = yield* Effect.forEach(calls, Fiber.poll)
+      const reasons = ended.flatMap(Option.toArray).flatMap((exit) => Exit.isSuccess(exit) ? [exit.value.reason] : [])
+      expect(reasons).toEqual(Array.from({ length: 97 }, () => "QueueFull"))
+      yield* TestClock.adjust("3 minutes")
+      yield* settle
+      expect(yield* limiter.metrics).toMatchObject({ allowed: 4, waiting: 0, rejected: 97 })
+    }))
+
+  it.scoped("a call that need not wait passes, however many do", () =>
+    Effect.gen(function*() {
+      const store = yield* RateLimiterStore.makeMemory()
+      const limiter = yield* RateLimiter.make({
+        name: "s",
+        rate: "1/minute",
+        mode: "wait",
+        maxWait: "1 hour",
+        maxWaiters: 1,
+        store
+      })
+      yield* limiter.withLimitBy({ key: "a" })(Effect.void)
+      yield* Effect.fork(limiter.withLimitBy({ key: "a" })(Effect.void))
+      yield* settle
+      expect(yield* Effect.flip(limiter.withLimitBy({ key: "a" })(Effect.void))).toMatchObject({ reason: "QueueFull" })
+      expect(yield* limiter.withLimitBy({ key: "b" })(Effect.succeed("ran"))).toBe("ran")
+      expect((yield* limiter.metrics).waiting).toBe(1)
+    }))
+})

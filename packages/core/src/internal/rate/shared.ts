@@ -117,11 +117,11 @@ export class SharedLimiter {
       const left = untilDeadline(since)
       if (left !== undefined && left <= 0n) return limits.refuse(key, plan, "DeadlineTooClose", undefined, limit, 0)
       const waits = config.mode === "wait"
-      const byDeadline = left !== undefined && left - 1n < toNanos(config.maxWait)
-      const maxWait = byDeadline ? fromNanos(left - 1n) : config.maxWait
-      if (waits && this.waiting >= config.maxWaiters) return limits.refuse(key, plan, "QueueFull", undefined, limit, 0)
-      const request = this.request(asked, plan, waits ? "reserve" : "all", maxWait)
-      return Effect.flatMap(restore(this.ask(this.store.decide(request))), (answer) => {
+      const patience = patienceOf(config.maxWait, left)
+      // Where as many wait as may, a call may still go if it need not wait.
+      const mayWait = waits && this.waiting < config.maxWaiters
+      const request = this.request(asked, plan, mayWait ? "reserve" : "all", patience.maxWait)
+      const admitted = Effect.flatMap(restore(this.ask(this.store.decide(request))), (answer) => {
         if (Either.isLeft(answer)) return this.withoutStore(key, plan, answer.left)
         const decision = answer.right
         const wait = toNanos(decision.wait)
@@ -131,23 +131,16 @@ export class SharedLimiter {
             : limits.refuse(key, plan, "TooManyKeys", undefined, limit, 0)
         }
         if (decision.granted < cost) {
-          const reason = !waits
-            ? "Exceeded"
-            : byDeadline && wait <= toNanos(config.maxWait)
-            ? "DeadlineTooClose"
-            : "WaitExceeded"
+          const reason = !waits ? "Exceeded" : patience.late(wait) ?? "QueueFull"
           return limits.refuse(key, plan, reason, wait, decision.limit, decision.remaining)
         }
         if (wait <= 0n) return this.pass(key, plan, decision.remaining, false)
-        this.waiting++
         return Effect.matchCauseEffect(restore(Effect.sleep(decision.wait)), {
           onSuccess: () => {
-            this.waiting--
             watch.waited(toSeconds(now() - since), "acquired")
             return this.pass(key, plan, decision.remaining, true)
           },
           onFailure: (cause) => {
-            this.waiting--
             limits.canceled++
             watch.canceled()
             watch.waited(toSeconds(now() - since), "canceled")
@@ -155,7 +148,14 @@ export class SharedLimiter {
           }
         })
       })
+      return mayWait ? this.asWaiter(admitted) : admitted
     })
+  }
+
+  /** Counted from before the store is asked: as many as ask may all have to wait. */
+  private asWaiter<A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> {
+    this.waiting++
+    return Effect.ensuring(effect, Effect.sync(() => this.waiting--))
   }
 
   private pass(key: string, plan: Plan, remaining: number, delayed: boolean): Effect.Effect<"store"> {
@@ -319,6 +319,17 @@ const unbound = (plan: Plan): RateLimiter.Reservation => ({
   },
   cancel: Effect.succeed(false)
 })
+
+/** How long a call may wait: not to its deadline, at which nothing starts. */
+const patienceOf = (maxWait: Duration.Duration, left: Nanos | undefined) => {
+  const longest = toNanos(maxWait)
+  const most = left !== undefined && left - 1n < longest ? left - 1n : longest
+  return {
+    maxWait: fromNanos(most),
+    /** Why so long a wait is too long; `undefined` where it is not. */
+    late: (wait: Nanos) => wait <= most ? undefined : wait <= longest ? "DeadlineTooClose" : "WaitExceeded"
+  } as const
+}
 
 const untilDeadline = (time: Nanos): Nanos | undefined => {
   const fiber = Fiber.getCurrentFiber()
