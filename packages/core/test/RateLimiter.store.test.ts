@@ -1,6 +1,6 @@
 import { RateLimiter, RateLimiterStore, RateLimiterStoreError } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Option, TestClock } from "effect"
+import { Cause, Effect, Exit, Fiber, Logger, Option, TestClock } from "effect"
 
 const settle = Effect.repeatN(Effect.yieldNow(), 10)
 
@@ -136,4 +136,36 @@ describe("waiting by a store", () => {
       expect(yield* limiter.withLimitBy({ key: "b" })(Effect.succeed("ran"))).toBe("ran")
       expect((yield* limiter.metrics).waiting).toBe(1)
     }))
+})
+
+describe("onFull admit", () => {
+  const stores = {
+    "in memory": Effect.succeed({}),
+    "by a store": Effect.map(RateLimiterStore.makeMemory({ maxKeys: 1 }), (store) => ({ store }))
+  }
+  const full = { "in memory": "all 1 keys are live", "by a store": "all keys of the store are live" }
+  for (const where of ["in memory", "by a store"] as const) {
+    it.scoped(`counts each call that goes unguarded, and tells once a minute (${where})`, () => {
+      const warnings: Array<string> = []
+      const logger = Logger.make(({ message }) => warnings.push(String(message)))
+      return Effect.gen(function*() {
+        const options = { rate: "1/day", maxKeys: 1, onFull: "admit", ...yield* stores[where] } as const
+        const limiter = yield* RateLimiter.make({ name: "k", ...options })
+        yield* limiter.consume({ key: "a" })
+        for (let i = 0; i < 50; i++) {
+          expect((yield* limiter.consume({ key: `user ${i}` })).allowed).toBe(true)
+          expect(yield* limiter.withLimitBy({ key: `user ${i}` })(Effect.succeed("ran"))).toBe("ran")
+          // A question lets nothing through.
+          expect((yield* limiter.check({ key: `user ${i}` })).allowed).toBe(true)
+        }
+        expect(yield* limiter.metrics).toMatchObject({ allowed: 101, unguarded: 100 })
+        expect(warnings).toHaveLength(1)
+        yield* TestClock.adjust("1 minute")
+        yield* limiter.consume({ key: "b" })
+        expect(warnings).toHaveLength(2)
+        expect(warnings[1]).toContain(full[where])
+        expect(warnings[1]).toContain("101 so far")
+      }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+    })
+  }
 })

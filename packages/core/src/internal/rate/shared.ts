@@ -7,6 +7,7 @@ import type { Guard } from "../../Pattern.js"
 import type { RateLimiter, RateLimiterStoreError, RateLimitExceededError } from "../../RateLimiter.js"
 import type { RateLimiterStore } from "../../RateLimiterStore.js"
 import { deadlineOf } from "../ambient.js"
+import { Unguarded } from "../keyed.js"
 import type { Nanos } from "../time.js"
 import { fromNanos, now, toNanos, toSeconds } from "../time.js"
 import type { Plan } from "./algorithms.js"
@@ -31,6 +32,7 @@ const warningPause: Nanos = 60_000_000_000n
 export class SharedLimiter {
   /** Decides while the store does not answer, with `onStoreError: "local"`. */
   private readonly local: LocalLimiter
+  private readonly unguarded: Unguarded
   private warned: Nanos | undefined
   private waiting = 0
 
@@ -42,6 +44,7 @@ export class SharedLimiter {
     private readonly storeError: (cause: unknown) => RateLimiterStoreError
   ) {
     this.local = new LocalLimiter(limits)
+    this.unguarded = new Unguarded(limits.watch.emitter, undefined)
   }
 
   get close(): Effect.Effect<void> {
@@ -125,11 +128,7 @@ export class SharedLimiter {
         if (Either.isLeft(answer)) return this.withoutStore(key, plan, answer.left)
         const decision = answer.right
         const wait = toNanos(decision.wait)
-        if (decision.full === true) {
-          return config.onFull === "admit"
-            ? this.pass(key, plan, 0, false)
-            : limits.refuse(key, plan, "TooManyKeys", undefined, limit, 0)
-        }
+        if (decision.full === true) return this.full(key, plan)
         if (decision.granted < cost) {
           const reason = !waits ? "Exceeded" : patience.late(wait) ?? "QueueFull"
           return limits.refuse(key, plan, reason, wait, decision.limit, decision.remaining)
@@ -161,6 +160,13 @@ export class SharedLimiter {
   private pass(key: string, plan: Plan, remaining: number, delayed: boolean): Effect.Effect<"store"> {
     this.limits.allow(key, plan, () => remaining, delayed)
     return Effect.succeed("store")
+  }
+
+  /** A new key, and all keys of the store are live. */
+  private full(key: string, plan: Plan): Effect.Effect<"store", Rejection> {
+    return this.limits.config.onFull === "admit"
+      ? Effect.zipRight(this.unguarded.count, this.pass(key, plan, 0, false))
+      : this.limits.refuse(key, plan, "TooManyKeys", undefined, plan.rates[0]?.limit ?? 0, 0)
   }
 
   private withoutStore(
@@ -213,7 +219,11 @@ export class SharedLimiter {
       return Effect.flatMap(this.ask(this.store.decide(this.request(asked, plan, mode, Duration.zero))), (answer) => {
         if (Either.isRight(answer)) {
           const { full, granted, limit, remaining, resetAfter, wait, window } = answer.right
-          if (full === true) return blind(limits.config.onFull === "admit", "TooManyKeys")
+          if (full === true) {
+            const admit = limits.config.onFull === "admit"
+            const decided = blind(admit, "TooManyKeys")
+            return admit && mode === "all" ? Effect.zipRight(this.unguarded.count, decided) : decided
+          }
           const allowed = granted >= cost
           return Effect.succeed(
             tell(
@@ -300,7 +310,11 @@ export class SharedLimiter {
 
   readonly metrics: Effect.Effect<RateLimiter.Metrics> = Effect.map(
     Effect.suspend(() => this.local.metrics),
-    (metrics) => ({ ...metrics, waiting: metrics.waiting + this.waiting })
+    (metrics) => ({
+      ...metrics,
+      waiting: metrics.waiting + this.waiting,
+      unguarded: metrics.unguarded + this.unguarded.calls
+    })
   )
 }
 
