@@ -76,8 +76,8 @@ export class RateLimitExceededError
 }
 
 /**
- * The store of a limiter failed or did not answer, and `onStoreError` is `"fail"`. What the store said is the `cause`,
- * which does not go over the wire.
+ * The store of a limiter failed or did not answer, and `onStoreError` is `"fail"`, or it was to `reset`. What the store
+ * said is the `cause`, which does not go over the wire.
  *
  * @since 0.1.0
  * @category errors
@@ -483,7 +483,8 @@ export declare namespace RateLimiter {
     readonly revealKey?: boolean | undefined
     /**
      * What a call does when the store of `layerStore` fails: fail with `RateLimiterStoreError`, pass (`"open"`), be
-     * rejected (`"closed"`), or be counted in this process (`"local"`). Each is counted and reported. Defaults to
+     * rejected (`"closed"`), or be counted in this process (`"local"`). A penalty, a reward and a drain do likewise: with
+     * `"open"` and `"closed"` they are dropped. A `reset` fails in any case. Each is counted and reported. Defaults to
      * `"fail"`.
      */
     readonly onStoreError?: "fail" | "open" | "closed" | "local" | undefined

@@ -169,3 +169,46 @@ describe("onFull admit", () => {
     })
   }
 })
+
+describe("without the store", () => {
+  const refused = () => Effect.fail(new Error("connection refused"))
+  const broken = { decide: refused, refund: refused, adjust: refused, drain: refused, reset: refused }
+
+  it.scoped("with onStoreError local a penalty, a reward and a drain count in this process", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({ name: "s", rate: "5/minute", onStoreError: "local", store: broken })
+      yield* limiter.penalty({ key: "a", cost: 3 })
+      expect((yield* limiter.peek("a")).remaining).toBe(2)
+      yield* limiter.reward({ key: "a", cost: 1 })
+      expect((yield* limiter.peek("a")).remaining).toBe(3)
+      yield* limiter.drain("a")
+      expect((yield* limiter.peek("a")).remaining).toBe(0)
+      expect((yield* limiter.peek("b")).remaining).toBe(5)
+    }))
+
+  it.scoped("reset fails in every mode, for what the key has used is still in the store", () =>
+    Effect.gen(function*() {
+      for (const onStoreError of ["fail", "open", "closed", "local"] as const) {
+        const limiter = yield* RateLimiter.make({ name: "s", rate: "5/minute", onStoreError, store: broken })
+        expect(yield* Effect.flip(limiter.reset("a"))).toBeInstanceOf(RateLimiterStoreError)
+      }
+    }))
+
+  it.scoped("reset forgets what was counted in this process, whether or not the store is there", () =>
+    Effect.gen(function*() {
+      let away = true
+      const store = yield* storeWith((store) => ({
+        decide: (request) => away ? refused() : store.decide(request),
+        reset: (target) => away ? refused() : store.reset(target)
+      }))
+      const limiter = yield* RateLimiter.make({ name: "s", rate: "1/minute", onStoreError: "local", store })
+      expect((yield* limiter.consume()).allowed).toBe(true)
+      yield* Effect.flip(limiter.reset())
+      expect((yield* limiter.consume()).allowed).toBe(true)
+      away = false
+      yield* limiter.reset()
+      away = true
+      expect((yield* limiter.consume()).allowed).toBe(true)
+      expect((yield* limiter.consume()).allowed).toBe(false)
+    }))
+})

@@ -289,21 +289,40 @@ export class SharedLimiter {
       )
     })
 
-  readonly penalty = (key: string, cost: number) => this.tell(key, (target) => this.store.adjust(target, cost))
-  readonly reward = (key: string, cost: number) => this.tell(key, (target) => this.store.adjust(target, -cost))
-  readonly drain = (key: string) => this.tell(key, (target) => this.store.drain(target))
-  readonly reset = (key: string) => this.tell(key, (target) => this.store.reset(target))
+  readonly penalty = (key: string, cost: number) =>
+    this.change(key, (target) => this.store.adjust(target, cost), this.local.penalty(key, cost))
+  readonly reward = (key: string, cost: number) =>
+    this.change(key, (target) => this.store.adjust(target, -cost), this.local.reward(key, cost))
+  readonly drain = (key: string) => this.change(key, (target) => this.store.drain(target), this.local.drain(key))
 
-  private tell(
-    key: string,
-    f: (target: RateLimiterStore.Target) => Effect.Effect<void, Error>
-  ): Effect.Effect<void, RateLimiterStoreError> {
-    return Effect.suspend(() =>
-      Effect.flatMap(
-        this.ask(f(this.target(key, this.limits.planOf(key, undefined)))),
-        (answer) => Either.isLeft(answer) && this.onStoreError === "fail" ? Effect.fail(answer.left) : Effect.void
-      )
+  /** Forgets in both places. Whoever resets has to know where it failed: the key goes on with what it has used. */
+  readonly reset = (key: string): Effect.Effect<void, RateLimiterStoreError> =>
+    Effect.flatMap(
+      Effect.zipRight(this.local.reset(key), this.tell(key, (target) => this.store.reset(target))),
+      (answer) => answer
     )
+
+  private change(
+    key: string,
+    f: (target: RateLimiterStore.Target) => Effect.Effect<void, Error>,
+    local: Effect.Effect<void>
+  ): Effect.Effect<void, RateLimiterStoreError> {
+    return Effect.flatMap(this.tell(key, f), (answer) => {
+      if (Either.isRight(answer)) return Effect.void
+      switch (this.onStoreError) {
+        case "fail":
+          return Effect.fail(answer.left)
+        case "local":
+          return local
+        case "open":
+        case "closed":
+          return Effect.void
+      }
+    })
+  }
+
+  private tell(key: string, f: (target: RateLimiterStore.Target) => Effect.Effect<void, Error>) {
+    return Effect.suspend(() => this.ask(f(this.target(key, this.limits.planOf(key, undefined)))))
   }
 
   readonly setRate = (rate: RateLimiter.Rates): Effect.Effect<void> => this.local.setRate(rate)
