@@ -555,7 +555,10 @@ export declare namespace RateLimiter {
     readonly check: (args?: Args) => Effect.Effect<Decision, RateLimiterStoreError, Env>
     /** What a key has left. Takes nothing. */
     readonly peek: (key?: string) => Effect.Effect<Decision, RateLimiterStoreError, Env>
-    /** Takes a share for the first time that has one, if that is within `maxWait`: wait for `delay`, then act. */
+    /**
+     * Takes a share for the first time that has one, if that is within `maxWait` and before the ambient `Deadline`: wait
+     * for `delay`, then act.
+     */
     readonly reserve: (
       args?: Args & { readonly maxWait?: Duration.DurationInput | undefined }
     ) => Effect.Effect<Reservation, RateLimitExceededError | RateLimiterStoreError, Env>

@@ -1,6 +1,6 @@
-import { RateLimiter, RateLimiterStore, RateLimiterStoreError } from "@effect-resilience/core"
+import { Deadline, RateLimiter, RateLimiterStore, RateLimiterStoreError } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Logger, Option, TestClock } from "effect"
+import { Cause, Duration, Effect, Exit, Fiber, Logger, Option, TestClock } from "effect"
 
 const settle = Effect.repeatN(Effect.yieldNow(), 10)
 
@@ -135,6 +135,28 @@ describe("waiting by a store", () => {
       expect(yield* Effect.flip(limiter.withLimitBy({ key: "a" })(Effect.void))).toMatchObject({ reason: "QueueFull" })
       expect(yield* limiter.withLimitBy({ key: "b" })(Effect.succeed("ran"))).toBe("ran")
       expect((yield* limiter.metrics).waiting).toBe(1)
+    }))
+})
+
+describe("a reservation by a store", () => {
+  it.scoped("is not for a time after the deadline of its caller", () =>
+    Effect.gen(function*() {
+      const store = yield* RateLimiterStore.makeMemory()
+      const limiter = yield* RateLimiter.make({ name: "s", rate: "1/minute", store })
+      yield* limiter.consume()
+      const before = (deadline: Duration.DurationInput, maxWait: Duration.DurationInput) =>
+        limiter.reserve({ maxWait }).pipe(
+          Effect.match({ onSuccess: ({ delay }) => Duration.toMillis(delay), onFailure: ({ reason }) => reason }),
+          Deadline.within(deadline)
+        )
+      expect(yield* before("59 seconds", "1 hour")).toBe("DeadlineTooClose")
+      // Nothing starts at a deadline.
+      expect(yield* before("1 minute", "1 hour")).toBe("DeadlineTooClose")
+      expect(yield* before("1 hour", "59 seconds")).toBe("WaitExceeded")
+      expect(yield* before("58 seconds", "59 seconds")).toBe("WaitExceeded")
+      // Nothing of that was kept.
+      expect(yield* before("61 seconds", "1 hour")).toBe(60_000)
+      expect(yield* limiter.metrics).toMatchObject({ allowed: 2, rejected: 4 })
     }))
 })
 

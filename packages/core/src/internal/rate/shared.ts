@@ -114,11 +114,10 @@ export class SharedLimiter {
       const { config, watch } = limits
       const { cost, key } = asked
       const plan = limits.planOf(key, asked.rate)
-      const limit = plan.rates[0]?.limit ?? 0
-      if (cost > plan.algorithm.cap) return limits.refuse(key, plan, "CostTooHigh", undefined, limit, 0)
       const since = now()
       const left = untilDeadline(since)
-      if (left !== undefined && left <= 0n) return limits.refuse(key, plan, "DeadlineTooClose", undefined, limit, 0)
+      const early = this.early(key, plan, cost, left)
+      if (early !== undefined) return early
       const waits = config.mode === "wait"
       const patience = patienceOf(config.maxWait, left)
       // Where as many wait as may, a call may still go if it need not wait.
@@ -151,6 +150,14 @@ export class SharedLimiter {
     })
   }
 
+  /** What is refused whatever the store would say. */
+  private early(key: string, plan: Plan, cost: number, left: Nanos | undefined) {
+    const refuse = (reason: RateLimiter.Reason) =>
+      this.limits.refuse(key, plan, reason, undefined, unasked(plan).limit, 0)
+    if (cost > plan.algorithm.cap) return refuse("CostTooHigh")
+    return left !== undefined && left <= 0n ? refuse("DeadlineTooClose") : undefined
+  }
+
   /** Counted from before the store is asked: as many as ask may all have to wait. */
   private asWaiter<A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> {
     this.waiting++
@@ -166,7 +173,7 @@ export class SharedLimiter {
   private full(key: string, plan: Plan): Effect.Effect<"store", Rejection> {
     return this.limits.config.onFull === "admit"
       ? Effect.zipRight(this.unguarded.count, this.pass(key, plan, 0, false))
-      : this.limits.refuse(key, plan, "TooManyKeys", undefined, plan.rates[0]?.limit ?? 0, 0)
+      : this.limits.refuse(key, plan, "TooManyKeys", undefined, unasked(plan).limit, 0)
   }
 
   private withoutStore(
@@ -179,7 +186,7 @@ export class SharedLimiter {
         this.limits.rejected++
         return Effect.fail(error)
       case "closed":
-        return this.limits.refuse(key, plan, "StoreUnavailable", undefined, plan.rates[0]?.limit ?? 0, 0)
+        return this.limits.refuse(key, plan, "StoreUnavailable", undefined, unasked(plan).limit, 0)
       case "open":
         return this.pass(key, plan, 0, false)
       case "local":
@@ -251,9 +258,11 @@ export class SharedLimiter {
       const { limits } = this
       const { cost, key } = asked
       const plan = limits.planOf(key, asked.rate)
-      const limit = plan.rates[0]?.limit ?? 0
-      if (cost > plan.algorithm.cap) return limits.refuse(key, plan, "CostTooHigh", undefined, limit, 0)
-      const request = this.request(asked, plan, "reserve", maxWait)
+      const left = untilDeadline(now())
+      const early = this.early(key, plan, cost, left)
+      if (early !== undefined) return early
+      const patience = patienceOf(maxWait, left)
+      const request = this.request(asked, plan, "reserve", patience.maxWait)
       return Effect.flatMap(
         this.ask(this.store.decide(request)),
         (answer): Effect.Effect<RateLimiter.Reservation, Rejection> => {
@@ -264,10 +273,13 @@ export class SharedLimiter {
             )
           }
           const decision = answer.right
-          if (decision.full === true) return limits.refuse(key, plan, "TooManyKeys", undefined, limit, 0)
+          if (decision.full === true) {
+            return limits.refuse(key, plan, "TooManyKeys", undefined, unasked(plan).limit, 0)
+          }
           const { granted, remaining, resetAfter, wait, window } = decision
           if (granted < cost) {
-            return limits.refuse(key, plan, "WaitExceeded", toNanos(wait), decision.limit, remaining)
+            const reason = patience.late(toNanos(wait)) ?? "WaitExceeded"
+            return limits.refuse(key, plan, reason, toNanos(wait), decision.limit, remaining)
           }
           limits.allow(key, plan, () => remaining, toNanos(wait) > 0n)
           return Effect.succeed({
