@@ -192,6 +192,21 @@ describe("onFull admit", () => {
   }
 })
 
+describe("onFull and a reservation by a store", () => {
+  it.scoped("admit hands out one that no store knows of, and reject refuses it", () =>
+    Effect.gen(function*() {
+      const store = yield* RateLimiterStore.makeMemory({ maxKeys: 1 })
+      const admitting = yield* RateLimiter.make({ name: "admit", rate: "1/day", onFull: "admit", store })
+      const rejecting = yield* RateLimiter.make({ name: "reject", rate: "1/day", store })
+      yield* admitting.consume({ key: "a" })
+      const { cancel, decision, delay } = yield* admitting.reserve({ key: "b" })
+      expect([Duration.toMillis(delay), decision.allowed, yield* cancel]).toEqual([0, true, false])
+      expect(yield* admitting.metrics).toMatchObject({ allowed: 2, unguarded: 1 })
+      expect(yield* Effect.flip(rejecting.reserve({ key: "b" }))).toMatchObject({ reason: "TooManyKeys" })
+      expect(yield* rejecting.metrics).toMatchObject({ rejected: 1, unguarded: 0 })
+    }))
+})
+
 describe("without the store", () => {
   const refused = () => Effect.fail(new Error("connection refused"))
   const broken = { decide: refused, refund: refused, adjust: refused, drain: refused, reset: refused }

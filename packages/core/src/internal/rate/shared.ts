@@ -273,9 +273,7 @@ export class SharedLimiter {
             )
           }
           const decision = answer.right
-          if (decision.full === true) {
-            return limits.refuse(key, plan, "TooManyKeys", undefined, unasked(plan).limit, 0)
-          }
+          if (decision.full === true) return Effect.as(this.full(key, plan), unbound(plan))
           const { granted, remaining, resetAfter, wait, window } = decision
           if (granted < cost) {
             const reason = patience.late(toNanos(wait)) ?? "WaitExceeded"
