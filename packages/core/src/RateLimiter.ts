@@ -472,7 +472,10 @@ export declare namespace RateLimiter {
      * that is no rate, and an exception, are defects. Defaults to none.
      */
     readonly rateFor?: ((key: string) => Rates | undefined) | undefined
-    /** Keys held at once. One is forgotten only when it is as good as new. Defaults to `10000`. */
+    /**
+     * Keys held at once. One is forgotten only when it is as good as new. A store has a bound of its own: by `layerStore`
+     * this one is for `onStoreError: "local"`. Defaults to `10000`.
+     */
     readonly maxKeys?: number | undefined
     /**
      * What happens to a call with a new key when no held key may be forgotten: it is rejected, or let through uncounted,
@@ -605,16 +608,17 @@ export declare namespace RateLimiter {
   export interface Metrics {
     /** The rate of the instance, as `"100/1s"`. */
     readonly rate: string
-    /** Keys held. */
-    readonly keys: number
-    readonly maxKeys: number
+    /** Keys held; absent with a store, which holds them, unless this process may have to (`onStoreError: "local"`). */
+    readonly keys?: number | undefined
+    /** Absent as `keys` is. */
+    readonly maxKeys?: number | undefined
     readonly checks: number
     readonly allowed: number
     readonly rejected: number
     readonly canceled: number
     readonly waiting: number
-    /** Keys forgotten when they were as good as new. */
-    readonly evicted: number
+    /** Keys forgotten when they were as good as new; absent as `keys` is. */
+    readonly evicted?: number | undefined
     /** Calls let through uncounted, because every held key was live. */
     readonly unguarded: number
     /** Questions that the store did not answer. */

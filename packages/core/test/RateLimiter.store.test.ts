@@ -207,6 +207,25 @@ describe("onFull and a reservation by a store", () => {
     }))
 })
 
+describe("keys in a store", () => {
+  it.scoped("are not among the metrics, but for those that are counted in this process", () =>
+    Effect.gen(function*() {
+      const store = yield* RateLimiterStore.makeMemory()
+      const about = (onStoreError: "fail" | "open" | "closed" | "local") =>
+        Effect.gen(function*() {
+          const limiter = yield* RateLimiter.make({ name: "s", rate: "1/day", maxKeys: 3, onStoreError, store })
+          yield* limiter.consume({ key: "a" })
+          const { evicted, keys, maxKeys } = yield* limiter.metrics
+          return { evicted, keys, maxKeys }
+        })
+      const unknown = { evicted: undefined, keys: undefined, maxKeys: undefined }
+      expect(yield* about("fail")).toEqual(unknown)
+      expect(yield* about("open")).toEqual(unknown)
+      expect(yield* about("closed")).toEqual(unknown)
+      expect(yield* about("local")).toEqual({ evicted: 0, keys: 0, maxKeys: 3 })
+    }))
+})
+
 describe("without the store", () => {
   const refused = () => Effect.fail(new Error("connection refused"))
   const broken = { decide: refused, refund: refused, adjust: refused, drain: refused, reset: refused }

@@ -339,8 +339,10 @@ export class SharedLimiter {
 
   readonly metrics: Effect.Effect<RateLimiter.Metrics> = Effect.map(
     Effect.suspend(() => this.local.metrics),
-    (metrics) => ({
+    ({ evicted, keys, maxKeys, ...metrics }) => ({
       ...metrics,
+      // Of keys it is known here only how many are counted here.
+      ...(this.onStoreError === "local" ? { evicted, keys, maxKeys } : {}),
       waiting: metrics.waiting + this.waiting,
       unguarded: metrics.unguarded + this.unguarded.calls
     })
