@@ -19,7 +19,7 @@ const cases: Readonly<Record<string, Fill>> = {
     await Effect.runPromise(Effect.forEach(keys, (key) => limiter.consume({ key }), { discard: true }))
     // The bound holds: one more key finds no room, and takes none.
     const more = await Effect.runPromise(limiter.consume({ key: "one more" }))
-    const { keys: count } = await Effect.runPromise(limiter.metrics)
+    const { keys: count = -1 } = await Effect.runPromise(limiter.metrics)
     return more.allowed ? -1 : count
   },
   "keys: rate-limiter-flexible": async (keys) => {

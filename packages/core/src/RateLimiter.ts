@@ -76,8 +76,8 @@ export class RateLimitExceededError
 }
 
 /**
- * The store of a limiter failed or did not answer, and `onStoreError` is `"fail"`. What the store said is the `cause`,
- * which does not go over the wire.
+ * The store of a limiter failed or did not answer, and `onStoreError` is `"fail"`, or it was to `reset`. What the store
+ * said is the `cause`, which does not go over the wire.
  *
  * @since 0.1.0
  * @category errors
@@ -462,14 +462,20 @@ export declare namespace RateLimiter {
      * Defaults to `"1 second"`.
      */
     readonly maxWait?: Duration.DurationInput | undefined
-    /** Calls that may wait at once, over all keys. Defaults to `1000`. */
+    /**
+     * Calls that may wait at once, over all keys; by a store, those that ask it whether they have to are counted too. A call
+     * that need not wait passes in any case. Defaults to `1000`.
+     */
     readonly maxWaiters?: number | undefined
     /**
      * The rate of a key; `undefined` for that of the instance. It is asked at each call and answers at once; an answer
      * that is no rate, and an exception, are defects. Defaults to none.
      */
     readonly rateFor?: ((key: string) => Rates | undefined) | undefined
-    /** Keys held at once. One is forgotten only when it is as good as new. Defaults to `10000`. */
+    /**
+     * Keys held at once. One is forgotten only when it is as good as new. A store has a bound of its own: by `layerStore`
+     * this one is for `onStoreError: "local"`. Defaults to `10000`.
+     */
     readonly maxKeys?: number | undefined
     /**
      * What happens to a call with a new key when no held key may be forgotten: it is rejected, or let through uncounted,
@@ -480,7 +486,8 @@ export declare namespace RateLimiter {
     readonly revealKey?: boolean | undefined
     /**
      * What a call does when the store of `layerStore` fails: fail with `RateLimiterStoreError`, pass (`"open"`), be
-     * rejected (`"closed"`), or be counted in this process (`"local"`). Each is counted and reported. Defaults to
+     * rejected (`"closed"`), or be counted in this process (`"local"`). A penalty, a reward and a drain do likewise: with
+     * `"open"` and `"closed"` they are dropped. A `reset` fails in any case. Each is counted and reported. Defaults to
      * `"fail"`.
      */
     readonly onStoreError?: "fail" | "open" | "closed" | "local" | undefined
@@ -551,7 +558,10 @@ export declare namespace RateLimiter {
     readonly check: (args?: Args) => Effect.Effect<Decision, RateLimiterStoreError, Env>
     /** What a key has left. Takes nothing. */
     readonly peek: (key?: string) => Effect.Effect<Decision, RateLimiterStoreError, Env>
-    /** Takes a share for the first time that has one, if that is within `maxWait`: wait for `delay`, then act. */
+    /**
+     * Takes a share for the first time that has one, if that is within `maxWait` and before the ambient `Deadline`: wait
+     * for `delay`, then act.
+     */
     readonly reserve: (
       args?: Args & { readonly maxWait?: Duration.DurationInput | undefined }
     ) => Effect.Effect<Reservation, RateLimitExceededError | RateLimiterStoreError, Env>
@@ -598,16 +608,17 @@ export declare namespace RateLimiter {
   export interface Metrics {
     /** The rate of the instance, as `"100/1s"`. */
     readonly rate: string
-    /** Keys held. */
-    readonly keys: number
-    readonly maxKeys: number
+    /** Keys held; absent with a store, which holds them, unless this process may have to (`onStoreError: "local"`). */
+    readonly keys?: number | undefined
+    /** Absent as `keys` is. */
+    readonly maxKeys?: number | undefined
     readonly checks: number
     readonly allowed: number
     readonly rejected: number
     readonly canceled: number
     readonly waiting: number
-    /** Keys forgotten when they were as good as new. */
-    readonly evicted: number
+    /** Keys forgotten when they were as good as new; absent as `keys` is. */
+    readonly evicted?: number | undefined
     /** Calls let through uncounted, because every held key was live. */
     readonly unguarded: number
     /** Questions that the store did not answer. */

@@ -5,6 +5,7 @@ import {
   Limit,
   Priority,
   RateLimiter,
+  RateLimiterStore,
   Retry,
   RetryBudget,
   Timeout
@@ -323,6 +324,23 @@ describe("rate limiter", () => {
       { contended: [false], budgets: [12, 16] }
     )
   }
+
+  whole(
+    "one who asks a store, or waits by it, is counted until it goes, and nothing goes without a share",
+    Effect.gen(function*() {
+      const limiter = yield* Effect.scoped(Effect.flatMap(
+        RateLimiterStore.makeMemory(),
+        (store) => RateLimiter.make({ name: "l", rate: "1/1000 days", mode: "wait", maxWait: Infinity, store })
+      ))
+      let ran = 0
+      yield* limiter.withLimit(Effect.sync(() => ran++)).pipe(Effect.orDie)
+      return {
+        with: (effect) => limiter.withLimit(Effect.zipRight(Effect.sync(() => ran++), effect)),
+        whole: Effect.map(limiter.metrics, ({ waiting }) => waiting === 0 && ran === 1)
+      } satisfies Subject
+    }),
+    { contended: [false], budgets: [12, 16] }
+  )
 
   caught(
     "a share whose waiter was charged before the mask",

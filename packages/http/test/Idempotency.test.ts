@@ -742,7 +742,7 @@ describe("options", () => {
     expect(make({ maxBodySize: NaN })).toThrow("option maxBodySize")
     expect(make({ required: "yes" })).toThrow("option required must be true, false or a function")
     expect(make({ principal: undefined })).toThrow("option principal must be a function")
-    expect(make({ other: 1 })).toThrow("option other")
+    expect(make({ other: 1 })).toThrow("has no option \"other\"")
     expect(Exit.isFailure(Effect.runSyncExit(IdempotencyStore.makeMemory({ maxEntries: 0 })))).toBe(true)
   })
 })

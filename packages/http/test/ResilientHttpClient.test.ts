@@ -416,6 +416,6 @@ describe("options that contradict each other are refused", () => {
   }
   it("and one that does not exist", () => {
     const options: any = { name: "api", timeuot: 1 }
-    expect(() => ResilientHttpClient.standard(options)).toThrow("option timeuot must be one of timeout, retry")
+    expect(() => ResilientHttpClient.standard(options)).toThrow("has no option \"timeuot\"")
   })
 })

@@ -157,7 +157,8 @@ export class Unguarded {
 
   constructor(
     private readonly emitter: Pick<Emitter<never>, "internalError">,
-    private readonly maxKeys: number
+    /** `undefined` where the keys are in a store, which has a bound of its own. */
+    private readonly maxKeys: number | undefined
   ) {}
 
   readonly count: Effect.Effect<void> = Effect.suspend(() => {
@@ -165,7 +166,8 @@ export class Unguarded {
     const time = now()
     if (this.warned !== undefined && time - this.warned < warningPause) return Effect.void
     this.warned = time
-    const full = `all ${this.maxKeys} keys are live: calls with a new one go unguarded, ${this.calls} so far`
+    const all = this.maxKeys === undefined ? "all keys of the store" : `all ${this.maxKeys} keys`
+    const full = `${all} are live: calls with a new one go unguarded, ${this.calls} so far`
     return this.emitter.internalError("Keys", new Error(full))
   })
 }

@@ -176,7 +176,7 @@ export class LocalLimiter {
   }
 
   readonly consume = ({ cost, key, rate }: Asked): Effect.Effect<RateLimiter.Decision> =>
-    Effect.map(this.read, (table) => {
+    Effect.flatMap(this.read, (table) => {
       const { limits } = this
       const plan = limits.planOf(key, rate)
       const clock = currentClock()
@@ -185,8 +185,8 @@ export class LocalLimiter {
       const allowed = at === undefined ? limits.config.onFull === "admit" : at <= time
       if (allowed) limits.allow(key, plan, () => table.available(key, plan, time))
       else this.refuse(table, key, plan, reasonOf(at), time, at === undefined || at >= forever ? undefined : at - time)
-      if (at === undefined && allowed) this.unguarded.calls++
-      return this.decision(table, key, plan, time, allowed, at)
+      const decision = this.decision(table, key, plan, time, allowed, at)
+      return at === undefined && allowed ? Effect.as(this.unguarded.count, decision) : Exit.succeed(decision)
     })
 
   readonly check = ({ cost, key, rate }: Asked): Effect.Effect<RateLimiter.Decision> =>

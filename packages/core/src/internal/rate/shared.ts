@@ -1,3 +1,4 @@
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -6,6 +7,7 @@ import type { Guard } from "../../Pattern.js"
 import type { RateLimiter, RateLimiterStoreError, RateLimitExceededError } from "../../RateLimiter.js"
 import type { RateLimiterStore } from "../../RateLimiterStore.js"
 import { deadlineOf } from "../ambient.js"
+import { Unguarded } from "../keyed.js"
 import type { Nanos } from "../time.js"
 import { fromNanos, now, toNanos, toSeconds } from "../time.js"
 import type { Plan } from "./algorithms.js"
@@ -30,6 +32,7 @@ const warningPause: Nanos = 60_000_000_000n
 export class SharedLimiter {
   /** Decides while the store does not answer, with `onStoreError: "local"`. */
   private readonly local: LocalLimiter
+  private readonly unguarded: Unguarded
   private warned: Nanos | undefined
   private waiting = 0
 
@@ -41,6 +44,7 @@ export class SharedLimiter {
     private readonly storeError: (cause: unknown) => RateLimiterStoreError
   ) {
     this.local = new LocalLimiter(limits)
+    this.unguarded = new Unguarded(limits.watch.emitter, undefined)
   }
 
   get close(): Effect.Effect<void> {
@@ -52,21 +56,23 @@ export class SharedLimiter {
     return { instance: this.limits.config.name, key, algorithm: plan.name, rates }
   }
 
-  /** An answer of the store, in time, or its failure as a value. */
+  /**
+   * An answer of the store, in time, or its failure as a value. A store that hangs is left behind: nobody waits for it
+   * longer than the timeout, whether or not the caller and the store can be interrupted.
+   */
   private ask<A>(effect: Effect.Effect<A, Error>): Effect.Effect<Either.Either<A, RateLimiterStoreError>> {
     return Effect.suspend(() => effect).pipe(
+      Effect.disconnect,
+      Effect.interruptible,
       Effect.timeoutFail({
         duration: this.storeTimeout,
         onTimeout: () => new Error(`the store did not answer within ${Duration.format(this.storeTimeout)}`)
       }),
-      Effect.sandbox,
-      Effect.matchEffect({
+      Effect.matchCauseEffect({
         onSuccess: (value) => Effect.succeed(Either.right(value)),
+        // An interruption seen here is the store's own: where the caller is interrupted, nothing of this runs.
         onFailure: (cause) => {
-          if (cause._tag === "Interrupt") return Effect.failCause(cause)
-          const error = cause._tag === "Fail" || cause._tag === "Die"
-            ? cause._tag === "Fail" ? cause.error : cause.defect
-            : cause
+          const error = Cause.squash(cause)
           return Effect.as(this.failed(error), Either.left(this.storeError(error)))
         }
       })
@@ -108,43 +114,31 @@ export class SharedLimiter {
       const { config, watch } = limits
       const { cost, key } = asked
       const plan = limits.planOf(key, asked.rate)
-      const limit = plan.rates[0]?.limit ?? 0
-      if (cost > plan.algorithm.cap) return limits.refuse(key, plan, "CostTooHigh", undefined, limit, 0)
       const since = now()
       const left = untilDeadline(since)
-      if (left !== undefined && left <= 0n) return limits.refuse(key, plan, "DeadlineTooClose", undefined, limit, 0)
+      const early = this.early(key, plan, cost, left)
+      if (early !== undefined) return early
       const waits = config.mode === "wait"
-      const byDeadline = left !== undefined && left - 1n < toNanos(config.maxWait)
-      const maxWait = byDeadline ? fromNanos(left - 1n) : config.maxWait
-      if (waits && this.waiting >= config.maxWaiters) return limits.refuse(key, plan, "QueueFull", undefined, limit, 0)
-      const request = this.request(asked, plan, waits ? "reserve" : "all", maxWait)
-      return Effect.flatMap(restore(this.ask(this.store.decide(request))), (answer) => {
+      const patience = patienceOf(config.maxWait, left)
+      // Where as many wait as may, a call may still go if it need not wait.
+      const mayWait = waits && this.waiting < config.maxWaiters
+      const request = this.request(asked, plan, mayWait ? "reserve" : "all", patience.maxWait)
+      const admitted = Effect.flatMap(restore(this.ask(this.store.decide(request))), (answer) => {
         if (Either.isLeft(answer)) return this.withoutStore(key, plan, answer.left)
         const decision = answer.right
         const wait = toNanos(decision.wait)
-        if (decision.full === true) {
-          return config.onFull === "admit"
-            ? this.pass(key, plan, 0, false)
-            : limits.refuse(key, plan, "TooManyKeys", undefined, limit, 0)
-        }
+        if (decision.full === true) return this.full(key, plan)
         if (decision.granted < cost) {
-          const reason = !waits
-            ? "Exceeded"
-            : byDeadline && wait <= toNanos(config.maxWait)
-            ? "DeadlineTooClose"
-            : "WaitExceeded"
+          const reason = !waits ? "Exceeded" : patience.late(wait) ?? "QueueFull"
           return limits.refuse(key, plan, reason, wait, decision.limit, decision.remaining)
         }
         if (wait <= 0n) return this.pass(key, plan, decision.remaining, false)
-        this.waiting++
         return Effect.matchCauseEffect(restore(Effect.sleep(decision.wait)), {
           onSuccess: () => {
-            this.waiting--
             watch.waited(toSeconds(now() - since), "acquired")
             return this.pass(key, plan, decision.remaining, true)
           },
           onFailure: (cause) => {
-            this.waiting--
             limits.canceled++
             watch.canceled()
             watch.waited(toSeconds(now() - since), "canceled")
@@ -152,12 +146,34 @@ export class SharedLimiter {
           }
         })
       })
+      return mayWait ? this.asWaiter(admitted) : admitted
     })
+  }
+
+  /** What is refused whatever the store would say. */
+  private early(key: string, plan: Plan, cost: number, left: Nanos | undefined) {
+    const refuse = (reason: RateLimiter.Reason) =>
+      this.limits.refuse(key, plan, reason, undefined, unasked(plan).limit, 0)
+    if (cost > plan.algorithm.cap) return refuse("CostTooHigh")
+    return left !== undefined && left <= 0n ? refuse("DeadlineTooClose") : undefined
+  }
+
+  /** Counted from before the store is asked: as many as ask may all have to wait. */
+  private asWaiter<A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> {
+    this.waiting++
+    return Effect.ensuring(effect, Effect.sync(() => this.waiting--))
   }
 
   private pass(key: string, plan: Plan, remaining: number, delayed: boolean): Effect.Effect<"store"> {
     this.limits.allow(key, plan, () => remaining, delayed)
     return Effect.succeed("store")
+  }
+
+  /** A new key, and all keys of the store are live. */
+  private full(key: string, plan: Plan): Effect.Effect<"store", Rejection> {
+    return this.limits.config.onFull === "admit"
+      ? Effect.zipRight(this.unguarded.count, this.pass(key, plan, 0, false))
+      : this.limits.refuse(key, plan, "TooManyKeys", undefined, unasked(plan).limit, 0)
   }
 
   private withoutStore(
@@ -170,7 +186,7 @@ export class SharedLimiter {
         this.limits.rejected++
         return Effect.fail(error)
       case "closed":
-        return this.limits.refuse(key, plan, "StoreUnavailable", undefined, plan.rates[0]?.limit ?? 0, 0)
+        return this.limits.refuse(key, plan, "StoreUnavailable", undefined, unasked(plan).limit, 0)
       case "open":
         return this.pass(key, plan, 0, false)
       case "local":
@@ -210,7 +226,11 @@ export class SharedLimiter {
       return Effect.flatMap(this.ask(this.store.decide(this.request(asked, plan, mode, Duration.zero))), (answer) => {
         if (Either.isRight(answer)) {
           const { full, granted, limit, remaining, resetAfter, wait, window } = answer.right
-          if (full === true) return blind(limits.config.onFull === "admit", "TooManyKeys")
+          if (full === true) {
+            const admit = limits.config.onFull === "admit"
+            const decided = blind(admit, "TooManyKeys")
+            return admit && mode === "all" ? Effect.zipRight(this.unguarded.count, decided) : decided
+          }
           const allowed = granted >= cost
           return Effect.succeed(
             tell(
@@ -238,9 +258,11 @@ export class SharedLimiter {
       const { limits } = this
       const { cost, key } = asked
       const plan = limits.planOf(key, asked.rate)
-      const limit = plan.rates[0]?.limit ?? 0
-      if (cost > plan.algorithm.cap) return limits.refuse(key, plan, "CostTooHigh", undefined, limit, 0)
-      const request = this.request(asked, plan, "reserve", maxWait)
+      const left = untilDeadline(now())
+      const early = this.early(key, plan, cost, left)
+      if (early !== undefined) return early
+      const patience = patienceOf(maxWait, left)
+      const request = this.request(asked, plan, "reserve", patience.maxWait)
       return Effect.flatMap(
         this.ask(this.store.decide(request)),
         (answer): Effect.Effect<RateLimiter.Reservation, Rejection> => {
@@ -251,10 +273,11 @@ export class SharedLimiter {
             )
           }
           const decision = answer.right
-          if (decision.full === true) return limits.refuse(key, plan, "TooManyKeys", undefined, limit, 0)
+          if (decision.full === true) return Effect.as(this.full(key, plan), unbound(plan))
           const { granted, remaining, resetAfter, wait, window } = decision
           if (granted < cost) {
-            return limits.refuse(key, plan, "WaitExceeded", toNanos(wait), decision.limit, remaining)
+            const reason = patience.late(toNanos(wait)) ?? "WaitExceeded"
+            return limits.refuse(key, plan, reason, toNanos(wait), decision.limit, remaining)
           }
           limits.allow(key, plan, () => remaining, toNanos(wait) > 0n)
           return Effect.succeed({
@@ -276,28 +299,53 @@ export class SharedLimiter {
       )
     })
 
-  readonly penalty = (key: string, cost: number) => this.tell(key, (target) => this.store.adjust(target, cost))
-  readonly reward = (key: string, cost: number) => this.tell(key, (target) => this.store.adjust(target, -cost))
-  readonly drain = (key: string) => this.tell(key, (target) => this.store.drain(target))
-  readonly reset = (key: string) => this.tell(key, (target) => this.store.reset(target))
+  readonly penalty = (key: string, cost: number) =>
+    this.change(key, (target) => this.store.adjust(target, cost), this.local.penalty(key, cost))
+  readonly reward = (key: string, cost: number) =>
+    this.change(key, (target) => this.store.adjust(target, -cost), this.local.reward(key, cost))
+  readonly drain = (key: string) => this.change(key, (target) => this.store.drain(target), this.local.drain(key))
 
-  private tell(
-    key: string,
-    f: (target: RateLimiterStore.Target) => Effect.Effect<void, Error>
-  ): Effect.Effect<void, RateLimiterStoreError> {
-    return Effect.suspend(() =>
-      Effect.flatMap(
-        this.ask(f(this.target(key, this.limits.planOf(key, undefined)))),
-        (answer) => Either.isLeft(answer) && this.onStoreError === "fail" ? Effect.fail(answer.left) : Effect.void
-      )
+  /** Forgets in both places. Whoever resets has to know where it failed: the key goes on with what it has used. */
+  readonly reset = (key: string): Effect.Effect<void, RateLimiterStoreError> =>
+    Effect.flatMap(
+      Effect.zipRight(this.local.reset(key), this.tell(key, (target) => this.store.reset(target))),
+      (answer) => answer
     )
+
+  private change(
+    key: string,
+    f: (target: RateLimiterStore.Target) => Effect.Effect<void, Error>,
+    local: Effect.Effect<void>
+  ): Effect.Effect<void, RateLimiterStoreError> {
+    return Effect.flatMap(this.tell(key, f), (answer) => {
+      if (Either.isRight(answer)) return Effect.void
+      switch (this.onStoreError) {
+        case "fail":
+          return Effect.fail(answer.left)
+        case "local":
+          return local
+        case "open":
+        case "closed":
+          return Effect.void
+      }
+    })
+  }
+
+  private tell(key: string, f: (target: RateLimiterStore.Target) => Effect.Effect<void, Error>) {
+    return Effect.suspend(() => this.ask(f(this.target(key, this.limits.planOf(key, undefined)))))
   }
 
   readonly setRate = (rate: RateLimiter.Rates): Effect.Effect<void> => this.local.setRate(rate)
 
   readonly metrics: Effect.Effect<RateLimiter.Metrics> = Effect.map(
     Effect.suspend(() => this.local.metrics),
-    (metrics) => ({ ...metrics, waiting: metrics.waiting + this.waiting })
+    ({ evicted, keys, maxKeys, ...metrics }) => ({
+      ...metrics,
+      // Of keys it is known here only how many are counted here.
+      ...(this.onStoreError === "local" ? { evicted, keys, maxKeys } : {}),
+      waiting: metrics.waiting + this.waiting,
+      unguarded: metrics.unguarded + this.unguarded.calls
+    })
   )
 }
 
@@ -316,6 +364,17 @@ const unbound = (plan: Plan): RateLimiter.Reservation => ({
   },
   cancel: Effect.succeed(false)
 })
+
+/** How long a call may wait: not to its deadline, at which nothing starts. */
+const patienceOf = (maxWait: Duration.Duration, left: Nanos | undefined) => {
+  const longest = toNanos(maxWait)
+  const most = left !== undefined && left - 1n < longest ? left - 1n : longest
+  return {
+    maxWait: fromNanos(most),
+    /** Why so long a wait is too long; `undefined` where it is not. */
+    late: (wait: Nanos) => wait <= most ? undefined : wait <= longest ? "DeadlineTooClose" : "WaitExceeded"
+  } as const
+}
 
 const untilDeadline = (time: Nanos): Nanos | undefined => {
   const fiber = Fiber.getCurrentFiber()
