@@ -275,22 +275,29 @@ const buildKeyed = (
       })
     )
     yield* register({ pattern: "Bulkhead", instance: name, site, snapshot: metrics, actions: {} })
+    const poolOf = <A, E, R>(
+      key: string,
+      use: (pool: Pool) => Effect.Effect<A, E, R>,
+      unguardedUse: Effect.Effect<A, E, R>
+    ): Effect.Effect<A, E | BulkheadFullError, R> =>
+      Effect.flatMap(table.get(key), (pool): Effect.Effect<A, E | BulkheadFullError, R> => {
+        if (pool !== undefined) return use(pool)
+        if (keyed.onFull === "admit") return Effect.zipRight(unguarded.count, unguardedUse)
+        rejected++
+        watch.rejected("TooManyKeys")
+        if (emitter.listening) {
+          emitter.emit({ _tag: "Rejected", ...emitter.call(), key, reason: "TooManyKeys", active: 0, waiting: 0 })
+        }
+        return Effect.fail(watch.error("TooManyKeys", 0, 0))
+      })
     return {
       name,
       withPermitBy: ({ key, permits = 1 }) => (effect) =>
-        Effect.flatMap(table.get(key), (pool) => {
-          if (pool !== undefined) {
-            const guard = permits === 1 ? pool.withPermit : pool.withPermits(permitsOrDie(name, permits))
-            return guard(effect)
-          }
-          if (keyed.onFull === "admit") return Effect.zipRight(unguarded.count, effect)
-          rejected++
-          watch.rejected("TooManyKeys")
-          if (emitter.listening) {
-            emitter.emit({ _tag: "Rejected", ...emitter.call(), key, reason: "TooManyKeys", active: 0, waiting: 0 })
-          }
-          return Effect.fail(watch.error("TooManyKeys", 0, 0))
-        }),
+        poolOf(key, (pool) => {
+          const guard = permits === 1 ? pool.withPermit : pool.withPermits(permitsOrDie(name, permits))
+          return guard(effect)
+        }, effect),
+      acquireBy: ({ key }) => poolOf(key, (pool) => pool.acquire, Effect.void),
       metrics,
       metricsOf: (key) =>
         Effect.suspend(() => {
@@ -314,12 +321,14 @@ const Keyed: <Self>() => <const Name extends string>(
     noop: (name): Bulkhead.KeyedService => ({
       name,
       withPermitBy: () => passThrough,
+      acquireBy: () => Effect.void,
       metrics: Effect.succeed({ keys: 0, evicted: 0, unguarded: 0, rejected: 0, busy: [] }),
       metricsOf: () => Effect.succeedNone,
       ...silent
     }),
     accessors: {
       withPermitBy: "curried",
+      acquireBy: "method",
       metrics: "effect",
       metricsOf: "method",
       events: "stream",
@@ -475,6 +484,8 @@ export declare namespace Bulkhead {
       /** Permits to hold. Defaults to `1`. */
       readonly permits?: number | undefined
     }) => Guard<BulkheadFullError, Env>
+    /** Holds a permit of its key's pool for the length of the scope. */
+    readonly acquireBy: (args: { readonly key: string }) => Effect.Effect<void, BulkheadFullError, Scope | Env>
     readonly metrics: Effect.Effect<KeyedMetrics, never, Env>
     /** The metrics of one key's pool, if it has one. */
     readonly metricsOf: (key: string) => Effect.Effect<Option.Option<Metrics>, never, Env>

@@ -1,3 +1,4 @@
+import type { BulkheadFullError } from "@effect-resilience/core"
 import { Bulkhead, CircuitBreaker, RetryBudget } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
 import {
@@ -314,33 +315,51 @@ describe("a table that is full of live keys, and lets new ones through", () => {
 })
 
 describe("interruption", () => {
-  it.live(
-    "a call that is interrupted anywhere leaves its key's bulkhead idle, and the key goes in the end",
-    () =>
-      Effect.gen(function*() {
-        class Tenants extends Bulkhead.Keyed<Tenants>()("swept", { maxConcurrent: 1, maxKeys: 1 }) {}
-        const scope = yield* Scope.make()
-        const context = yield* Layer.buildWithScope(Tenants.Live, scope)
-        let n = 0
-        const { leaks, runs } = yield* sweep(
-          Effect.sync(() => {
-            const key = `k${n++}`
-            return {
-              with: (effect) => Effect.provide(Tenants.withPermitBy({ key })(effect), context),
-              // The only key has made room for this one: so it was idle again.
-              whole: Effect.map(Effect.provide(Tenants.metricsOf(key), context), (metrics) =>
-                Option.match(metrics, {
-                  onNone: () => true,
-                  onSome: ({ active, running, waiting }) => active === 0 && running === 0 && waiting === 0
-                }))
-            }
-          }),
-          { budgets: [16, 23] }
-        )
-        expect(runs).toBeGreaterThan(100)
-        expect(leaks).toEqual([])
-        yield* Scope.close(scope, Exit.void)
-      }),
-    60_000
-  )
+  class Swept extends Bulkhead.Keyed<Swept>()("swept", { maxConcurrent: 1, maxKeys: 1 }) {}
+  type Held = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | BulkheadFullError, R | Swept>
+  const ways: Record<string, (key: string) => Held> = {
+    "the guard": (key) => Swept.withPermitBy({ key }),
+    "the scoped form": (key) => (effect) => Effect.scoped(Effect.zipRight(Swept.acquireBy({ key }), effect))
+  }
+  for (const [way, held] of Object.entries(ways)) {
+    it.live(
+      `a call by ${way} that is interrupted anywhere leaves its key's bulkhead idle, and the key goes in the end`,
+      () =>
+        Effect.gen(function*() {
+          const scope = yield* Scope.make()
+          const context = yield* Layer.buildWithScope(Swept.Live, scope)
+          let n = 0
+          const { leaks, runs } = yield* sweep(
+            Effect.sync(() => {
+              const key = `k${n++}`
+              return {
+                with: (effect) => Effect.provide(held(key)(effect), context),
+                // The only key has made room for this one: so it was idle again.
+                whole: Effect.map(Effect.provide(Swept.metricsOf(key), context), (metrics) =>
+                  Option.match(metrics, {
+                    onNone: () => true,
+                    onSome: ({ active, running, waiting }) => active === 0 && running === 0 && waiting === 0
+                  }))
+              }
+            }),
+            { budgets: [16, 23] }
+          )
+          expect(runs).toBeGreaterThan(100)
+          expect(leaks).toEqual([])
+          yield* Scope.close(scope, Exit.void)
+        }),
+      60_000
+    )
+  }
+
+  it.scoped("acquireBy rejects a call whose key is full, or for whose key there is no room", () =>
+    Effect.gen(function*() {
+      class Tenants extends Bulkhead.Keyed<Tenants>()("few", { maxConcurrent: 1, maxQueued: 0, maxKeys: 1 }) {}
+      yield* Effect.gen(function*() {
+        yield* Tenants.acquireBy({ key: "a" })
+        expect(yield* Effect.flip(Tenants.acquireBy({ key: "a" }))).toMatchObject({ reason: "QueueFull" })
+        expect(yield* Effect.flip(Tenants.acquireBy({ key: "b" }))).toMatchObject({ reason: "TooManyKeys" })
+        expect((yield* Tenants.metrics).busy).toMatchObject([{ key: "a", active: 1 }])
+      }).pipe(Effect.provide(Tenants.Live))
+    }))
 })
