@@ -323,11 +323,21 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
           return exit
         })
     })
+    const known = ({ cohort }: LoadShedder.Call) => cohort === undefined ? undefined : cohortOf(cohort)
     const guard = (call: LoadShedder.Call): Guard<LoadShedError> => {
       const handlers = handlersFor(call.cost ?? 1)
-      const known = call.cohort === undefined ? undefined : cohortOf(call.cohort)
-      return hold<LoadShedError>((restore, run) => enter(call, known, restore, () => run(handlers)))
+      const cohort = known(call)
+      return hold<LoadShedError>((restore, run) => enter(call, cohort, restore, () => run(handlers)))
     }
+
+    /** The scoped form. */
+    const acquire = (call: LoadShedder.Call): Effect.Effect<void, LoadShedError, Scope> =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.zipRight(
+          enter(call, known(call), restore, () => Effect.void),
+          Effect.addFinalizer((exit) => Effect.map(read, (self) => leave(self, call.cost ?? 1, classify(exit))))
+        )
+      )
 
     const targetMillis = Duration.toMillis(resolved.eventLoopDelay)
     const take = (sample: SystemLoad.Sample) =>
@@ -393,12 +403,8 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
       name,
       withShedding: guard({}),
       withSheddingBy: (call) => guard(argumentsOrDie(name, call)),
-      acquire: Effect.uninterruptibleMask((restore) =>
-        Effect.zipRight(
-          enter({}, undefined, restore, () => Effect.void),
-          Effect.addFinalizer((exit) => Effect.map(read, (self) => leave(self, 1, classify(exit))))
-        )
-      ),
+      acquire: acquire({}),
+      acquireBy: (call) => Effect.suspend(() => acquire(argumentsOrDie(name, call))),
       wouldAdmit: Effect.map(read, (self) => {
         const fiber = Fiber.getCurrentFiber()
         const rank = Priority.rank(fiber._tag === "Some" ? priorityOf(fiber.value) : "normal")
@@ -440,6 +446,7 @@ const Tag: <Self>() => <const Name extends string>(
       withShedding: passThrough,
       withSheddingBy: () => passThrough,
       acquire: Effect.void,
+      acquireBy: () => Effect.void,
       wouldAdmit: Effect.succeed(true),
       level: Effect.succeed("normal"),
       metrics: Effect.succeed(noMetrics),
@@ -449,6 +456,7 @@ const Tag: <Self>() => <const Name extends string>(
       withShedding: "guard",
       withSheddingBy: "curried",
       acquire: "effect",
+      acquireBy: "method",
       wouldAdmit: "effect",
       level: "effect",
       metrics: "effect",
@@ -579,6 +587,8 @@ export declare namespace LoadShedder {
     readonly withSheddingBy: (call: Call) => Guard<LoadShedError, Env>
     /** Is in flight for the length of the scope: for a response that is still being sent. */
     readonly acquire: Effect.Effect<void, LoadShedError, Scope | Env>
+    /** Is in flight for the length of the scope, if a call that is as it says is let in. */
+    readonly acquireBy: (call: Call) => Effect.Effect<void, LoadShedError, Scope | Env>
     /** Whether a call of the ambient priority could be let in, or wait, now. A hint: it reserves nothing. */
     readonly wouldAdmit: Effect.Effect<boolean, never, Env>
     readonly level: Effect.Effect<Level, never, Env>

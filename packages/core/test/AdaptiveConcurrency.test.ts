@@ -231,6 +231,34 @@ describe("fair", () => {
       expect(log).toEqual(["small", "big", "big", "small", "big"])
     }))
 
+  it.scoped("a permit of a scope is of its key's share, and is read by its own classification", () =>
+    Effect.gen(function*() {
+      const limiter = yield* AdaptiveConcurrency.make({
+        name: "a",
+        algorithm: Limit.fixed(1),
+        maxQueued: 10,
+        maxWait: "1 minute",
+        fair: true
+      })
+      const log: Array<string> = []
+      const holder = yield* holding(limiter)
+      const calls = yield* Effect.forEach(["noisy", "noisy", "noisy", "quiet"], (key) =>
+        Effect.tap(
+          Effect.fork(Effect.scoped(Effect.zipRight(
+            limiter.acquireBy({ key, classify: () => key === "quiet" ? "failure" : "success" }),
+            Effect.sync(() => log.push(key))
+          ))),
+          () => settle
+        ))
+      yield* holder.end
+      yield* Fiber.joinAll(calls)
+      expect(log.indexOf("quiet")).toBeLessThan(2)
+      expect(yield* limiter.metrics).toMatchObject({ active: 0, waiting: 0, succeeded: 4, failed: 1 })
+      const plain = yield* AdaptiveConcurrency.make({ name: "a" })
+      const exit = yield* Effect.exit(Effect.scoped(plain.acquireBy({ key: "k" })))
+      expect(Exit.isFailure(exit) && String(exit.cause)).toContain(`option key must be absent`)
+    }))
+
   it.scoped("is an option: a key without it is a bug that says so", () =>
     Effect.gen(function*() {
       const limiter = yield* AdaptiveConcurrency.make({ name: "a" })

@@ -159,6 +159,20 @@ describe("in flight", () => {
       expect(yield* shedder.metrics).toMatchObject({ active: 0, succeeded: 1, failed: 1 })
     }))
 
+  it.scoped("a call of a scope is what it says", () =>
+    Effect.gen(function*() {
+      const shedder = yield* LoadShedder.make({ name: "s", maxInFlight: 10, shares: { low: 0.5, sheddable: 0.5 } })
+      const scope = yield* Scope.make()
+      yield* Scope.extend(shedder.acquireBy({ cost: 4, priority: "low" }), scope)
+      expect((yield* shedder.metrics).active).toBe(4)
+      const dear = Effect.flip(Effect.scoped(shedder.acquireBy({ cost: 2, priority: "low" })))
+      expect(yield* dear).toMatchObject({ reason: "InFlight", priority: "low" })
+      yield* Scope.close(scope, Exit.void)
+      expect((yield* shedder.metrics).active).toBe(0)
+      const exit = yield* Effect.exit(shedder.acquireBy({ cost: 0 }))
+      expect(Exit.isFailure(exit) && Cause.pretty(exit.cause)).toContain(`option cost must be an integer of at least 1`)
+    }))
+
   it.scoped("a hint says whether a call would be let in", () =>
     Effect.gen(function*() {
       const shedder = yield* LoadShedder.make({ name: "s", maxInFlight: 2, maxQueueDepth: 1 })

@@ -98,6 +98,13 @@ describe("load shedder", () => {
     shedder({}, (s) => (effect) => Effect.scoped(Effect.zipRight(s.acquire, effect)))
   )
   whole(
+    "has the dear call of a scope leave",
+    shedder(
+      { maxInFlight: 2 },
+      (s) => (effect) => Effect.scoped(Effect.zipRight(s.acquireBy({ cost: 2, cohort: "a" }), effect))
+    )
+  )
+  whole(
     "has a call leave while somebody listens",
     shedder({}, (s) => (effect) => Effect.scoped(Effect.zipRight(s.subscribe, s.withShedding(effect))))
   )
