@@ -538,7 +538,8 @@ export declare namespace LoadShedder {
      */
     readonly maxQueueWait?: Duration.DurationInput | undefined
     /**
-     * The part of `maxInFlight` up to which a class is let in, 0 to 1. A class with less than all never waits. None may
+     * The part of `maxInFlight` up to which a class is let in, 0 to 1: one call at least, unless it is `0`. A class with
+     * less than all never waits. None may
      * lie below that of a less important class. Defaults to `1` for critical, high and normal, `0.8` for low and `0.5`
      * for sheddable.
      */

@@ -103,6 +103,16 @@ describe("in flight", () => {
       expect(yield* shedder.withShedding(Effect.succeed(1))).toBe(1)
     }))
 
+  it.scoped("a class that has a share is let in while nothing is in flight, however small the limit", () =>
+    Effect.gen(function*() {
+      const shedder = yield* LoadShedder.make({ name: "s", maxInFlight: 1, shares: { sheddable: 0 } })
+      const low = shedder.withSheddingBy({ priority: "low" })
+      expect(yield* low(Effect.succeed("in"))).toBe("in")
+      expect(yield* reasonOf(shedder.withSheddingBy({ priority: "sheddable" })(Effect.void))).toBe("InFlight")
+      yield* fill(shedder, 1)
+      expect(yield* reasonOf(low(Effect.void))).toBe("InFlight")
+    }))
+
   it.scoped("Queue: the turn did not come in time, a tenth of that once the line stands", () =>
     Effect.gen(function*() {
       const shedder = yield* LoadShedder.make({ name: "s", maxInFlight: 1 })
