@@ -29,6 +29,7 @@ import * as option from "./internal/options.js"
 import { Permits } from "./internal/permits.js"
 import { cohortOf, isShed, levels, Shed } from "./internal/shed.js"
 import { makeTag, orDie } from "./internal/tag.js"
+import type { Nanos } from "./internal/time.js"
 import { clockOf, now, toNanos } from "./internal/time.js"
 import type { Waiter } from "./internal/waiters.js"
 import { persistence, Waiters } from "./internal/waiters.js"
@@ -153,6 +154,14 @@ class Place extends Turn<true | "Queue" | "QueueFull" | "TooManyPermits"> implem
     super()
   }
 }
+
+/** The options that are thresholds of what a `SystemLoad` measures. */
+const signals = ["cpu", "memory", "eventLoopDelay"] as const
+
+/** Samples that may fail in a row before the pressure falls. */
+const heldFor = 5
+/** How often a sampler that goes on failing is told of. */
+const tellEvery = toNanos("1 minute")
 
 const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service, never, Scope> =>
   Effect.gen(function*() {
@@ -352,9 +361,18 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
         pressureOf(self.pressure.value)
         show(self)
       })
+    const thresholds = signals.filter((signal) => options[signal] !== undefined)
+    if (system._tag === "None" && thresholds.length > 0) {
+      yield* emitter.internalError(
+        "Sampler",
+        `${thresholds.join(", ")} given, and no SystemLoad is there to measure it: provide one to the layer, ` +
+          `such as NodeSystemLoad.Live`
+      )
+    }
     if (system._tag === "Some") {
-      // A sampler that fails says nothing about the system: the pressure falls, and it is told of once.
-      let failing = false
+      // A sampler that fails says nothing about the system: what it said last holds for a while, then the pressure falls.
+      let failed = 0
+      let told: Nanos | undefined
       const tick = system.value.sample.pipe(
         Effect.timeoutFail({
           duration: Duration.times(resolved.sampleEvery, 10),
@@ -363,12 +381,14 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
         Effect.exit,
         Effect.flatMap((exit) => {
           if (Exit.isSuccess(exit)) {
-            failing = false
+            failed = 0
             return take(exit.value)
           }
-          const told = failing ? Effect.void : emitter.internalError("Sampler", Cause.squash(exit.cause))
-          failing = true
-          return Effect.zipRight(told, take({}))
+          const next = ++failed > heldFor ? take({}) : Effect.void
+          const time = now()
+          if (told !== undefined && time - told < tellEvery) return next
+          told = time
+          return Effect.zipRight(emitter.internalError("Sampler", Cause.squash(exit.cause)), next)
         })
       )
       yield* Effect.forkScoped(Effect.forever(Effect.zipRight(tick, Effect.sleep(resolved.sampleEvery))))

@@ -284,31 +284,53 @@ describe("signals", () => {
         expect(yield* shedder.wouldAdmit.pipe(Priority.within("low"))).toBe(false)
       })))
 
-  it.effect("a sampler that fails or hangs is told of once, and sheds nobody", () => {
+  const collecting = (warnings: Array<unknown>) =>
+    Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => warnings.push(message)))
+
+  it.effect("a sampler that fails or hangs is told of once a minute; what it said last holds, and then falls", () => {
     const warnings: Array<unknown> = []
     let sample: Effect.Effect<SystemLoad.Sample> = Effect.succeed({ cpu: 1 })
-    const logger = Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => warnings.push(message)))
+    const samples = (n: number) => Effect.repeatN(TestClock.adjust("200 millis"), n - 1)
     return Effect.gen(function*() {
       const shedder = yield* LoadShedder.make({ name: "s" })
       const queue = yield* shedder.subscribe
-      yield* TestClock.adjust("400 millis")
-      expect((yield* shedder.metrics).pressure).toBeGreaterThan(0)
+      yield* samples(3)
+      const { pressure } = yield* shedder.metrics
+      expect(pressure).toBeGreaterThan(0.25)
       sample = Effect.die("no figures")
-      yield* TestClock.adjust("2 seconds")
-      expect(yield* shedder.metrics).toMatchObject({ pressure: 0, system: {} })
+      yield* samples(5)
+      expect(yield* shedder.metrics).toMatchObject({ pressure, system: { cpu: 1 } })
+      yield* samples(1)
+      expect((yield* shedder.metrics).pressure).toBeCloseTo(pressure - 0.05)
+      expect((yield* shedder.metrics).system).toEqual({})
+      yield* samples(10)
+      expect((yield* shedder.metrics).pressure).toBe(0)
       expect(warnings).toHaveLength(1)
       sample = Effect.never
-      yield* TestClock.adjust("10 seconds")
+      yield* TestClock.adjust("30 seconds")
       expect(warnings).toHaveLength(1)
-      expect((yield* drain(queue)).filter(({ _tag }) => _tag === "InternalError")).toMatchObject([
-        { source: "Sampler", error: "no figures" }
-      ])
+      yield* TestClock.adjust("30 seconds")
+      expect(warnings).toHaveLength(2)
+      const told = (yield* drain(queue)).filter(({ _tag }) => _tag === "InternalError")
+      expect(told).toMatchObject([{ source: "Sampler", error: "no figures" }, { source: "Sampler" }])
       yield* shedder.withSheddingBy({ priority: "sheddable" })(Effect.void)
     }).pipe(
       Effect.scoped,
       Effect.provide(Layer.succeed(SystemLoad, { sample: Effect.suspend(() => sample) })),
-      Effect.provide(logger)
+      Effect.provide(collecting(warnings))
     )
+  })
+
+  it.effect("a threshold that nobody measures is warned of", () => {
+    const warnings: Array<unknown> = []
+    return Effect.gen(function*() {
+      yield* LoadShedder.make({ name: "s", maxInFlight: 5, recoverAt: 0.7 })
+      expect(warnings).toEqual([])
+      yield* LoadShedder.make({ name: "s", cpu: 0.5, eventLoopDelay: "9 millis" })
+      expect(String(warnings)).toContain("cpu, eventLoopDelay given, and no SystemLoad is there to measure it")
+      yield* Effect.provide(LoadShedder.make({ name: "s", cpu: 0.5 }), SystemLoad.layerTest())
+      expect(warnings).toHaveLength(1)
+    }).pipe(Effect.scoped, Effect.provide(collecting(warnings)))
   })
 })
 
