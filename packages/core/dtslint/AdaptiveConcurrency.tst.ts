@@ -58,6 +58,9 @@ describe("withPermit", () => {
     expect(Api.acquire).type.toBe<
       Effect.Effect<AdaptiveConcurrency.Permit, ConcurrencyLimitError, Scope.Scope | Api>
     >()
+    expect(Api.acquireBy({ key: "k" })).type.toBe<
+      Effect.Effect<AdaptiveConcurrency.Permit, ConcurrencyLimitError, Scope.Scope | Api>
+    >()
     const settled = Effect.flatMap(Api.acquire, ({ settle }) => {
       expect(settle).type.toBe<(outcome: Outcome) => Effect.Effect<void>>()
       expect(settle).type.not.toBeCallableWith("dropped")

@@ -20,11 +20,13 @@ describe("Backpressure", () => {
     expect(Orders.acquire).type.toBe<Effect.Effect<void, BackpressureError, Scope.Scope | Orders>>()
   })
 
-  it("gates streams and producers without an error", () => {
-    expect(orders.pipe(Orders.gate)).type.toBe<Stream.Stream<string, Failed, Db | Orders>>()
-    expect(Effect.zipRight(Orders.ready, queue.offer("a"))).type.toBe<Effect.Effect<boolean, never, Orders>>()
+  it("adds its error to the streams and producers it gates", () => {
+    expect(orders.pipe(Orders.gate)).type.toBe<Stream.Stream<string, Failed | BackpressureError, Db | Orders>>()
+    expect(Effect.zipRight(Orders.ready, queue.offer("a"))).type.toBe<
+      Effect.Effect<boolean, BackpressureError, Orders>
+    >()
     expect(Effect.map(Backpressure.make({ name: "x" }), ({ gate }) => orders.pipe(gate))).type.toBe<
-      Effect.Effect<Stream.Stream<string, Failed, Db>, never, Scope.Scope>
+      Effect.Effect<Stream.Stream<string, Failed | BackpressureError, Db>, never, Scope.Scope>
     >()
     expect(Orders.gate).type.not.toBeCallableWith(query)
   })

@@ -76,6 +76,9 @@ describe("withPermit", () => {
 describe("the rest", () => {
   it("says what it needs", () => {
     expect(Reports.acquire).type.toBe<Effect.Effect<void, BulkheadFullError, Scope.Scope | Reports>>()
+    expect(Reports.acquireBy({ key: "k", permits: 2 })).type.toBe<
+      Effect.Effect<void, BulkheadFullError, Scope.Scope | Reports>
+    >()
     expect(Reports.wouldAdmit).type.toBe<Effect.Effect<boolean, never, Reports>>()
     expect(Reports.available).type.toBe<Effect.Effect<number, never, Reports>>()
     expect(Reports.resize(3)).type.toBe<Effect.Effect<void, never, Reports>>()

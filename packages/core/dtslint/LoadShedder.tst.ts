@@ -15,6 +15,8 @@ describe("LoadShedder", () => {
     expect(query.pipe(LoadShedder.withShedding, Api.withSheddingBy({ cost: 2, cohort: "a", priority: "low" }))).type
       .toBe<Effect.Effect<number, Failed | LoadShedError, Db | LoadShedder | Api>>()
     expect(Api.acquire).type.toBe<Effect.Effect<void, LoadShedError, Scope.Scope | Api>>()
+    expect(Api.acquireBy({ cost: 2 })).type.toBe<Effect.Effect<void, LoadShedError, Scope.Scope | Api>>()
+    expect(Api.acquireBy).type.not.toBeCallableWith({ priority: "urgent" })
     expect(Api.level).type.toBe<Effect.Effect<"normal" | "elevated" | "high" | "critical", never, Api>>()
     expect(Api.withSheddingBy).type.not.toBeCallableWith({ priority: "urgent" })
     expect(Api.layer).type.not.toBeCallableWith({ shares: { urgent: 1 } })

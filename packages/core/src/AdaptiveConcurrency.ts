@@ -239,7 +239,9 @@ const build = (options: Named, site: string): Effect.Effect<AdaptiveConcurrency.
       name,
       withPermit: governor.withPermit,
       withPermitBy,
-      acquire: governor.acquire,
+      acquire: governor.acquireBy(resolved.classify, undefined),
+      acquireBy: ({ classify = resolved.classify, key }) =>
+        Effect.suspend(() => governor.acquireBy(classify, shareOf("AdaptiveConcurrency", name, resolved.fair, key))),
       wouldAdmit: governor.wouldAdmit,
       setLimit: (limit) => Effect.suspend(() => governor.setLimit(limitOrDie(name, limit))),
       state: governor.state,
@@ -288,6 +290,7 @@ const Tag: <Self>() => <const Name extends string>(
       withPermit: passThrough,
       withPermitBy: () => passThrough,
       acquire: Effect.succeed({ settle: () => Effect.void }),
+      acquireBy: () => Effect.succeed({ settle: () => Effect.void }),
       wouldAdmit: Effect.succeed(true),
       setLimit: () => Effect.void,
       state: Effect.succeed(noState),
@@ -298,6 +301,7 @@ const Tag: <Self>() => <const Name extends string>(
       withPermit: "guard",
       withPermitBy: "curried",
       acquire: "effect",
+      acquireBy: "method",
       wouldAdmit: "effect",
       setLimit: "method",
       state: "effect",
@@ -428,6 +432,13 @@ export declare namespace AdaptiveConcurrency {
     readonly withPermitBy: PermitBy<Env>
     /** Holds a permit for the length of the scope, or until it is settled by hand. */
     readonly acquire: Effect.Effect<Permit, ConcurrencyLimitError, Scope | Env>
+    /** The same with a permit of its key's fair share. */
+    readonly acquireBy: (args: {
+      /** Whose call it is, with the option `fair`. Calls without a key share a line. */
+      readonly key?: string | undefined
+      /** What the exit of the scope means. Defaults to the option. */
+      readonly classify?: ((exit: Exit.Exit<unknown, unknown>) => Outcome) | undefined
+    }) => Effect.Effect<Permit, ConcurrencyLimitError, Scope | Env>
     /** Whether a call would be let in, or may wait, now. A hint: it reserves nothing. */
     readonly wouldAdmit: Effect.Effect<boolean, never, Env>
     /**

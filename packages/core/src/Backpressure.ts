@@ -26,6 +26,7 @@ import * as option from "./internal/options.js"
 import { makeTag, orDie } from "./internal/tag.js"
 import type { Nanos } from "./internal/time.js"
 import { now, toNanos, toSeconds } from "./internal/time.js"
+import { schedule } from "./internal/timer.js"
 import { Turn, waitInLine } from "./internal/waiting.js"
 import type { Waiter } from "./internal/watermark.js"
 import { Watermark } from "./internal/watermark.js"
@@ -37,8 +38,8 @@ import type { CallMetrics, Guard, Observable, OnLayer, TagClass } from "./Patter
 const Reason = Schema.Literal("Full", "WaitExceeded", "DeadlineTooClose")
 
 /**
- * The item was not let in: there was no place left to wait (`Full`), the low mark was not reached in time
- * (`WaitExceeded`), or the ambient deadline came first (`DeadlineTooClose`).
+ * The item was not let in: there was no place left to wait (`Full`, for a producer too), the low mark was not reached in
+ * time (`WaitExceeded`), or the ambient deadline came first (`DeadlineTooClose`).
  *
  * @since 0.1.0
  * @category errors
@@ -116,11 +117,18 @@ const waitOrDie = (name: string, maxWait: Duration.DurationInput): Nanos => {
   }
 }
 
-/** An item in line. */
+/** How long a place is kept for a producer that went on out of the line, and has sent nothing yet. */
+const expectedFor = toNanos("100 millis")
+
+/** An item in line, or a producer. */
 class Place extends Turn<true | Backpressure.Reason> implements Waiter {
   place: Waiter["place"] = "Waiting"
+  ticket = 0
   before: Waiter | undefined = undefined
   behind: Waiter | undefined = undefined
+  constructor(readonly isProducer: boolean) {
+    super()
+  }
   readonly admit = (): void => this.decide(true)
 }
 
@@ -130,6 +138,7 @@ const build = (options: Named, site: string): Effect.Effect<Backpressure.Service
     const { name } = options
     const instance = yield* openInstance<Backpressure.Event>("Backpressure", name)
     const { emitter } = instance
+    const clock = yield* Effect.clock
     const ended = { success: 0, failure: 0, ignored: 0 }
     let running = 0
     let rejected = 0
@@ -149,8 +158,6 @@ const build = (options: Named, site: string): Effect.Effect<Backpressure.Service
       )
     const waits = { acquired: wait("acquired"), rejected: wait("rejected"), canceled: wait("canceled") }
 
-    /** Producers that wait for the gate. They take nothing, so all go on when it opens. */
-    const watching = new Set<() => void>()
     const water = new Watermark(
       resolved.maxPending,
       resolved.highWaterMark,
@@ -186,16 +193,23 @@ const build = (options: Named, site: string): Effect.Effect<Backpressure.Service
       }
       return Exit.fail(errorOf(reason, water))
     }
+    // They may have had nothing to send after all.
+    let stopForgetting: (() => void) | undefined
+    const forget = () => {
+      stopForgetting = undefined
+      water.forget()
+      show(water)
+    }
     // The line is empty most of the time: a gauge is set where it changes.
     let shown = 0
     const show = (water: Watermark) => {
       pending(water.pending)
       if (water.waiting !== shown) waiting(shown = water.waiting)
-      if (!water.high && watching.size > 0) {
-        const ready = [...watching]
-        watching.clear()
-        for (const goOn of ready) goOn()
-      }
+      // Producers wait at a low state only for what others of them were let on to send.
+      if (water.high || water.producers === 0) {
+        stopForgetting?.()
+        stopForgetting = undefined
+      } else if (stopForgetting === undefined) stopForgetting = schedule(clock, expectedFor, forget)
     }
     const entered = (water: Watermark) => {
       running++
@@ -225,7 +239,7 @@ const build = (options: Named, site: string): Effect.Effect<Backpressure.Service
         }
         if (fiber._tag === "None" || !water.hasPlace) return refuse(water, "Full")
         if (maxWait === 0n) return refuse(water, "WaitExceeded")
-        const place = new Place()
+        const place = new Place(false)
         water.enqueue(place)
         show(water)
         const leaveLine = () => {
@@ -273,20 +287,26 @@ const build = (options: Named, site: string): Effect.Effect<Backpressure.Service
       hold<BackpressureError>((restore, run) => enter(maxWait, restore, () => run(handlers)))
 
     const maxWait = toNanos(resolved.maxWait)
-    const ready = Effect.flatMap(read, (water) =>
-      water.high
-        ? Effect.async<void>((resume) => {
-          const goOn = () => resume(Effect.void)
-          watching.add(goOn)
-          return Effect.sync(() => watching.delete(goOn))
-        })
-        : Effect.void)
+    const ready = Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(read, (water): Effect.Effect<void, BackpressureError> => {
+        if (water.isOpen) return Effect.void
+        const place = new Place(true)
+        if (!water.enqueue(place)) return refuse(water, "Full")
+        show(water)
+        return Effect.onError(restore(Effect.asVoid(place.await)), () =>
+          Effect.sync(() => {
+            water.abandon(place)
+            show(water)
+          }))
+      })
+    )
     const metrics = Effect.map(read, (water): Backpressure.Metrics => {
       return {
         state: water.high ? "high" : "low",
         pending: water.pending,
         peak: water.peak,
         waiting: water.waiting,
+        producers: water.producers,
         limit: water.maxPending,
         highWaterMark: water.highWaterMark,
         lowWaterMark: water.lowWaterMark,
@@ -325,6 +345,7 @@ const noMetrics: Backpressure.Metrics = {
   pending: 0,
   peak: 0,
   waiting: 0,
+  producers: 0,
   limit: Infinity,
   highWaterMark: Infinity,
   lowWaterMark: Infinity,
@@ -441,7 +462,9 @@ export declare namespace Backpressure {
      * Defaults to `"5 seconds"`.
      */
     readonly maxWait?: Duration.DurationInput | undefined
-    /** Items that may wait. Defaults to `maxPending`, which bounds them in any case. */
+    /**
+     * Items that may wait, and producers that may, each. Defaults to `maxPending`, which bounds the items in any case.
+     */
     readonly maxWaiters?: number | undefined
   }
 
@@ -456,10 +479,17 @@ export declare namespace Backpressure {
     readonly withBackpressureBy: (args: { readonly maxWait: Duration.DurationInput }) => Guard<BackpressureError, Env>
     /** Lets an item in for the length of the scope: for items whose processing ends elsewhere. */
     readonly acquire: Effect.Effect<void, BackpressureError, Scope | Env>
-    /** Passes each element of a stream on only while the state is low. It counts nothing: those that process do. */
-    readonly gate: <A, E, R>(stream: Stream.Stream<A, E, R>) => Stream.Stream<A, E, R | Env>
-    /** Waits until the state is low, for a producer that is to offer something then. It takes no place. */
-    readonly ready: Effect.Effect<void, never, Env>
+    /**
+     * Passes each element of a stream on as `ready` lets a producer go on. It counts nothing: those that process do.
+     */
+    readonly gate: <A, E, R>(stream: Stream.Stream<A, E, R>) => Stream.Stream<A, E | BackpressureError, R | Env>
+    /**
+     * Waits until the state is low and its turn has come, for a producer that is to offer something then. It takes no
+     * place, but of those that wait only as many go on as there is room for below the high mark, in their order among all
+     * that wait; the next follow where an item ends, or where those before them have sent nothing for 100 ms. It waits
+     * without an end, and fails with `Full` where `maxWaiters` producers wait already.
+     */
+    readonly ready: Effect.Effect<void, BackpressureError, Env>
     readonly state: Effect.Effect<State, never, Env>
     readonly metrics: Effect.Effect<Metrics, never, Env>
   }
@@ -482,7 +512,10 @@ export declare namespace Backpressure {
     readonly pending: number
     /** The most items that were in process at once. */
     readonly peak: number
+    /** Items that wait to be let in. */
     readonly waiting: number
+    /** Producers that wait to go on. */
+    readonly producers: number
     /** `maxPending`. */
     readonly limit: number
     readonly highWaterMark: number

@@ -171,7 +171,9 @@ const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, ne
       withPermitsBy: (permits) => pool.withPermits(permitsOrDie(name, permits)),
       withPermitBy: ({ key, permits = 1 }) =>
         pool.withPermits(permitsOrDie(name, permits), shareOf("Bulkhead", name, resolved.fair, key)),
-      acquire: pool.acquire,
+      acquire: pool.acquire(),
+      acquireBy: ({ key, permits = 1 }) =>
+        Effect.suspend(() => pool.acquire(permitsOrDie(name, permits), shareOf("Bulkhead", name, resolved.fair, key))),
       wouldAdmit: pool.wouldAdmit,
       available: pool.available,
       resize: (limit) => Effect.suspend(() => pool.resize(limitOrDie(name, limit))),
@@ -209,6 +211,7 @@ const Tag: <Self>() => <const Name extends string>(
       withPermitsBy: () => passThrough,
       withPermitBy: () => passThrough,
       acquire: Effect.void,
+      acquireBy: () => Effect.void,
       wouldAdmit: Effect.succeed(true),
       available: Effect.succeed(Infinity),
       resize: () => Effect.void,
@@ -220,6 +223,7 @@ const Tag: <Self>() => <const Name extends string>(
       withPermitsBy: "curried",
       withPermitBy: "curried",
       acquire: "effect",
+      acquireBy: "method",
       wouldAdmit: "effect",
       available: "effect",
       resize: "method",
@@ -297,7 +301,8 @@ const buildKeyed = (
           const guard = permits === 1 ? pool.withPermit : pool.withPermits(permitsOrDie(name, permits))
           return guard(effect)
         }, effect),
-      acquireBy: ({ key }) => poolOf(key, (pool) => pool.acquire, Effect.void),
+      acquireBy: ({ key, permits = 1 }) =>
+        poolOf(key, (pool) => pool.acquire(permitsOrDie(name, permits)), Effect.void),
       metrics,
       metricsOf: (key) =>
         Effect.suspend(() => {
@@ -436,6 +441,13 @@ export declare namespace Bulkhead {
     }) => Guard<BulkheadFullError, Env>
     /** Holds a permit for the length of the scope. */
     readonly acquire: Effect.Effect<void, BulkheadFullError, Scope | Env>
+    /** Holds permits of its key's fair share for the length of the scope. */
+    readonly acquireBy: (args: {
+      /** Whose call it is, with the option `fair`. Calls without a key share a line. */
+      readonly key?: string | undefined
+      /** Permits to hold. Defaults to `1`. */
+      readonly permits?: number | undefined
+    }) => Effect.Effect<void, BulkheadFullError, Scope | Env>
     /** Whether a call would be let in, or may wait, now. A hint: it reserves nothing. */
     readonly wouldAdmit: Effect.Effect<boolean, never, Env>
     /** Permits that are free. */
@@ -484,8 +496,12 @@ export declare namespace Bulkhead {
       /** Permits to hold. Defaults to `1`. */
       readonly permits?: number | undefined
     }) => Guard<BulkheadFullError, Env>
-    /** Holds a permit of its key's pool for the length of the scope. */
-    readonly acquireBy: (args: { readonly key: string }) => Effect.Effect<void, BulkheadFullError, Scope | Env>
+    /** Holds permits of its key's pool for the length of the scope. */
+    readonly acquireBy: (args: {
+      readonly key: string
+      /** Permits to hold. Defaults to `1`. */
+      readonly permits?: number | undefined
+    }) => Effect.Effect<void, BulkheadFullError, Scope | Env>
     readonly metrics: Effect.Effect<KeyedMetrics, never, Env>
     /** The metrics of one key's pool, if it has one. */
     readonly metricsOf: (key: string) => Effect.Effect<Option.Option<Metrics>, never, Env>

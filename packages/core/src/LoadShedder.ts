@@ -29,6 +29,7 @@ import * as option from "./internal/options.js"
 import { Permits } from "./internal/permits.js"
 import { cohortOf, isShed, levels, Shed } from "./internal/shed.js"
 import { makeTag, orDie } from "./internal/tag.js"
+import type { Nanos } from "./internal/time.js"
 import { clockOf, now, toNanos } from "./internal/time.js"
 import type { Waiter } from "./internal/waiters.js"
 import { persistence, Waiters } from "./internal/waiters.js"
@@ -153,6 +154,14 @@ class Place extends Turn<true | "Queue" | "QueueFull" | "TooManyPermits"> implem
     super()
   }
 }
+
+/** The options that are thresholds of what a `SystemLoad` measures. */
+const signals = ["cpu", "memory", "eventLoopDelay"] as const
+
+/** Samples that may fail in a row before the pressure falls. */
+const heldFor = 5
+/** How often a sampler that goes on failing is told of. */
+const tellEvery = toNanos("1 minute")
 
 const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service, never, Scope> =>
   Effect.gen(function*() {
@@ -323,11 +332,21 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
           return exit
         })
     })
+    const known = ({ cohort }: LoadShedder.Call) => cohort === undefined ? undefined : cohortOf(cohort)
     const guard = (call: LoadShedder.Call): Guard<LoadShedError> => {
       const handlers = handlersFor(call.cost ?? 1)
-      const known = call.cohort === undefined ? undefined : cohortOf(call.cohort)
-      return hold<LoadShedError>((restore, run) => enter(call, known, restore, () => run(handlers)))
+      const cohort = known(call)
+      return hold<LoadShedError>((restore, run) => enter(call, cohort, restore, () => run(handlers)))
     }
+
+    /** The scoped form. */
+    const acquire = (call: LoadShedder.Call): Effect.Effect<void, LoadShedError, Scope> =>
+      Effect.uninterruptibleMask((restore) =>
+        Effect.zipRight(
+          enter(call, known(call), restore, () => Effect.void),
+          Effect.addFinalizer((exit) => Effect.map(read, (self) => leave(self, call.cost ?? 1, classify(exit))))
+        )
+      )
 
     const targetMillis = Duration.toMillis(resolved.eventLoopDelay)
     const take = (sample: SystemLoad.Sample) =>
@@ -342,9 +361,18 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
         pressureOf(self.pressure.value)
         show(self)
       })
+    const thresholds = signals.filter((signal) => options[signal] !== undefined)
+    if (system._tag === "None" && thresholds.length > 0) {
+      yield* emitter.internalError(
+        "Sampler",
+        `${thresholds.join(", ")} given, and no SystemLoad is there to measure it: provide one to the layer, ` +
+          `such as NodeSystemLoad.Live`
+      )
+    }
     if (system._tag === "Some") {
-      // A sampler that fails says nothing about the system: the pressure falls, and it is told of once.
-      let failing = false
+      // A sampler that fails says nothing about the system: what it said last holds for a while, then the pressure falls.
+      let failed = 0
+      let told: Nanos | undefined
       const tick = system.value.sample.pipe(
         Effect.timeoutFail({
           duration: Duration.times(resolved.sampleEvery, 10),
@@ -353,12 +381,14 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
         Effect.exit,
         Effect.flatMap((exit) => {
           if (Exit.isSuccess(exit)) {
-            failing = false
+            failed = 0
             return take(exit.value)
           }
-          const told = failing ? Effect.void : emitter.internalError("Sampler", Cause.squash(exit.cause))
-          failing = true
-          return Effect.zipRight(told, take({}))
+          const next = ++failed > heldFor ? take({}) : Effect.void
+          const time = now()
+          if (told !== undefined && time - told < tellEvery) return next
+          told = time
+          return Effect.zipRight(emitter.internalError("Sampler", Cause.squash(exit.cause)), next)
         })
       )
       yield* Effect.forkScoped(
@@ -395,12 +425,8 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
       name,
       withShedding: guard({}),
       withSheddingBy: (call) => guard(argumentsOrDie(name, call)),
-      acquire: Effect.uninterruptibleMask((restore) =>
-        Effect.zipRight(
-          enter({}, undefined, restore, () => Effect.void),
-          Effect.addFinalizer((exit) => Effect.map(read, (self) => leave(self, 1, classify(exit))))
-        )
-      ),
+      acquire: acquire({}),
+      acquireBy: (call) => Effect.suspend(() => acquire(argumentsOrDie(name, call))),
       wouldAdmit: Effect.map(read, (self) => {
         const fiber = Fiber.getCurrentFiber()
         const rank = Priority.rank(fiber._tag === "Some" ? priorityOf(fiber.value) : "normal")
@@ -442,6 +468,7 @@ const Tag: <Self>() => <const Name extends string>(
       withShedding: passThrough,
       withSheddingBy: () => passThrough,
       acquire: Effect.void,
+      acquireBy: () => Effect.void,
       wouldAdmit: Effect.succeed(true),
       level: Effect.succeed("normal"),
       metrics: Effect.succeed(noMetrics),
@@ -451,6 +478,7 @@ const Tag: <Self>() => <const Name extends string>(
       withShedding: "guard",
       withSheddingBy: "curried",
       acquire: "effect",
+      acquireBy: "method",
       wouldAdmit: "effect",
       level: "effect",
       metrics: "effect",
@@ -532,7 +560,8 @@ export declare namespace LoadShedder {
      */
     readonly maxQueueWait?: Duration.DurationInput | undefined
     /**
-     * The part of `maxInFlight` up to which a class is let in, 0 to 1. A class with less than all never waits. None may
+     * The part of `maxInFlight` up to which a class is let in, 0 to 1: one call at least, unless it is `0`. A class with
+     * less than all never waits. None may
      * lie below that of a less important class. Defaults to `1` for critical, high and normal, `0.8` for low and `0.5`
      * for sheddable.
      */
@@ -581,6 +610,8 @@ export declare namespace LoadShedder {
     readonly withSheddingBy: (call: Call) => Guard<LoadShedError, Env>
     /** Is in flight for the length of the scope: for a response that is still being sent. */
     readonly acquire: Effect.Effect<void, LoadShedError, Scope | Env>
+    /** Is in flight for the length of the scope, if a call that is as it says is let in. */
+    readonly acquireBy: (call: Call) => Effect.Effect<void, LoadShedError, Scope | Env>
     /** Whether a call of the ambient priority could be let in, or wait, now. A hint: it reserves nothing. */
     readonly wouldAdmit: Effect.Effect<boolean, never, Env>
     readonly level: Effect.Effect<Level, never, Env>

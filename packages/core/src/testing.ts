@@ -314,7 +314,10 @@ export declare namespace Simulation {
     readonly timeout?: number | undefined
     /** Milliseconds for all attempts together. Defaults to for ever. */
     readonly deadline?: number | undefined
-    /** Whether the server stops its work when the caller gives up. Defaults to `false`. */
+    /**
+     * Whether the call is interrupted when the caller gives up: the server stops its work, and the patterns ignore it, as
+     * `classify` does. Otherwise they see a failure when the answer comes. Defaults to `false`.
+     */
     readonly interrupt?: boolean | undefined
     /** Further attempts after one that failed. Defaults to none. */
     readonly retry?: RetryOptions | undefined

@@ -141,6 +141,21 @@ describe("admission", () => {
       expect(yield* limiter.metrics).toMatchObject({ active: 0, waiting: 0, admitted: 1, rejected: 2 })
     }))
 
+  it.scoped("the long average of gradient2 turns nobody away: it is no idle server's latency", () =>
+    Effect.gen(function*() {
+      const algorithm = Limit.gradient2({ initialLimit: 1, minLimit: 1, maxLimit: 1, windowTime: 0, windowSamples: 1 })
+      const limiter = yield* AdaptiveConcurrency.make({ name: "a", algorithm, maxWait: "1 minute" })
+      for (let n = 0; n < 3; n++) yield* limiter.withPermit(TestClock.adjust("1 second"))
+      expect((yield* limiter.state).baseline).toBeUndefined()
+      const holder = yield* holding(limiter)
+      const instant = yield* Deadline.after("500 millis")
+      const waiting = yield* Effect.fork(Effect.provideService(limiter.withPermit(Effect.void), Deadline, instant))
+      yield* settle
+      expect((yield* limiter.metrics).waiting).toBe(1)
+      yield* holder.end
+      yield* Fiber.join(waiting)
+    }))
+
   it.scoped("starts nothing after the deadline; no queue and no wait reject at once", () =>
     Effect.gen(function*() {
       const make = (options: AdaptiveConcurrency.Options) =>
@@ -229,6 +244,34 @@ describe("fair", () => {
       yield* holder.end
       yield* Fiber.joinAll(calls)
       expect(log).toEqual(["small", "big", "big", "small", "big"])
+    }))
+
+  it.scoped("a permit of a scope is of its key's share, and is read by its own classification", () =>
+    Effect.gen(function*() {
+      const limiter = yield* AdaptiveConcurrency.make({
+        name: "a",
+        algorithm: Limit.fixed(1),
+        maxQueued: 10,
+        maxWait: "1 minute",
+        fair: true
+      })
+      const log: Array<string> = []
+      const holder = yield* holding(limiter)
+      const calls = yield* Effect.forEach(["noisy", "noisy", "noisy", "quiet"], (key) =>
+        Effect.tap(
+          Effect.fork(Effect.scoped(Effect.zipRight(
+            limiter.acquireBy({ key, classify: () => key === "quiet" ? "failure" : "success" }),
+            Effect.sync(() => log.push(key))
+          ))),
+          () => settle
+        ))
+      yield* holder.end
+      yield* Fiber.joinAll(calls)
+      expect(log.indexOf("quiet")).toBeLessThan(2)
+      expect(yield* limiter.metrics).toMatchObject({ active: 0, waiting: 0, succeeded: 4, failed: 1 })
+      const plain = yield* AdaptiveConcurrency.make({ name: "a" })
+      const exit = yield* Effect.exit(Effect.scoped(plain.acquireBy({ key: "k" })))
+      expect(Exit.isFailure(exit) && String(exit.cause)).toContain(`option key must be absent`)
     }))
 
   it.scoped("is an option: a key without it is a bug that says so", () =>

@@ -263,9 +263,10 @@ describe("the gate", () => {
       const pressure = yield* Backpressure.make({ name: "b", maxPending: 10, highWaterMark: 2, lowWaterMark: 1 })
       yield* pressure.ready
       const items = yield* fill(pressure, 2)
+      const caller = yield* holding(pressure.withBackpressure)
       const producer = yield* Effect.fork(pressure.ready)
       const gone = yield* Effect.fork(pressure.ready)
-      const caller = yield* holding(pressure.withBackpressure)
+      yield* settle
       yield* Fiber.interrupt(gone)
       expect((yield* pressure.metrics).waiting).toBe(1)
       // The caller was in line, and with it the state is high again.
@@ -277,11 +278,84 @@ describe("the gate", () => {
       expect(yield* pressure.metrics).toMatchObject({ pending: 0, admitted: 3 })
     }))
 
+  const wide = { maxPending: 1000, highWaterMark: 10, lowWaterMark: 0 }
+  /** Producers behind the gate, each of which does `then` when it goes on. */
+  const behind = (pressure: Backpressure.Service, n: number, then: Effect.Effect<unknown, unknown, Scope.Scope>) =>
+    Effect.zipLeft(
+      Effect.forEach(
+        Array.from({ length: n }),
+        () => Effect.forkScoped(Effect.zipRight(pressure.ready, then))
+      ),
+      settle
+    )
+
+  it.scoped("an opening lets as many producers go on as there is room for", () =>
+    Effect.gen(function*() {
+      const pressure = yield* Backpressure.make({ name: "b", ...wide })
+      const items = yield* fill(pressure, 10)
+      let gone = 0
+      yield* behind(pressure, 1000, Effect.zipRight(Effect.sync(() => gone++), pressure.acquire))
+      expect(yield* pressure.metrics).toMatchObject({ pending: 10, waiting: 0, producers: 1000 })
+      yield* Effect.forEach(items, ({ end }) => end)
+      expect(gone).toBe(10)
+      expect(yield* pressure.metrics).toMatchObject({
+        pending: 10,
+        waiting: 0,
+        producers: 990,
+        state: "high",
+        peak: 10
+      })
+    }))
+
+  it.scoped("those that send nothing hold the others up for 100 ms, and an item that ends lets the next go on", () =>
+    Effect.gen(function*() {
+      const pressure = yield* Backpressure.make({ name: "b", ...wide })
+      const items = yield* fill(pressure, 10)
+      let gone = 0
+      yield* behind(pressure, 35, Effect.sync(() => gone++))
+      yield* Effect.forEach(items, ({ end }) => end)
+      expect(gone).toBe(10)
+      yield* pressure.withBackpressure(Effect.void)
+      yield* settle
+      expect(gone).toBe(11)
+      yield* TestClock.adjust("99 millis")
+      expect(gone).toBe(11)
+      yield* TestClock.adjust("1 millis")
+      expect(gone).toBe(21)
+      yield* TestClock.adjust("100 millis")
+      expect(gone).toBe(31)
+      yield* TestClock.adjust("100 millis")
+      expect(gone).toBe(35)
+      expect((yield* pressure.metrics).producers).toBe(0)
+    }))
+
+  it.scoped("a producer gets its turn where callers fill the room each time", () =>
+    Effect.gen(function*() {
+      const pressure = yield* Backpressure.make({ name: "b", ...wide, maxWait: Infinity })
+      const call = pressure.withBackpressure(Effect.sleep("10 millis"))
+      yield* Effect.forEach(Array.from({ length: 20 }), () => Effect.forkScoped(Effect.forever(call)))
+      yield* settle
+      const producer = yield* Effect.fork(pressure.ready)
+      yield* TestClock.adjust("50 millis")
+      expect(Option.isSome(yield* Fiber.poll(producer))).toBe(true)
+      expect((yield* pressure.metrics).peak).toBe(10)
+    }))
+
+  it.scoped("producers that wait are bounded", () =>
+    Effect.gen(function*() {
+      const pressure = yield* Backpressure.make({ name: "b", ...marks, maxWaiters: 2 })
+      yield* fill(pressure, 4)
+      yield* behind(pressure, 2, Effect.void)
+      expect(yield* Effect.flip(pressure.ready)).toMatchObject({ reason: "Full", pending: 4, waiting: 0 })
+      expect(yield* Effect.flip(Stream.runDrain(pressure.gate(Stream.make(1))))).toMatchObject({ reason: "Full" })
+      expect(yield* pressure.metrics).toMatchObject({ producers: 2, rejected: 2, waiting: 0 })
+    }))
+
   class Orders extends Backpressure.Tag<Orders>()("orders", { maxPending: 4 }) {}
 
   it.effect("is there on the tag, with its types", () =>
     Effect.gen(function*() {
-      const stream: Stream.Stream<number, "no", Orders> = Stream.make(1, 2).pipe(Orders.gate)
+      const stream: Stream.Stream<number, BackpressureError, Orders> = Stream.make(1, 2).pipe(Orders.gate)
       expect(Chunk.toReadonlyArray(yield* Stream.runCollect(stream))).toEqual([1, 2])
       yield* Orders.ready
       expect(yield* Effect.succeed(3).pipe(Orders.withBackpressure)).toBe(3)

@@ -12,6 +12,7 @@ import {
   MetricState,
   Option,
   Queue,
+  Scope,
   TestClock
 } from "effect"
 import { makeManualClock } from "./utils/clock.js"
@@ -468,6 +469,30 @@ describe("a fair bulkhead", () => {
       yield* Fiber.awaitAll(calls)
       expect(log).toEqual(["noisy", "quiet", "noisy", "noisy"])
       expect(yield* bulkhead.metrics).toMatchObject({ active: 0, waiting: 0, admitted: 5, rejected: 1 })
+    }))
+
+  it.scoped("a permit of a scope is of its key's share", () =>
+    Effect.gen(function*() {
+      const bulkhead = yield* make({ maxConcurrent: 2 })
+      const log: Array<string> = []
+      const hold = (key: string) =>
+        Effect.tap(
+          Effect.fork(Effect.scoped(
+            Effect.zipRight(bulkhead.acquireBy({ key, permits: 2 }), Effect.sync(() => log.push(key)))
+          )),
+          () => settle
+        )
+      const scope = yield* Scope.make()
+      yield* Scope.extend(bulkhead.acquireBy({ key: "noisy", permits: 2 }), scope)
+      expect(yield* bulkhead.available).toBe(0)
+      const calls = yield* Effect.forEach(["noisy", "noisy", "quiet"], hold)
+      yield* Scope.close(scope, Exit.void)
+      yield* Fiber.joinAll(calls)
+      expect(log).toEqual(["noisy", "quiet", "noisy"])
+      expect(yield* bulkhead.metrics).toMatchObject({ active: 0, admitted: 4, succeeded: 4 })
+      const plain = yield* Bulkhead.make({ name: "b" })
+      const exit = yield* Effect.exit(plain.acquireBy({ key: "k" }))
+      expect(Exit.isFailure(exit) && String(exit.cause)).toContain(`option key must be absent`)
     }))
 
   it.scoped("keys have weights, which are asked for once for each guard", () =>

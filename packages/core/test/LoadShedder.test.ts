@@ -103,6 +103,16 @@ describe("in flight", () => {
       expect(yield* shedder.withShedding(Effect.succeed(1))).toBe(1)
     }))
 
+  it.scoped("a class that has a share is let in while nothing is in flight, however small the limit", () =>
+    Effect.gen(function*() {
+      const shedder = yield* LoadShedder.make({ name: "s", maxInFlight: 1, shares: { sheddable: 0 } })
+      const low = shedder.withSheddingBy({ priority: "low" })
+      expect(yield* low(Effect.succeed("in"))).toBe("in")
+      expect(yield* reasonOf(shedder.withSheddingBy({ priority: "sheddable" })(Effect.void))).toBe("InFlight")
+      yield* fill(shedder, 1)
+      expect(yield* reasonOf(low(Effect.void))).toBe("InFlight")
+    }))
+
   it.scoped("Queue: the turn did not come in time, a tenth of that once the line stands", () =>
     Effect.gen(function*() {
       const shedder = yield* LoadShedder.make({ name: "s", maxInFlight: 1 })
@@ -157,6 +167,20 @@ describe("in flight", () => {
       yield* Scope.close(scopes[0]!, Exit.void)
       yield* Scope.close(scopes[1]!, Exit.fail("no"))
       expect(yield* shedder.metrics).toMatchObject({ active: 0, succeeded: 1, failed: 1 })
+    }))
+
+  it.scoped("a call of a scope is what it says", () =>
+    Effect.gen(function*() {
+      const shedder = yield* LoadShedder.make({ name: "s", maxInFlight: 10, shares: { low: 0.5, sheddable: 0.5 } })
+      const scope = yield* Scope.make()
+      yield* Scope.extend(shedder.acquireBy({ cost: 4, priority: "low" }), scope)
+      expect((yield* shedder.metrics).active).toBe(4)
+      const dear = Effect.flip(Effect.scoped(shedder.acquireBy({ cost: 2, priority: "low" })))
+      expect(yield* dear).toMatchObject({ reason: "InFlight", priority: "low" })
+      yield* Scope.close(scope, Exit.void)
+      expect((yield* shedder.metrics).active).toBe(0)
+      const exit = yield* Effect.exit(shedder.acquireBy({ cost: 0 }))
+      expect(Exit.isFailure(exit) && Cause.pretty(exit.cause)).toContain(`option cost must be an integer of at least 1`)
     }))
 
   it.scoped("a hint says whether a call would be let in", () =>
@@ -260,31 +284,53 @@ describe("signals", () => {
         expect(yield* shedder.wouldAdmit.pipe(Priority.within("low"))).toBe(false)
       })))
 
-  it.effect("a sampler that fails or hangs is told of once, and sheds nobody", () => {
+  const collecting = (warnings: Array<unknown>) =>
+    Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => warnings.push(message)))
+
+  it.effect("a sampler that fails or hangs is told of once a minute; what it said last holds, and then falls", () => {
     const warnings: Array<unknown> = []
     let sample: Effect.Effect<SystemLoad.Sample> = Effect.succeed({ cpu: 1 })
-    const logger = Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => warnings.push(message)))
+    const samples = (n: number) => Effect.repeatN(TestClock.adjust("200 millis"), n - 1)
     return Effect.gen(function*() {
       const shedder = yield* LoadShedder.make({ name: "s" })
       const queue = yield* shedder.subscribe
-      yield* TestClock.adjust("400 millis")
-      expect((yield* shedder.metrics).pressure).toBeGreaterThan(0)
+      yield* samples(3)
+      const { pressure } = yield* shedder.metrics
+      expect(pressure).toBeGreaterThan(0.25)
       sample = Effect.die("no figures")
-      yield* TestClock.adjust("2 seconds")
-      expect(yield* shedder.metrics).toMatchObject({ pressure: 0, system: {} })
+      yield* samples(5)
+      expect(yield* shedder.metrics).toMatchObject({ pressure, system: { cpu: 1 } })
+      yield* samples(1)
+      expect((yield* shedder.metrics).pressure).toBeCloseTo(pressure - 0.05)
+      expect((yield* shedder.metrics).system).toEqual({})
+      yield* samples(10)
+      expect((yield* shedder.metrics).pressure).toBe(0)
       expect(warnings).toHaveLength(1)
       sample = Effect.never
-      yield* TestClock.adjust("10 seconds")
+      yield* TestClock.adjust("30 seconds")
       expect(warnings).toHaveLength(1)
-      expect((yield* drain(queue)).filter(({ _tag }) => _tag === "InternalError")).toMatchObject([
-        { source: "Sampler", error: "no figures" }
-      ])
+      yield* TestClock.adjust("30 seconds")
+      expect(warnings).toHaveLength(2)
+      const told = (yield* drain(queue)).filter(({ _tag }) => _tag === "InternalError")
+      expect(told).toMatchObject([{ source: "Sampler", error: "no figures" }, { source: "Sampler" }])
       yield* shedder.withSheddingBy({ priority: "sheddable" })(Effect.void)
     }).pipe(
       Effect.scoped,
       Effect.provide(Layer.succeed(SystemLoad, { sample: Effect.suspend(() => sample) })),
-      Effect.provide(logger)
+      Effect.provide(collecting(warnings))
     )
+  })
+
+  it.effect("a threshold that nobody measures is warned of", () => {
+    const warnings: Array<unknown> = []
+    return Effect.gen(function*() {
+      yield* LoadShedder.make({ name: "s", maxInFlight: 5, recoverAt: 0.7 })
+      expect(warnings).toEqual([])
+      yield* LoadShedder.make({ name: "s", cpu: 0.5, eventLoopDelay: "9 millis" })
+      expect(String(warnings)).toContain("cpu, eventLoopDelay given, and no SystemLoad is there to measure it")
+      yield* Effect.provide(LoadShedder.make({ name: "s", cpu: 0.5 }), SystemLoad.layerTest())
+      expect(warnings).toHaveLength(1)
+    }).pipe(Effect.scoped, Effect.provide(collecting(warnings)))
   })
 })
 

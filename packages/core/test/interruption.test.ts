@@ -34,6 +34,13 @@ describe("bulkhead", () => {
     bulkhead({ maxConcurrent: 1 }, (b) => (effect) => Effect.scoped(Effect.zipRight(b.acquire, effect)))
   )
   whole(
+    "gives the permits of a scope and of a key back",
+    bulkhead(
+      { maxConcurrent: 2, fair: { weight: () => 2 } },
+      (b) => (effect) => Effect.scoped(Effect.zipRight(b.acquireBy({ key: "k", permits: 2 }), effect))
+    )
+  )
+  whole(
     "gives the permit back while somebody listens",
     Effect.tap(
       bulkhead(
@@ -161,6 +168,13 @@ describe("adaptive concurrency", () => {
   whole(
     "gives the permit of a scope back",
     limiter({}, (one) => (effect) => Effect.scoped(Effect.zipRight(one.acquire, effect)))
+  )
+  whole(
+    "gives the permit of a scope and of a key back",
+    limiter(
+      { fair: true },
+      (one) => (effect) => Effect.scoped(Effect.zipRight(one.acquireBy({ key: "k" }), effect))
+    )
   )
   whole(
     "gives the permit back that is settled by hand",

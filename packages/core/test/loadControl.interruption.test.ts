@@ -16,8 +16,8 @@ const backpressure = (guard: (b: Backpressure.Service) => Subject["with"]) =>
       with: guard(b),
       whole: Effect.map(
         b.metrics,
-        ({ admitted, failed, ignored, pending, running, state, succeeded, waiting }) =>
-          state === "low" && pending === 0 && waiting === 0 && running === 0 &&
+        ({ admitted, failed, ignored, pending, producers, running, state, succeeded, waiting }) =>
+          state === "low" && pending === 0 && waiting === 0 && producers === 0 && running === 0 &&
           admitted === succeeded + failed + ignored
       )
     })
@@ -29,6 +29,10 @@ describe("backpressure", () => {
   whole(
     "has the item of a scope leave",
     backpressure((b) => (effect) => Effect.scoped(Effect.zipRight(b.acquire, effect)))
+  )
+  whole(
+    "has every producer leave the gate",
+    backpressure((b) => (effect) => Effect.zipRight(b.ready, b.withBackpressure(effect)))
   )
   whole(
     "has an item leave while somebody listens",
@@ -49,6 +53,8 @@ describe("backpressure", () => {
                 return Effect.flatMap(Deferred.make<void>(), (turn) => {
                   const waiter: Waiter = {
                     place: "Waiting",
+                    isProducer: false,
+                    ticket: 0,
                     before: undefined,
                     behind: undefined,
                     admit: () => Deferred.unsafeDone(turn, Effect.void)
@@ -90,6 +96,13 @@ describe("load shedder", () => {
   whole(
     "has the call of a scope leave",
     shedder({}, (s) => (effect) => Effect.scoped(Effect.zipRight(s.acquire, effect)))
+  )
+  whole(
+    "has the dear call of a scope leave",
+    shedder(
+      { maxInFlight: 2 },
+      (s) => (effect) => Effect.scoped(Effect.zipRight(s.acquireBy({ cost: 2, cohort: "a" }), effect))
+    )
   )
   whole(
     "has a call leave while somebody listens",

@@ -42,6 +42,8 @@ interface Entry {
   readonly rank: number
 }
 
+const roomOf = (share: number, max: number) => share > 0 && share * max < 1 ? 1 : Math.floor(share * max)
+
 /** The same rules in the plainest form. */
 class Model {
   inside: Array<Entry> = []
@@ -73,12 +75,12 @@ class Model {
   }
   come(entry: Entry, cohort: number): string {
     if (entry.rank < 4 && entry.rank / 4 + cohort / 4 < this.pressure()) return this.reason()!
-    const room = Math.floor(this.shares[entry.rank]! * this.max)
+    const room = roomOf(this.shares[entry.rank]!, this.max)
     if (this.line.every(({ rank }) => rank < entry.rank) && this.used() + entry.cost <= room) {
       this.inside.push(entry)
       return "in"
     }
-    if (room < this.max || entry.cost > this.max || this.queue === 0) return "InFlight"
+    if (this.shares[entry.rank]! < 1 || entry.cost > this.max || this.queue === 0) return "InFlight"
     if (this.line.length < this.queue) {
       this.line.push(entry)
       return "Wait"
@@ -146,7 +148,7 @@ describe("shedding, against a model", () => {
               // A quotient of sums and a sum of quotients may differ in the last bit.
               if (Math.abs((one.rank + one.cohort) / 4 - model.pressure()) < 1e-12) return
               expect(verdict === true ? "in" : verdict).toBe(model.come({ id: ++id, ...one }, one.cohort))
-              if (verdict === true) expect(permits.used).toBeLessThanOrEqual(Math.floor(shares[one.rank]! * max))
+              if (verdict === true) expect(permits.used).toBeLessThanOrEqual(roomOf(shares[one.rank]!, max))
             } else {
               const entry = model.inside[one.pick % Math.max(1, model.inside.length)]
               if (entry === undefined) continue

@@ -165,6 +165,30 @@ describe("the server", () => {
     expect(at(busy(false), 1100)).toBeGreaterThan(0)
   })
 
+  it("tells a limit nothing of a call that is interrupted, as the classification does", () => {
+    const ended = (interrupt: boolean) => {
+      const told = { ignore: 0, drop: 0, sample: 0 }
+      const count = (what: keyof typeof told) => (state: unknown) => {
+        told[what]++
+        return state
+      }
+      const limit = { ...fixed(10), onIgnore: count("ignore"), onDrop: count("drop"), onSample: count("sample") }
+      Simulation.run({
+        seed: 1,
+        duration: 10_000,
+        arrivals: [{ rate: (now) => now < 5000 ? 10 : 0 }],
+        server: Simulation.workers({ workers: 10, service: Service.deterministic(400) }),
+        client: { timeout: 100, interrupt },
+        protection: { limit }
+      })
+      return told
+    }
+    expect(ended(true)).toMatchObject({ drop: 0, sample: 0 })
+    expect(ended(true).ignore).toBeGreaterThan(10)
+    expect(ended(false)).toMatchObject({ ignore: 0, sample: 0 })
+    expect(ended(false).drop).toBeGreaterThan(10)
+  })
+
   it("tries again as often as it may, and as its budget pays for", () => {
     const dead = (retry: Simulation.RetryOptions) =>
       Simulation.run({

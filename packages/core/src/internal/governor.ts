@@ -124,10 +124,13 @@ export class Governor {
   }
 
   /** The scoped form: settled by hand, or by the exit of the scope. */
-  get acquire(): Effect.Effect<AdaptiveConcurrency.Permit, ConcurrencyLimitError, Scope> {
-    return Effect.uninterruptibleMask((restore) =>
+  readonly acquireBy = (
+    classify: Classify,
+    share: Share | undefined
+  ): Effect.Effect<AdaptiveConcurrency.Permit, ConcurrencyLimitError, Scope> =>
+    Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(
-        this.enter(restore, undefined, (since) => Exit.succeed(since)),
+        this.enter(restore, share, (since) => Exit.succeed(since)),
         (since) => {
           let open = true
           const settle = (exit: Exit.Exit<unknown, unknown>, classify: Classify) =>
@@ -135,17 +138,16 @@ export class Governor {
               if (!open) return Effect.void
               open = false
               const reading = read(classify, exit, "AdaptiveConcurrency", this.watch.instance)
-              this.leave(governed, since, reading, undefined)
+              this.leave(governed, since, reading, share)
               return this.reported(finish(Exit.void, reading))
             })
           return Effect.as(
-            Effect.addFinalizer((exit) => settle(exit, this.config.classify)),
+            Effect.addFinalizer((exit) => settle(exit, classify)),
             { settle: (outcome: Outcome) => settle(Exit.void, () => outcome) }
           )
         }
       )
     )
-  }
 
   /** Takes a permit, or waits for one under `restore`. Uninterruptible. `onEntered` gets the time at which the call began. */
   private enter<A, E, R>(

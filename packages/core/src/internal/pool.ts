@@ -121,13 +121,14 @@ export class Pool {
   }
 
   /** The scoped form. */
-  get acquire(): Effect.Effect<void, BulkheadFullError, Scope> {
+  readonly acquire = (permits = 1, share?: Share): Effect.Effect<void, BulkheadFullError, Scope> => {
+    const demand = { permits, share }
     return Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(
-        this.enter(one, restore, (pool, visit) => Exit.succeed({ pool, visit })),
+        this.enter(demand, restore, (pool, visit) => Exit.succeed({ pool, visit })),
         ({ pool, visit }) =>
           Effect.addFinalizer((exit) =>
-            Effect.map(pool.read, (permits) => pool.leave(permits, one, visit, classify(exit)))
+            Effect.map(pool.read, (permits) => pool.leave(permits, demand, visit, classify(exit)))
           )
       )
     )

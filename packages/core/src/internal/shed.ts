@@ -117,8 +117,10 @@ export class Shed {
   level: Level = "normal"
   /** Since when somebody waits. */
   standing: Nanos = 0n
-  /** Permits in use up to which a rank is let in. */
+  /** Permits in use up to which a rank is let in: at least one, unless its share is nothing. */
   private readonly room: ReadonlyArray<number>
+  /** Whether a rank may wait: that whose share is all. */
+  private readonly mayWait: ReadonlyArray<boolean>
 
   constructor(
     readonly permits: Permits,
@@ -126,7 +128,9 @@ export class Shed {
     private readonly recoverAt: number
   ) {
     const { critical, high, low, normal, sheddable } = shares
-    this.room = [sheddable, low, normal, high, critical].map((share) => Math.floor(share * permits.limit))
+    const byRank = [sheddable, low, normal, high, critical]
+    this.room = byRank.map((share) => share === 0 ? 0 : Math.max(1, Math.floor(share * permits.limit)))
+    this.mayWait = byRank.map((share) => share === 1)
   }
 
   /** In flight or signals, whichever is nearer to its limit. */
@@ -140,7 +144,7 @@ export class Shed {
     if (isShed(pressure.value, rank, cohort)) return pressure.by
     const room = this.room[rank] ?? 0
     if (permits.used + cost <= room && permits.take(cost, rank, now)) return true
-    if (room < permits.limit || cost > permits.limit || permits.maxQueued === 0) return "InFlight"
+    if (this.mayWait[rank] !== true || cost > permits.limit || permits.maxQueued === 0) return "InFlight"
     return permits.hasPlace(rank, now()) ? "Wait" : "Queue"
   }
 
@@ -149,7 +153,7 @@ export class Shed {
     const { permits } = this
     const room = this.room[rank] ?? 0
     if (permits.used < room && permits.isFree(1, rank, now)) return true
-    return room >= permits.limit && permits.hasPlace(rank, now())
+    return this.mayWait[rank] === true && permits.hasPlace(rank, now())
   }
 
   observe(ratios: Ratios, own: number): void {

@@ -70,7 +70,8 @@ export const perSample = (config: ReturnType<typeof resolveLimit<typeof gradient
       return { ...state, limit: clamp(config, state.limit * 0.9), reason: "losses", decreased: now }
     },
     onIgnore: same,
-    inspect: ({ long, reason }) => ({ reason, baseline: long === 0 ? undefined : long }),
+    // The long average holds the queues of its time: it is not the latency of an idle server.
+    inspect: ({ reason }) => ({ reason }),
     resize: (state, wish) => ({ ...state, limit: wished(config, wish, state.limit), reason: "operator" })
   }
 }

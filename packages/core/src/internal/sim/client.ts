@@ -83,8 +83,9 @@ export class Client {
         // An answer that comes too late counts as a loss when it comes.
         if (job === undefined) gate.abandon(pass)
         else if (options.interrupt === true) {
+          // What is interrupted says nothing, here as to the patterns.
           server.cancel(job)
-          gate.leave(pass, "failure")
+          gate.leave(pass, "ignored")
         }
         hear("timedOut")
       })
