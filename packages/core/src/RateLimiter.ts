@@ -500,7 +500,10 @@ export declare namespace RateLimiter {
     readonly key?: string | undefined
     /** What the call takes of it. More than there ever is at once is refused. Defaults to `1`. */
     readonly cost?: number | undefined
-    /** The rate for this call, in place of `rateFor` and `rate`. What the key has used counts in it. */
+    /**
+     * The rate for this call, in place of `rateFor` and `rate`. What the key has used in the same window counts in it; the
+     * quotas of other windows are neither charged nor forgotten.
+     */
     readonly rate?: Rates | undefined
   }
 
@@ -566,7 +569,10 @@ export declare namespace RateLimiter {
     readonly penalty: (args: Omit<Args, "rate">) => Effect.Effect<void, RateLimiterStoreError, Env>
     /** Gives a key something back, never more than it has used. */
     readonly reward: (args: Omit<Args, "rate">) => Effect.Effect<void, RateLimiterStoreError, Env>
-    /** Changes the rate of the instance. What keys have used stays used, as so many calls. */
+    /**
+     * Changes the rate of the instance. What keys have used in a window stays used, as so many calls; a window that is new
+     * begins anew, and one that comes back is as it was left.
+     */
     readonly setRate: (rate: Rates) => Effect.Effect<void, never, Env>
     readonly metrics: Effect.Effect<Metrics, never, Env>
   }

@@ -6,7 +6,7 @@ import type { Emitter } from "../hub.js"
 import * as option from "../options.js"
 import type { Nanos } from "../time.js"
 import { fromNanos } from "../time.js"
-import { Plan } from "./algorithms.js"
+import { Plan } from "./plan.js"
 import type { AlgorithmName, Rate, RateInput } from "./rate.js"
 import { parseRates, showRate } from "./rate.js"
 
