@@ -451,8 +451,9 @@ export declare namespace RateLimiter {
      */
     readonly algorithm?: RateLimiterStore.Algorithm | undefined
     /**
-     * How many of one rate may come at once, for `"gcra"` and `"token-bucket"`; a rate may name its own. In any span W at
-     * most `burst + limit * W / window` calls are let through. Defaults to the limit of the rate.
+     * How many of one rate may come at once, for `"gcra"` and `"token-bucket"`; a rate may name its own. It is that of a
+     * single rate that comes later too, by `setRate`, `rateFor` or a call. In any span W at most
+     * `burst + limit * W / window` calls are let through. Defaults to the limit of the rate.
      */
     readonly burst?: number | undefined
     /** What a call without its share does: fail at once, or wait for it. Defaults to `"fail"`. */

@@ -77,3 +77,25 @@ describe.each(algorithms)("a key that meets several rates, %s", (algorithm) => {
       expect(yield* count(limiter, 3)).toBe(0)
     }))
 })
+
+describe("the burst of an instance", () => {
+  it.scoped("is that of a single rate that comes later, unless that names its own", () =>
+    Effect.gen(function*() {
+      const limiter = yield* RateLimiter.make({
+        name: "burst",
+        rate: "10/second",
+        burst: 2,
+        rateFor: (key) => key === "tier" ? "30/second" : undefined
+      })
+      const own = { limit: 20, window: "1 second", burst: 5 } as const
+      expect(yield* count(limiter, 50, { key: "plain" })).toBe(2)
+      expect(yield* count(limiter, 50, { key: "tier" })).toBe(2)
+      expect(yield* count(limiter, 50, { key: "call", rate: "20/second" })).toBe(2)
+      expect(yield* count(limiter, 50, { key: "list", rate: ["20/second"] })).toBe(2)
+      expect(yield* count(limiter, 50, { key: "own", rate: own })).toBe(5)
+      expect(yield* count(limiter, 50, { key: "several", rate: ["20/second", "90/minute"] })).toBe(20)
+      yield* limiter.setRate("40/second")
+      expect((yield* limiter.metrics).rate).toBe("40/1s (burst 2)")
+      expect(yield* count(limiter, 50, { key: "set" })).toBe(2)
+    }))
+})
