@@ -295,6 +295,30 @@ describe.each(algorithms)("%s", (algorithm) => {
       runs
     ), 60_000)
 
+  it("leaves a state as it was when it is charged, given something or drained", () =>
+    holds(
+      fc.property(rateOf(algorithm), fc.array(step, { maxLength: 12 }), fc.nat(12), (rate, steps, from) => {
+        const { algorithm: limiter } = new Plan(algorithm, [rate])
+        /** What is left and when the whole is, after each step; `branch` goes other ways from one state on. */
+        const walk = (branch: boolean) => {
+          let state: unknown
+          let now = start
+          return steps.map((one, i) => {
+            now = after(now, rate, one)
+            state = limiter.charge(state, now, Math.min(one.cost, limiter.cap))
+            if (branch && i === from % steps.length) {
+              limiter.charge(limiter.charge(state, now, 1), now, 1)
+              limiter.charge(limiter.give(state, now, 1), now, 1)
+              limiter.drain(state, now)
+            }
+            return [limiter.available(state, now), limiter.ready(state, now, 1), limiter.freeAt(state)]
+          })
+        }
+        expect(walk(true)).toEqual(walk(false))
+      }),
+      runs
+    ), 60_000)
+
   it("loses nothing to those who leave the line, and nobody passes", () =>
     holds(
       fc.property(

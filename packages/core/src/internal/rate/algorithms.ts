@@ -215,51 +215,73 @@ class SlidingWindow implements Single<Counters> {
   }
 }
 
+/** Part of a list of times, which only grows at its end. A state that is charged shares the list with the one before. */
+interface Log {
+  readonly times: Array<Nanos>
+  readonly from: number
+  readonly to: number
+}
+
 /** The time of each call of the last window: exactly at most `limit` in any window. */
-class SlidingLog implements Single<ReadonlyArray<Nanos>> {
+class SlidingLog implements Single<Log> {
   readonly cap: number
 
   constructor(readonly rate: Rate) {
     this.cap = rate.limit
   }
 
-  private live(state: ReadonlyArray<Nanos> | undefined, now: Nanos): ReadonlyArray<Nanos> {
-    if (state === undefined) return []
-    const { window } = this.rate
-    let old = 0
-    while (old < state.length && (state[old] ?? now) + window <= now) old++
-    return old === 0 ? state : state.slice(old)
+  /** Where the calls begin that still count. */
+  private live({ from, times, to }: Log, now: Nanos): number {
+    const old = now - this.rate.window
+    let low = from
+    let high = to
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if ((times[middle] ?? now) <= old) low = middle + 1
+      else high = middle
+    }
+    return low
   }
 
-  ready(state: ReadonlyArray<Nanos> | undefined, now: Nanos, n: number): Nanos {
-    const live = this.live(state, now)
-    const over = live.length + n - this.cap
-    return over <= 0 ? now : max(now, (live[over - 1] ?? now) + this.rate.window)
+  ready(state: Log | undefined, now: Nanos, n: number): Nanos {
+    if (state === undefined) return now
+    const from = this.live(state, now)
+    const over = state.to - from + n - this.cap
+    return over <= 0 ? now : max(now, (state.times[from + over - 1] ?? now) + this.rate.window)
   }
 
-  charge(state: ReadonlyArray<Nanos> | undefined, now: Nanos, n: number): ReadonlyArray<Nanos> {
-    const live = this.live(state, now)
-    const charged = live.concat(new Array<Nanos>(Math.min(n, this.cap)).fill(now))
+  charge(state: Log | undefined, now: Nanos, n: number): Log {
+    const { from, times, to } = state === undefined ? { times: [], from: 0, to: 0 } : this.room(state, now)
+    const added = Math.min(n, this.cap)
+    for (let i = 0; i < added; i++) times.push(now)
     // Of more than `limit` calls the oldest say nothing that the others do not; under a higher limit they were kept.
-    const kept = Math.max(this.cap, live.length)
-    return charged.length > kept ? charged.slice(-kept) : charged
+    const kept = Math.max(this.cap, to - from)
+    return { times, from: Math.max(from, to + added - kept), to: to + added }
   }
 
-  give(state: ReadonlyArray<Nanos>, now: Nanos, n: number): ReadonlyArray<Nanos> {
-    const live = this.live(state, now)
-    return live.slice(0, Math.max(0, live.length - n))
+  /** What counts, at the end of a list: a copy, where another state has grown the list or most of it is over. */
+  private room(state: Log, now: Nanos): Log {
+    const from = this.live(state, now)
+    const { times, to } = state
+    if (times.length === to && from <= to - from) return { times, from, to }
+    return { times: times.slice(from, to), from: 0, to: to - from }
   }
 
-  available(state: ReadonlyArray<Nanos> | undefined, now: Nanos): number {
-    return Math.max(0, this.cap - this.live(state, now).length)
+  give(state: Log, now: Nanos, n: number): Log {
+    const from = this.live(state, now)
+    return { times: state.times, from, to: Math.max(from, state.to - n) }
   }
 
-  drain(state: ReadonlyArray<Nanos> | undefined, now: Nanos): ReadonlyArray<Nanos> {
+  available(state: Log | undefined, now: Nanos): number {
+    return state === undefined ? this.cap : Math.max(0, this.cap - (state.to - this.live(state, now)))
+  }
+
+  drain(state: Log | undefined, now: Nanos): Log {
     return this.charge(state, now, this.available(state, now))
   }
 
-  freeAt(state: ReadonlyArray<Nanos>): Nanos {
-    const last = state[state.length - 1]
+  freeAt({ from, times, to }: Log): Nanos {
+    const last = to > from ? times[to - 1] : undefined
     return last === undefined ? 0n : last + this.rate.window
   }
 
@@ -268,7 +290,7 @@ class SlidingLog implements Single<ReadonlyArray<Nanos>> {
   }
 
   /** Calls in a window are the same under each limit. */
-  merge(state: ReadonlyArray<Nanos> | undefined, _now: Nanos, used: ReadonlyArray<Nanos>): ReadonlyArray<Nanos> {
+  merge(state: Log | undefined, _now: Nanos, used: Log): Log {
     return state ?? used
   }
 }
