@@ -451,8 +451,9 @@ export declare namespace RateLimiter {
      */
     readonly algorithm?: RateLimiterStore.Algorithm | undefined
     /**
-     * How many of one rate may come at once, for `"gcra"` and `"token-bucket"`; a rate may name its own. In any span W at
-     * most `burst + limit * W / window` calls are let through. Defaults to the limit of the rate.
+     * How many of one rate may come at once, for `"gcra"` and `"token-bucket"`; a rate may name its own. It is that of a
+     * single rate that comes later too, by `setRate`, `rateFor` or a call. In any span W at most
+     * `burst + limit * W / window` calls are let through. Defaults to the limit of the rate.
      */
     readonly burst?: number | undefined
     /** What a call without its share does: fail at once, or wait for it. Defaults to `"fail"`. */
@@ -507,7 +508,10 @@ export declare namespace RateLimiter {
     readonly key?: string | undefined
     /** What the call takes of it. More than there ever is at once is refused. Defaults to `1`. */
     readonly cost?: number | undefined
-    /** The rate for this call, in place of `rateFor` and `rate`. What the key has used counts in it. */
+    /**
+     * The rate for this call, in place of `rateFor` and `rate`. What the key has used in the same window counts in it; the
+     * quotas of other windows are neither charged nor forgotten.
+     */
     readonly rate?: Rates | undefined
   }
 
@@ -576,7 +580,10 @@ export declare namespace RateLimiter {
     readonly penalty: (args: Omit<Args, "rate">) => Effect.Effect<void, RateLimiterStoreError, Env>
     /** Gives a key something back, never more than it has used. */
     readonly reward: (args: Omit<Args, "rate">) => Effect.Effect<void, RateLimiterStoreError, Env>
-    /** Changes the rate of the instance. What keys have used stays used, as so many calls. */
+    /**
+     * Changes the rate of the instance. What keys have used in a window stays used, as so many calls; a window that is new
+     * begins anew, and one that comes back is as it was left.
+     */
     readonly setRate: (rate: Rates) => Effect.Effect<void, never, Env>
     readonly metrics: Effect.Effect<Metrics, never, Env>
   }

@@ -1,9 +1,10 @@
 import { describe, expect, it } from "@effect/vitest"
 import { FastCheck as fc } from "effect"
 import { Requirement } from "../src/internal/options.js"
-import { Plan } from "../src/internal/rate/algorithms.js"
 import type { Place } from "../src/internal/rate/line.js"
 import { Line } from "../src/internal/rate/line.js"
+import type { Charged } from "../src/internal/rate/plan.js"
+import { charge, Plan } from "../src/internal/rate/plan.js"
 import type { AlgorithmName, Rate } from "../src/internal/rate/rate.js"
 import { algorithms, isBursty, parseRates } from "../src/internal/rate/rate.js"
 import { holds } from "./utils/holds.js"
@@ -18,6 +19,16 @@ const rateOf = (algorithm: AlgorithmName): fc.Arbitrary<Rate> =>
     window: fc.constantFrom(1n, 7n, 1000n, 997n, second, 60n * second, 90n * 86_400n * second),
     burst: fc.integer({ min: 1, max: 9 })
   }).map((rate) => isBursty(algorithm) ? rate : { ...rate, burst: rate.limit })
+
+/** Few windows, so that rates share some of them. */
+const mixed = (algorithm: AlgorithmName): fc.Arbitrary<Rate> =>
+  fc.record({
+    limit: fc.integer({ min: 1, max: 7 }),
+    window: fc.constantFrom(1000n, 997n, 60_000n),
+    burst: fc.integer({ min: 1, max: 9 })
+  }).map((rate) => isBursty(algorithm) ? rate : { ...rate, burst: rate.limit })
+
+const mixedPace: Rate = { limit: 1, window: 1000n, burst: 1 }
 
 interface Step {
   readonly cost: number
@@ -208,8 +219,47 @@ describe.each(algorithms)("%s", (algorithm) => {
           const to = new Plan(algorithm, [{ limit, window, burst: isBursty(algorithm) ? burst : limit }])
           const used = Math.min(uses, from.algorithm.cap)
           const state = used === 0 ? undefined : from.algorithm.charge(undefined, start, used)
-          const left = to.algorithm.available(to.adapt(state, start, from), start)
+          const left = to.algorithm.available(to.adapt({ plan: from, state, others: [] }, start).state, start)
           expect(left).toBe(Math.max(0, to.algorithm.cap - used))
+        }
+      ),
+      runs
+    ), 60_000)
+
+  it("keeps to each rate, whatever calls come under others between", () =>
+    holds(
+      fc.property(
+        fc.array(fc.array(mixed(algorithm), { minLength: 1, maxLength: 2 }), { minLength: 2, maxLength: 3 }),
+        fc.array(fc.tuple(fc.nat(2), step), { maxLength: 30 }),
+        (rates, steps) => {
+          const plans = rates.map((rates) => new Plan(algorithm, rates))
+          const past: Array<Admitted & { readonly rates: ReadonlyArray<Rate> }> = []
+          let used: Charged | undefined
+          let now = start
+          for (const [which, one] of steps) {
+            const plan = plans[which % plans.length]
+            if (plan === undefined) continue
+            now = after(now, mixedPace, one)
+            if (one.cost > plan.algorithm.cap) continue
+            used = plan.adapt(used ?? { plan, state: undefined, others: [] }, now)
+            const admitted = plan.algorithm.ready(used.state, now, one.cost) <= now
+            const under = (same: (a: Rate, b: Rate) => boolean) =>
+              plan.rates.every((rate) =>
+                admits[algorithm](
+                  rate,
+                  past.filter(({ rates }) => rates.some((other) => same(rate, other))),
+                  now,
+                  one.cost
+                )
+              )
+            // What came under a rate never exceeds it.
+            if (admitted) expect(under((a, b) => a.window === b.window && a.limit === b.limit)).toBe(true)
+            // Calls in a window are one count; spacing has a pace per rate.
+            if (!isBursty(algorithm)) expect(admitted).toBe(under((a, b) => a.window === b.window))
+            if (!admitted) continue
+            used = charge(used, now, one.cost)
+            past.push({ at: now, cost: one.cost, rates: plan.rates })
+          }
         }
       ),
       runs
@@ -245,6 +295,30 @@ describe.each(algorithms)("%s", (algorithm) => {
       runs
     ), 60_000)
 
+  it("leaves a state as it was when it is charged, given something or drained", () =>
+    holds(
+      fc.property(rateOf(algorithm), fc.array(step, { maxLength: 12 }), fc.nat(12), (rate, steps, from) => {
+        const { algorithm: limiter } = new Plan(algorithm, [rate])
+        /** What is left and when the whole is, after each step; `branch` goes other ways from one state on. */
+        const walk = (branch: boolean) => {
+          let state: unknown
+          let now = start
+          return steps.map((one, i) => {
+            now = after(now, rate, one)
+            state = limiter.charge(state, now, Math.min(one.cost, limiter.cap))
+            if (branch && i === from % steps.length) {
+              limiter.charge(limiter.charge(state, now, 1), now, 1)
+              limiter.charge(limiter.give(state, now, 1), now, 1)
+              limiter.drain(state, now)
+            }
+            return [limiter.available(state, now), limiter.ready(state, now, 1), limiter.freeAt(state)]
+          })
+        }
+        expect(walk(true)).toEqual(walk(false))
+      }),
+      runs
+    ), 60_000)
+
   it("loses nothing to those who leave the line, and nobody passes", () =>
     holds(
       fc.property(
@@ -263,7 +337,7 @@ describe.each(algorithms)("%s", (algorithm) => {
             if (limiter.ready(state, now, cost) <= now) state = limiter.charge(state, now, cost)
           }
           const lineOf = (wanted: ReadonlyArray<number>) => {
-            const line = new Line({ plan, state })
+            const line = new Line({ plan, state, others: [] })
             const places = wanted.map((cost): Place =>
               line.join({
                 plan,

@@ -22,11 +22,19 @@ export interface Algorithm<S> {
   drain(state: S | undefined, now: Nanos): S
   /** From then on nobody can tell the state from that of a new key. */
   freeAt(state: S): Nanos
-  /** The state under this rate of what was used under another, by the same algorithm. */
-  rescale(state: S, now: Nanos, from: Rate): S
+}
+
+/** One rate. @internal */
+export interface Single<S> extends Algorithm<S> {
+  readonly rate: Rate
+  /** Whether the state of this rate says all that one of the other rate does, so that only one of them is kept. */
+  covers(rate: Rate): boolean
+  /** The state of this rate, if it has one, after what was used under another rate with the same window. */
+  merge(state: S | undefined, now: Nanos, used: S, from: Rate): S
 }
 
 const max = (a: Nanos, b: Nanos): Nanos => a > b ? a : b
+const min = (a: Nanos, b: Nanos): Nanos => a < b ? a : b
 const ceilDiv = (a: Nanos, b: Nanos): Nanos => (a + b - 1n) / b
 
 const gcd = (a: Nanos, b: Nanos): Nanos => b === 0n ? a : gcd(b, a % b)
@@ -37,7 +45,7 @@ const gcd = (a: Nanos, b: Nanos): Nanos => b === 0n ? a : gcd(b, a % b)
  *
  * Admits at most `burst + limit * W / window` in any span W.
  */
-class Gcra implements Algorithm<Nanos> {
+class Gcra implements Single<Nanos> {
   readonly cap: number
   /** What one call costs, in parts. */
   private readonly price: Nanos
@@ -48,7 +56,8 @@ class Gcra implements Algorithm<Nanos> {
   /** The debt with which there is room for one more call. */
   private readonly roomForOne: Nanos
 
-  constructor({ burst, limit, window }: Rate) {
+  constructor(readonly rate: Rate) {
+    const { burst, limit, window } = rate
     const divisor = gcd(window, BigInt(limit))
     this.cap = burst
     this.price = window / divisor
@@ -96,11 +105,26 @@ class Gcra implements Algorithm<Nanos> {
     return ceilDiv(state, this.parts)
   }
 
-  rescale(state: Nanos, now: Nanos, from: Rate): Nanos {
+  /** What is used is paid off at the pace of its own rate: another one must not make it whole sooner. */
+  covers({ limit, window }: Rate): boolean {
+    return limit === this.rate.limit && window === this.rate.window
+  }
+
+  merge(state: Nanos | undefined, now: Nanos, used: Nanos, from: Rate): Nanos {
+    if (this.covers(from)) return max(state ?? 0n, used)
     const before = new Gcra(from)
-    const debt = state - before.scaled(now)
-    // The debt is so many calls, and stays so many. Rounded against the caller.
-    return debt <= 0n ? 0n : this.scaled(now) + ceilDiv(debt * this.price, before.price)
+    const debt = used - before.scaled(now)
+    if (debt <= 0n) return state ?? 0n
+    const share = min(debt, before.tolerance)
+    // Calls of the other rate use this one up, and no more: it is whole again in its own time. A penalty stays whole.
+    const counted = min(this.converted(share, before), this.tolerance)
+    const penalty = state === undefined ? this.converted(debt - share, before) : 0n
+    return max(state ?? 0n, this.scaled(now) + counted + penalty)
+  }
+
+  /** A debt is so many calls, and stays so many. Rounded against the caller. */
+  private converted(debt: Nanos, from: Gcra): Nanos {
+    return ceilDiv(debt * this.price, from.price)
   }
 }
 
@@ -114,12 +138,13 @@ interface Counters {
  * Two windows: the calls of the current one, and of the one before the share that still overlaps. Approximate: at most
  * `2 * limit` in a window, usually a few per cent above `limit`.
  */
-class SlidingWindow implements Algorithm<Counters> {
+class SlidingWindow implements Single<Counters> {
   readonly cap: number
   private readonly limit: Nanos
   private readonly window: Nanos
 
-  constructor({ limit, window }: Rate) {
+  constructor(readonly rate: Rate) {
+    const { limit, window } = rate
     this.cap = limit
     this.limit = BigInt(limit)
     this.window = window
@@ -180,67 +205,93 @@ class SlidingWindow implements Algorithm<Counters> {
     return current > 0n ? (index + 2n) * this.window : previous > 0n ? (index + 1n) * this.window : 0n
   }
 
-  rescale(state: Counters, now: Nanos, from: Rate): Counters {
-    const before = new SlidingWindow(from)
-    const rolled = before.roll(state, now)
-    const index = now / this.window
-    if (from.window === this.window) return rolled
-    // All that still counts is counted as used just now: windows of another length have other borders.
-    return { index, current: rolled.current + ceilDiv(before.overlap(rolled, now), from.window), previous: 0n }
+  covers({ window }: Rate): boolean {
+    return window === this.rate.window
+  }
+
+  /** Calls in a window are the same under each limit. */
+  merge(state: Counters | undefined, _now: Nanos, used: Counters): Counters {
+    return state ?? used
   }
 }
 
+/** Part of a list of times, which only grows at its end. A state that is charged shares the list with the one before. */
+interface Log {
+  readonly times: Array<Nanos>
+  readonly from: number
+  readonly to: number
+}
+
 /** The time of each call of the last window: exactly at most `limit` in any window. */
-class SlidingLog implements Algorithm<ReadonlyArray<Nanos>> {
+class SlidingLog implements Single<Log> {
   readonly cap: number
 
-  constructor(private readonly rate: Rate) {
+  constructor(readonly rate: Rate) {
     this.cap = rate.limit
   }
 
-  private live(state: ReadonlyArray<Nanos> | undefined, now: Nanos): ReadonlyArray<Nanos> {
-    if (state === undefined) return []
-    const { window } = this.rate
-    let old = 0
-    while (old < state.length && (state[old] ?? now) + window <= now) old++
-    return old === 0 ? state : state.slice(old)
+  /** Where the calls begin that still count. */
+  private live({ from, times, to }: Log, now: Nanos): number {
+    const old = now - this.rate.window
+    let low = from
+    let high = to
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if ((times[middle] ?? now) <= old) low = middle + 1
+      else high = middle
+    }
+    return low
   }
 
-  ready(state: ReadonlyArray<Nanos> | undefined, now: Nanos, n: number): Nanos {
-    const live = this.live(state, now)
-    const over = live.length + n - this.cap
-    return over <= 0 ? now : max(now, (live[over - 1] ?? now) + this.rate.window)
+  ready(state: Log | undefined, now: Nanos, n: number): Nanos {
+    if (state === undefined) return now
+    const from = this.live(state, now)
+    const over = state.to - from + n - this.cap
+    return over <= 0 ? now : max(now, (state.times[from + over - 1] ?? now) + this.rate.window)
   }
 
-  charge(state: ReadonlyArray<Nanos> | undefined, now: Nanos, n: number): ReadonlyArray<Nanos> {
-    const live = this.live(state, now)
-    const charged = live.concat(new Array<Nanos>(Math.min(n, this.cap)).fill(now))
-    // Of more than `limit` calls the oldest say nothing that the others do not.
-    return charged.length > this.cap ? charged.slice(-this.cap) : charged
+  charge(state: Log | undefined, now: Nanos, n: number): Log {
+    const { from, times, to } = state === undefined ? { times: [], from: 0, to: 0 } : this.room(state, now)
+    const added = Math.min(n, this.cap)
+    for (let i = 0; i < added; i++) times.push(now)
+    // Of more than `limit` calls the oldest say nothing that the others do not; under a higher limit they were kept.
+    const kept = Math.max(this.cap, to - from)
+    return { times, from: Math.max(from, to + added - kept), to: to + added }
   }
 
-  give(state: ReadonlyArray<Nanos>, now: Nanos, n: number): ReadonlyArray<Nanos> {
-    const live = this.live(state, now)
-    return live.slice(0, Math.max(0, live.length - n))
+  /** What counts, at the end of a list: a copy, where another state has grown the list or most of it is over. */
+  private room(state: Log, now: Nanos): Log {
+    const from = this.live(state, now)
+    const { times, to } = state
+    if (times.length === to && from <= to - from) return { times, from, to }
+    return { times: times.slice(from, to), from: 0, to: to - from }
   }
 
-  available(state: ReadonlyArray<Nanos> | undefined, now: Nanos): number {
-    return Math.max(0, this.cap - this.live(state, now).length)
+  give(state: Log, now: Nanos, n: number): Log {
+    const from = this.live(state, now)
+    return { times: state.times, from, to: Math.max(from, state.to - n) }
   }
 
-  drain(state: ReadonlyArray<Nanos> | undefined, now: Nanos): ReadonlyArray<Nanos> {
+  available(state: Log | undefined, now: Nanos): number {
+    return state === undefined ? this.cap : Math.max(0, this.cap - (state.to - this.live(state, now)))
+  }
+
+  drain(state: Log | undefined, now: Nanos): Log {
     return this.charge(state, now, this.available(state, now))
   }
 
-  freeAt(state: ReadonlyArray<Nanos>): Nanos {
-    const last = state[state.length - 1]
+  freeAt({ from, times, to }: Log): Nanos {
+    const last = to > from ? times[to - 1] : undefined
     return last === undefined ? 0n : last + this.rate.window
   }
 
-  rescale(state: ReadonlyArray<Nanos>, now: Nanos, from: Rate): ReadonlyArray<Nanos> {
-    // Under a longer window what the shorter one forgot stays forgotten.
-    const live = new SlidingLog(from).live(state, now)
-    return live.length > this.cap ? live.slice(-this.cap) : live
+  covers({ window }: Rate): boolean {
+    return window === this.rate.window
+  }
+
+  /** Calls in a window are the same under each limit. */
+  merge(state: Log | undefined, _now: Nanos, used: Log): Log {
+    return state ?? used
   }
 }
 
@@ -250,11 +301,12 @@ interface Counter {
 }
 
 /** Counts per window of the clock. At most `2 * limit` across a border. */
-class FixedWindow implements Algorithm<Counter> {
+class FixedWindow implements Single<Counter> {
   readonly cap: number
   private readonly window: Nanos
 
-  constructor({ limit, window }: Rate) {
+  constructor(readonly rate: Rate) {
+    const { limit, window } = rate
     this.cap = limit
     this.window = window
   }
@@ -292,111 +344,22 @@ class FixedWindow implements Algorithm<Counter> {
     return count === 0 ? 0n : (index + 1n) * this.window
   }
 
-  rescale(state: Counter, now: Nanos, from: Rate): Counter {
-    const { count } = new FixedWindow(from).roll(state, now)
-    return { index: now / this.window, count }
+  covers({ window }: Rate): boolean {
+    return window === this.rate.window
+  }
+
+  /** Calls in a window are the same under each limit. */
+  merge(state: Counter | undefined, _now: Nanos, used: Counter): Counter {
+    return state ?? used
   }
 }
 
-const make: { readonly [A in AlgorithmName]: (rate: Rate) => Algorithm<unknown> } = {
+/** @internal */
+export const make: { readonly [A in AlgorithmName]: (rate: Rate) => Single<unknown> } = {
   gcra: (rate) => new Gcra(rate),
   // The same machine: a bucket that holds `burst` and fills by `limit` per window.
   "token-bucket": (rate) => new Gcra(rate),
   "sliding-window": (rate) => new SlidingWindow(rate),
   "sliding-log": (rate) => new SlidingLog(rate),
   "fixed-window": (rate) => new FixedWindow(rate)
-}
-
-type States = ReadonlyArray<unknown>
-
-/** Several rates as one: a call goes when all of them let it, and is charged to all or to none. */
-class Several implements Algorithm<States> {
-  readonly cap: number
-  private readonly shortest: number
-
-  constructor(private readonly parts: ReadonlyArray<Algorithm<unknown>>, rates: ReadonlyArray<Rate>) {
-    this.cap = Math.min(...parts.map(({ cap }) => cap))
-    this.shortest = rates.reduce((at, { window }, i) => window < (rates[at]?.window ?? window) ? i : at, 0)
-  }
-
-  ready(state: States | undefined, now: Nanos, n: number): Nanos {
-    // What may go at one time may go at any later one, so the latest of the first times will do.
-    return this.parts.reduce((at, part, i) => max(at, part.ready(state?.[i], now, n)), now)
-  }
-
-  charge(state: States | undefined, now: Nanos, n: number): States {
-    return this.parts.map((part, i) => part.charge(state?.[i], now, n))
-  }
-
-  give(state: States, now: Nanos, n: number): States {
-    return this.parts.map((part, i) => part.give(state[i], now, n))
-  }
-
-  available(state: States | undefined, now: Nanos): number {
-    return Math.min(...this.parts.map((part, i) => part.available(state?.[i], now)))
-  }
-
-  /** The rate of the shortest window alone: an hour's quota is not lost to one answer 429. */
-  drain(state: States | undefined, now: Nanos): States {
-    return this.parts.map((part, i) =>
-      i === this.shortest ? part.drain(state?.[i], now) : part.charge(state?.[i], now, 0)
-    )
-  }
-
-  freeAt(state: States): Nanos {
-    return this.parts.reduce((at, part, i) => max(at, part.freeAt(state[i])), 0n)
-  }
-
-  rescale(state: States): States {
-    return state
-  }
-}
-
-/**
- * Rates, ready to decide. A key remembers under which it was charged.
- *
- * @internal
- */
-export class Plan {
-  readonly algorithm: Algorithm<unknown>
-  private readonly parts: ReadonlyArray<Algorithm<unknown>>
-  /** The window after which a drained key may be drained again. */
-  readonly shortest: Nanos
-
-  constructor(readonly name: AlgorithmName, readonly rates: ReadonlyArray<Rate>) {
-    this.parts = rates.map(make[name])
-    const [only] = this.parts
-    this.algorithm = only !== undefined && this.parts.length === 1 ? only : new Several(this.parts, rates)
-    this.shortest = rates.reduce((least, { window }) => window < least ? window : least, rates[0]?.window ?? 0n)
-  }
-
-  /**
-   * The rate that has least left, which is the one that a decision is about, and when it is as good as new. Of several
-   * that have as little it is the one that takes longest.
-   */
-  tightest(state: unknown, now: Nanos): { readonly rate: Rate; readonly freeAt: Nanos } {
-    const states: States = this.rates.length === 1 ? [state] : (state ?? []) as States
-    let tightest = { rate: this.rates[0] as Rate, freeAt: now }
-    let least = Infinity
-    this.parts.forEach((part, i) => {
-      const rate = this.rates[i] as Rate
-      const left = part.available(states[i], now)
-      const freeAt = states[i] === undefined ? now : max(now, part.freeAt(states[i]))
-      if (left > least || (left === least && freeAt <= tightest.freeAt)) return
-      least = left
-      tightest = { rate, freeAt }
-    })
-    return tightest
-  }
-
-  /** A state that was charged under another plan, as one of this. A rate that is new begins anew. */
-  adapt(state: unknown, now: Nanos, from: Plan): unknown {
-    if (from === this || state === undefined) return state
-    const before: States = from.rates.length === 1 ? [state] : state as States
-    const after = this.parts.map((part, i) => {
-      const rate = from.rates[i]
-      return rate === undefined ? part.charge(undefined, now, 0) : part.rescale(before[i], now, rate)
-    })
-    return this.rates.length === 1 ? after[0] : after
-  }
 }

@@ -13,11 +13,11 @@ import { Unguarded } from "../keyed.js"
 import type { Nanos } from "../time.js"
 import { clockOf, currentClock, forever, fromNanos, now, toNanos, toSeconds } from "../time.js"
 import { Turn } from "../waiting.js"
-import type { Plan } from "./algorithms.js"
 import type { Limits } from "./limits.js"
 import { showRates } from "./limits.js"
 import type { Place } from "./line.js"
 import { standing } from "./memory.js"
+import type { Plan } from "./plan.js"
 import { RateTable } from "./table.js"
 
 const quiet: Handlers = { onSuccess: Exit.succeed, onFailure: Exit.failCause }

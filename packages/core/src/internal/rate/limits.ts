@@ -6,7 +6,7 @@ import type { Emitter } from "../hub.js"
 import * as option from "../options.js"
 import type { Nanos } from "../time.js"
 import { fromNanos } from "../time.js"
-import { Plan } from "./algorithms.js"
+import { Plan } from "./plan.js"
 import type { AlgorithmName, Rate, RateInput } from "./rate.js"
 import { parseRates, showRate } from "./rate.js"
 
@@ -61,7 +61,7 @@ export class Limits {
   private readonly plans = new Map<string, Plan>()
 
   constructor(readonly config: LimiterConfig, readonly watch: LimiterWatch) {
-    this.plan = this.parse(config.rate, config.burst)
+    this.plan = this.read(config.rate, config.burst, "rate")
   }
 
   /** The plan of a call: its own rate, its key's, or that of the instance. */
@@ -75,13 +75,20 @@ export class Limits {
     } catch (error) {
       throw new OptionThrewError("RateLimiter", name, "rateFor", error)
     }
-    return own === undefined ? this.plan : this.parse(own, undefined, "rateFor")
+    return own === undefined ? this.plan : this.parse(own, "rateFor")
+  }
+
+  /** A rate that comes later. One alone has the burst of the instance, if it has none of its own; several have no burst. */
+  parse(input: RateLimiter.Rates, from: "rate" | "rateFor" = "rate"): Plan {
+    const known = typeof input === "string" ? this.plans.get(input) : undefined
+    if (known !== undefined) return known
+    const plan = this.read(input, Array.isArray(input) && input.length > 1 ? undefined : this.config.burst, from)
+    if (typeof input === "string") this.plans.set(input, plan)
+    return plan
   }
 
   /** A rate that cannot be read is a bug of whoever wrote it: nothing passes. */
-  parse(input: RateLimiter.Rates, burst?: number, from: "rate" | "rateFor" = "rate"): Plan {
-    const known = typeof input === "string" && burst === undefined ? this.plans.get(input) : undefined
-    if (known !== undefined) return known
+  private read(input: RateLimiter.Rates, burst: number | undefined, from: "rate" | "rateFor"): Plan {
     const { algorithm, name } = this.config
     let rates: ReadonlyArray<Rate>
     try {
@@ -104,7 +111,6 @@ export class Limits {
     const plan = this.plans.get(text) ?? new Plan(algorithm, rates)
     if (this.plans.size >= maxPlans) this.plans.clear()
     this.plans.set(text, plan)
-    if (typeof input === "string" && burst === undefined) this.plans.set(input, plan)
     return plan
   }
 

@@ -1,5 +1,6 @@
 import type { Nanos } from "../time.js"
-import type { Plan } from "./algorithms.js"
+import type { Charged, Plan } from "./plan.js"
+import { become, charge } from "./plan.js"
 
 /** A place in the line of a key: tokens that are promised for a time to come. @internal */
 export interface Place {
@@ -9,20 +10,14 @@ export interface Place {
   readonly latest: Nanos
   /** When its turn is. */
   at: Nanos
-  /** The state of the key once it has had its turn. */
-  after: unknown
+  /** What the key has used once it has had its turn. */
+  after: Charged
   /** Its time does not change any more: the owner was told. */
   pinned: boolean
   /** Its owner has gone. Until then the place can be given back exactly. */
   taken: boolean
   /** Tells the owner that it is its turn, or that its turn would come too late. */
   readonly wake: (inTime: boolean) => void
-}
-
-/** The state of a key, and the plan under which it was charged. @internal */
-export interface Charged {
-  plan: Plan
-  state: unknown
 }
 
 /**
@@ -48,8 +43,8 @@ export class Line {
   }
 
   join(place: Omit<Place, "at" | "after">, now: Nanos): Place {
-    const { at, state } = this.next(this.places.length, place.plan, place.cost, now)
-    const joined: Place = { ...place, at, after: place.plan.algorithm.charge(state, at, place.cost) }
+    const { at, found } = this.next(this.places.length, place.plan, place.cost, now)
+    const joined: Place = { ...place, at, after: charge(found, at, place.cost) }
     this.places.push(joined)
     return joined
   }
@@ -68,7 +63,7 @@ export class Line {
     for (let i = from; i < this.places.length; i++) {
       const place = this.places[i]
       if (place === undefined) return
-      const { at, state } = this.next(i, place.plan, place.cost, place.pinned ? place.at : now)
+      const { at, found } = this.next(i, place.plan, place.cost, place.pinned ? place.at : now)
       if (!place.pinned) {
         if (at > place.latest) {
           this.places.splice(i--, 1)
@@ -77,7 +72,7 @@ export class Line {
         }
         place.at = at
       }
-      place.after = place.plan.algorithm.charge(state, place.at, place.cost)
+      place.after = charge(found, place.at, place.cost)
     }
   }
 
@@ -95,8 +90,7 @@ export class Line {
     let gone = 0
     for (const place of this.places) {
       if (!place.taken || place.at >= now) break
-      this.base.state = place.after
-      this.base.plan = place.plan
+      become(this.base, place.after)
       gone++
     }
     if (gone > 0) this.places.splice(0, gone)
@@ -117,13 +111,11 @@ export class Line {
     }
   }
 
-  /** The state that the place of this index finds, and its time. */
-  private next(index: number, plan: Plan, cost: number, now: Nanos): { readonly at: Nanos; readonly state: unknown } {
+  /** What the place of this index finds, and its time. */
+  private next(index: number, plan: Plan, cost: number, now: Nanos): { readonly at: Nanos; readonly found: Charged } {
     const before = this.places[index - 1]
     const time = before !== undefined && before.at > now ? before.at : now
-    const state = before === undefined
-      ? plan.adapt(this.base.state, time, this.base.plan)
-      : plan.adapt(before.after, time, before.plan)
-    return { at: plan.algorithm.ready(state, time, cost), state }
+    const found = plan.adapt(before?.after ?? this.base, time)
+    return { at: plan.algorithm.ready(found.state, time, cost), found }
   }
 }

@@ -3,8 +3,8 @@ import * as Ref from "effect/Ref"
 import type { RateLimiterStore } from "../../RateLimiterStore.js"
 import type { Nanos } from "../time.js"
 import { currentClock, fromNanos, toNanos } from "../time.js"
-import { Plan } from "./algorithms.js"
 import type { Place } from "./line.js"
+import { Plan } from "./plan.js"
 import type { RateTable } from "./table.js"
 
 /** What a key has left, as part of a decision. @internal */

@@ -10,10 +10,10 @@ import { deadlineOf } from "../ambient.js"
 import { Unguarded } from "../keyed.js"
 import type { Nanos } from "../time.js"
 import { fromNanos, now, toNanos, toSeconds } from "../time.js"
-import type { Plan } from "./algorithms.js"
 import type { Asked } from "./limiter.js"
 import { LocalLimiter } from "./limiter.js"
 import type { Limits } from "./limits.js"
+import type { Plan } from "./plan.js"
 
 /** What happens when the store does not answer. @internal */
 export type OnStoreError = "fail" | "open" | "closed" | "local"

@@ -2,9 +2,10 @@ import type * as Clock from "effect/Clock"
 import type { Nanos } from "../time.js"
 import { forever, toNanos } from "../time.js"
 import { schedule } from "../timer.js"
-import type { Plan } from "./algorithms.js"
-import type { Charged, Place } from "./line.js"
+import type { Place } from "./line.js"
 import { Line } from "./line.js"
+import type { Charged, Plan } from "./plan.js"
+import { become, charge, freeAt, none } from "./plan.js"
 
 /** Time between two looks for keys that may be forgotten. */
 const sweepPause = toNanos("1 minute")
@@ -70,7 +71,7 @@ export class RateTable {
   state(key: string, plan: Plan, now: Nanos): unknown {
     this.lineOf(key, now)
     const entry = this.entries.get(key)
-    return entry === undefined ? undefined : plan.adapt(entry.state, now, entry.plan)
+    return entry === undefined ? undefined : plan.adapt(entry, now).state
   }
 
   available(key: string, plan: Plan, now: Nanos): number {
@@ -107,25 +108,22 @@ export class RateTable {
 
   /** Charges so many more, whether or not they are there. */
   penalize(key: string, plan: Plan, cost: number, now: Nanos, clock: Clock.Clock): boolean {
-    return this.change(key, plan, now, clock, (state) => plan.algorithm.charge(state, now, cost))
+    return this.change(key, plan, now, clock, (used) => charge(used, now, cost))
   }
 
   reward(key: string, plan: Plan, cost: number, now: Nanos, clock: Clock.Clock): void {
     if (!this.entries.has(key)) return
-    this.change(
-      key,
-      plan,
-      now,
-      clock,
-      (state) => state === undefined ? state : plan.algorithm.give(state, now, cost)
-    )
+    this.change(key, plan, now, clock, (used) => plan.give(used, now, cost))
     this.nextFree = 0n
   }
 
   /** Takes all that is left, once per window. */
   drain(key: string, plan: Plan, now: Nanos, clock: Clock.Clock): boolean {
     if (now < (this.drained.get(key) ?? 0n)) return false
-    const done = this.change(key, plan, now, clock, (state) => plan.algorithm.drain(state, now))
+    const done = this.change(key, plan, now, clock, (used) => ({
+      ...used,
+      state: plan.algorithm.drain(used.state, now)
+    }))
     if (done) this.drained.set(key, now + plan.shortest)
     return done
   }
@@ -142,7 +140,7 @@ export class RateTable {
       this.onKeys(this.entries.size)
       return
     }
-    entry.state = undefined
+    become(entry, fresh(entry.plan))
     line.replan(0, now)
     this.changed(key, line, now, clock)
   }
@@ -153,10 +151,7 @@ export class RateTable {
     for (const [key, line] of [...this.lines]) {
       line.settle(now)
       const entry = this.entries.get(key)
-      if (entry?.plan === from) {
-        entry.state = to.adapt(entry.state, now, from)
-        entry.plan = to
-      }
+      if (entry?.plan === from) become(entry, to.adapt(entry, now))
       line.change(from, to, now)
       this.changed(key, line, now, clock)
     }
@@ -174,13 +169,12 @@ export class RateTable {
     plan: Plan,
     now: Nanos,
     clock: Clock.Clock,
-    f: (state: unknown) => unknown
+    f: (used: Charged) => Charged
   ): boolean {
     const entry = this.entry(key, plan, now, clock)
     if (entry === undefined) return false
     const line = this.lineOf(key, now)
-    entry.state = f(plan.adapt(entry.state, now, entry.plan))
-    entry.plan = plan
+    become(entry, f(plan.adapt(entry, now)))
     if (line !== undefined) {
       line.replan(0, now)
       this.changed(key, line, now, clock)
@@ -192,14 +186,11 @@ export class RateTable {
     const known = this.entries.get(key)
     if (known !== undefined) {
       // A line works with the plan that its base was charged under.
-      if (known.plan !== plan && this.lineOf(key, now) === undefined) {
-        known.state = plan.adapt(known.state, now, known.plan)
-        known.plan = plan
-      }
+      if (known.plan !== plan && this.lineOf(key, now) === undefined) become(known, plan.adapt(known, now))
       return known
     }
     if (!this.hasRoom(now)) return undefined
-    const entry: Charged = { plan, state: undefined }
+    const entry = fresh(plan)
     this.entries.set(key, entry)
     this.onKeys(this.entries.size)
     if (this.stopSweep === undefined && !this.closed) this.armSweep(clock, sweepPause)
@@ -237,8 +228,7 @@ export class RateTable {
 
   private mayForget(key: string, entry: Charged, now: Nanos): boolean {
     // The line first: it may have something to charge to the entry.
-    return this.lineOf(key, now) === undefined &&
-      (entry.state === undefined || entry.plan.algorithm.freeAt(entry.state) <= now)
+    return this.lineOf(key, now) === undefined && freeAt(entry) <= now
   }
 
   private forget(key: string): void {
@@ -263,7 +253,7 @@ export class RateTable {
         this.forget(key)
         return true
       }
-      const free = entry.state === undefined ? now : entry.plan.algorithm.freeAt(entry.state)
+      const free = freeAt(entry)
       if (free < earliest) earliest = free
     }
     this.nextFree = earliest
@@ -288,5 +278,7 @@ export class RateTable {
     })
   }
 }
+
+const fresh = (plan: Plan): Charged => ({ plan, state: undefined, others: none })
 
 const noWake = () => {}
