@@ -1,10 +1,11 @@
 import { Limit } from "@effect-resilience/core/Limit"
-import { Service, Simulation } from "@effect-resilience/core/testing"
+import { Queueing, Service, Simulation } from "@effect-resilience/core/testing"
 import { describe, expect, it } from "@effect/vitest"
 
 /*
- * The default limit with its queue in the first three scenarios, the eleventh and the twelfth of `npm run bench:scenarios`, shortened, on fixed seeds.
- * A figure may fall short of its target by two of its deviations between seeds, as the bench measured them.
+ * What is ours in the scenarios of `npm run bench:scenarios`, shortened, on fixed seeds; all but the soaks. A figure may
+ * fall short of its target by two of its deviations between seeds. Where the bench misses the target, what it measured
+ * stands in its place: it must not get worse.
  */
 
 const seeds = [11, 12, 13]
@@ -103,5 +104,123 @@ describe("the default limit", () => {
     atLeast(shareOfA, 0.9, 0.02)
     atMost(shareOfA, 1.1, 0.02)
     atLeast(runs.map((run) => run.between(10_000, 38_000).goodput / capacity), 0.99, 0.006)
+  })
+
+  it.each([
+    { workers: 4, most: 80, least: 0.77, deviation: 0.07, goodput: 0.95, end: 60_000 },
+    { workers: 32, most: capacity, least: 0.8, deviation: 0.03, goodput: 0.99, end: 30_000 }
+  ])("comes near the best limit of $workers workers", ({ deviation, end, goodput, least, most, workers }) => {
+    const best = Queueing.bestLimit(workers, 2)
+    const runs = seeds.map((seed) => play(seed, 2 * most, { workers }, 2000, end))
+    const ratios = runs.map((run) => run.between(end / 2, end).limit / best)
+    atLeast(ratios, least, deviation)
+    atMost(ratios, 1.4, deviation)
+    // A second of few answers is noisy.
+    atLeast(runs.map((run) => run.between(end / 2, end).goodput / most), goodput, 0.015)
+  })
+
+  it("keeps what it kept where each request beyond the workers is more work", () => {
+    const step = Simulation.steps([[0, 0.8 * capacity], [10_000, 3 * capacity], [50_000, 0.8 * capacity]])
+    const runs = seeds.map((seed) => play(seed, step, { contention: 0.02 }, 1000))
+    atLeast(runs.map((run) => run.between(10_000, 50_000).goodput / capacity), 0.872, 0.025)
+    atLeast(runs.map((run) => run.between(53_000, 59_000).okShare), 0.99, 0.005)
+  })
+
+  it("lets as much of an event loop work as there is, and that at once", () => {
+    const runs = seeds.map((seed) =>
+      Simulation.run({
+        seed,
+        duration: 40_000,
+        arrivals: [{ rate: Simulation.steps([[0, 160], [10_000, 600]]) }],
+        server: Simulation.eventLoop({ slices: 5, cpu: 1, io: 5, rejection: 0.1 }),
+        client: { timeout: 1000 },
+        protection: { limit: Limit.knee() }
+      }).between(15_000, 40_000)
+    )
+    atLeast(runs.map(({ goodput }) => goodput / 200), 0.93, 0.002)
+    atMost(runs.map(({ p99 }) => p99), 75, 1)
+    atMost(runs.map(({ lag }) => lag), 10, 0.1)
+  })
+})
+
+const retry = { retries: 3, delay: 50, jitter: "full" } as const
+
+describe("what stands beside the limit", () => {
+  it.each([0.7, 0.85])("a budget, an interruption and the limit leave the trap at a load of %s", (load) => {
+    const runs = seeds.map((seed) =>
+      Simulation.run({
+        seed,
+        duration: 40_000,
+        arrivals: [{ rate: load * capacity }],
+        server: Simulation.workers({
+          workers: 32,
+          service: Service.exponential(50),
+          stalls: [{ from: 10_000, to: 20_000 }]
+        }),
+        client: {
+          timeout: 500,
+          deadline: 2000,
+          interrupt: true,
+          retry: { ...retry, budget: { tokensPerSuccess: 0.1, maxTokens: 50 } }
+        },
+        protection
+      })
+    )
+    atLeast(runs.map((run) => run.between(22_000, 27_000).okShare), 0.97, 0.005)
+    atMost(runs.map((run) => run.between(10_000, 20_000).attemptsPerRequest), 1.1, 0.001)
+  })
+
+  // A tenth of the 320 requests in a second, and a little less. With 10 % failing the bound is the target itself.
+  it.each([[0.1, 0.999, 0.001], [0.3, 0.99, 0.002], [0.5, 0.99, 0.005]])(
+    "a budget of a tenth of the requests helps as much as one can, and no more, with %s failing",
+    (failure, target, deviation) => {
+      const runs = seeds.map((seed) =>
+        Simulation.run({
+          seed,
+          duration: 60_000,
+          arrivals: [{ rate: 0.5 * capacity }],
+          server: Simulation.workers({
+            workers: 32,
+            service: Service.exponential(50),
+            failure: Simulation.steps([[0, 0], [10_000, failure]])
+          }),
+          client: {
+            timeout: 2000,
+            retry: { ...retry, budget: { tokensPerSuccess: 0, maxTokens: 50, minPerSecond: 31.7 } }
+          }
+        }).between(20_000, 55_000)
+      )
+      const bound = Math.min(1, (1 - failure) * 1.1)
+      atLeast(runs.map(({ okShare }) => okShare / bound), target, deviation)
+      atMost(runs.map(({ attemptsPerRequest }) => attemptsPerRequest), 1.1, 0.0002)
+    }
+  )
+
+  it("a breaker and the limit spare a server that comes back cold", () => {
+    const speed = (now: number) => now < 40_000 ? 1 : Math.min(1, 0.2 + 0.8 * (now - 40_000) / 10_000)
+    let available = 0
+    for (let at = 40_000; at < 60_000; at += 100) available += Math.min(0.8, speed(at)) * capacity / 10
+    const runs = seeds.map((seed) =>
+      Simulation.run({
+        seed,
+        duration: 70_000,
+        arrivals: [{ rate: 0.8 * capacity }],
+        server: Simulation.workers({
+          workers: 32,
+          service: Service.exponential(50),
+          down: Simulation.steps([[0, 0], [10_000, 1], [40_000, 0]]),
+          slowdown: (now) => 1 / speed(now)
+        }),
+        client: { timeout: 500 },
+        protection: { ...protection, breaker: { openDuration: 1000, maxOpenDuration: 2000 } }
+      })
+    )
+    atLeast(runs.map((run) => run.between(40_000, 60_000).goodput * 20 / available), 0.92, 0.006)
+    atLeast(runs.map((run) => run.between(50_000, 60_000).okShare), 0.95, 0.005)
+    atMost(runs.map((run) => run.between(40_000, 69_000).failures), 50, 17)
+    for (const run of runs) {
+      const circuits = run.samples.filter(({ at }) => at >= 40_000).map(({ circuit }) => circuit)
+      expect(circuits.filter((now, i) => now === "Open" && circuits[i - 1] === "Closed")).toEqual([])
+    }
   })
 })
