@@ -464,8 +464,8 @@ export declare namespace RateLimiter {
      */
     readonly maxWait?: Duration.DurationInput | undefined
     /**
-     * Calls that may wait at once, over all keys; by a store, those that ask it whether they have to are counted too. A call
-     * that need not wait passes in any case. Defaults to `1000`.
+     * Calls that may wait at once, and reservations for a time to come, over all keys; by a store, those that ask it
+     * whether they have to wait are counted too. A call that need not wait passes in any case. Defaults to `1000`.
      */
     readonly maxWaiters?: number | undefined
     /**

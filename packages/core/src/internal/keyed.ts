@@ -158,7 +158,8 @@ export class Unguarded {
   constructor(
     private readonly emitter: Pick<Emitter<never>, "internalError">,
     /** `undefined` where the keys are in a store, which has a bound of its own. */
-    private readonly maxKeys: number | undefined
+    private readonly maxKeys: number | undefined,
+    private readonly what = "calls with a new one go unguarded"
   ) {}
 
   readonly count: Effect.Effect<void> = Effect.suspend(() => {
@@ -167,7 +168,7 @@ export class Unguarded {
     if (this.warned !== undefined && time - this.warned < warningPause) return Effect.void
     this.warned = time
     const all = this.maxKeys === undefined ? "all keys of the store" : `all ${this.maxKeys} keys`
-    const full = `${all} are live: calls with a new one go unguarded, ${this.calls} so far`
+    const full = `${all} are live: ${this.what}, ${this.calls} so far`
     return this.emitter.internalError("Keys", new Error(full))
   })
 }

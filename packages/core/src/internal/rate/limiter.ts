@@ -33,6 +33,7 @@ export class LocalLimiter {
   private readonly read: Effect.Effect<RateTable>
   private readonly maxWait: Nanos
   private readonly unguarded: Unguarded
+  private readonly lost: Unguarded
   private readonly admitUnguarded: Guard
 
   constructor(readonly limits: Limits) {
@@ -41,6 +42,7 @@ export class LocalLimiter {
     this.read = Ref.get(Ref.unsafeMake(this.table))
     this.maxWait = toNanos(config.maxWait)
     this.unguarded = new Unguarded(watch.emitter, config.maxKeys)
+    this.lost = new Unguarded(watch.emitter, config.maxKeys, "penalties of new ones are lost")
     this.admitUnguarded = (effect) => Effect.zipRight(this.unguarded.count, effect)
   }
 
@@ -107,6 +109,10 @@ export class LocalLimiter {
       this.limits.allow(key, plan, () => 0)
       return this.admitUnguarded
     }
+    return this.tooManyKeys(key, plan)
+  }
+
+  private tooManyKeys(key: string, plan: Plan): Exit.Exit<never, RateLimitExceededError> {
     return this.limits.refuse(key, plan, "TooManyKeys", undefined, plan.rates[0]?.limit ?? 0, 0)
   }
 
@@ -125,16 +131,17 @@ export class LocalLimiter {
     const clock = currentClock()
     const since = clock.unsafeCurrentTimeNanos()
     const at = table.ready(key, plan, cost, since)
-    if (at === undefined) return this.refuse(table, key, plan, "TooManyKeys", since, undefined)
+    if (at === undefined) return this.tooManyKeys(key, plan)
     const refuse = (reason: RateLimiter.Reason) => this.refuse(table, key, plan, reason, since, at - since)
     const deadline = currentDeadline()
     const byWait = this.maxWait >= forever ? forever : since + this.maxWait
-    if (at > byWait) return refuse("WaitExceeded")
+    // Of a limiter that is gone nobody would be woken.
+    if (at > byWait || table.isClosed) return refuse("WaitExceeded")
     // Nothing starts at a deadline, or after it.
     const latest = deadline !== undefined && deadline.at - 1n < byWait ? deadline.at - 1n : byWait
     const late = latest === byWait ? "WaitExceeded" : "DeadlineTooClose"
     if (at > latest) return refuse("DeadlineTooClose")
-    if (table.waiting >= limits.config.maxWaiters) return refuse("QueueFull")
+    if (!table.hasPlace(limits.config.maxWaiters, since)) return refuse("QueueFull")
     const turn = new Turn<boolean>()
     const place = table.join(
       key,
@@ -142,7 +149,7 @@ export class LocalLimiter {
       since,
       clock
     )
-    if (place === undefined) return refuse("TooManyKeys")
+    if (place === undefined) return this.tooManyKeys(key, plan)
     table.waiting++
     return Effect.matchCauseEffect(restore(turn.await), {
       onSuccess: (inTime): Effect.Effect<A, E | RateLimitExceededError, R> => {
@@ -182,11 +189,19 @@ export class LocalLimiter {
       const clock = currentClock()
       const time = clock.unsafeCurrentTimeNanos()
       const at = cost > plan.algorithm.cap ? forever : table.take(key, plan, cost, time, clock)
-      const allowed = at === undefined ? limits.config.onFull === "admit" : at <= time
+      if (at === undefined) {
+        if (limits.config.onFull === "admit") {
+          limits.allow(key, plan, () => 0)
+          return Effect.as(this.unguarded.count, unasked(plan, true))
+        }
+        this.tooManyKeys(key, plan)
+        return Exit.succeed(unasked(plan, false))
+      }
+      const allowed = at <= time
       if (allowed) limits.allow(key, plan, () => table.available(key, plan, time))
-      else this.refuse(table, key, plan, reasonOf(at), time, at === undefined || at >= forever ? undefined : at - time)
-      const decision = this.decision(table, key, plan, time, allowed, at)
-      return at === undefined && allowed ? Effect.as(this.unguarded.count, decision) : Exit.succeed(decision)
+      else if (at >= forever) this.refuse(table, key, plan, "CostTooHigh", time, undefined)
+      else this.refuse(table, key, plan, "Exceeded", time, at - time)
+      return Exit.succeed(this.decision(table, key, plan, time, allowed, at))
     })
 
   readonly check = ({ cost, key, rate }: Asked): Effect.Effect<RateLimiter.Decision> =>
@@ -194,8 +209,9 @@ export class LocalLimiter {
       const plan = this.limits.planOf(key, rate)
       const time = now()
       const at = cost > plan.algorithm.cap ? forever : table.ready(key, plan, cost, time)
-      const allowed = at === undefined ? this.limits.config.onFull === "admit" : at <= time
-      return this.decision(table, key, plan, time, allowed, at)
+      return at === undefined
+        ? unasked(plan, this.limits.config.onFull === "admit")
+        : this.decision(table, key, plan, time, at <= time, at)
     })
 
   private decision(
@@ -204,9 +220,9 @@ export class LocalLimiter {
     plan: Plan,
     time: Nanos,
     allowed: boolean,
-    at: Nanos | undefined
+    at: Nanos
   ): RateLimiter.Decision {
-    const wait = allowed ? 0n : at === undefined ? forever : at >= forever ? forever : at - time
+    const wait = allowed ? 0n : at >= forever ? forever : at - time
     return { allowed, retryAfter: fromNanos(wait), ...standing(table, key, plan, time) }
   }
 
@@ -219,17 +235,23 @@ export class LocalLimiter {
       const plan = limits.planOf(key, rate)
       const clock = currentClock()
       const time = clock.unsafeCurrentTimeNanos()
-      const early = this.early(table, key, plan, cost, time, currentDeadline())
+      const deadline = currentDeadline()
+      const early = this.early(table, key, plan, cost, time, deadline)
       if (early !== undefined) return early
       const at = table.ready(key, plan, cost, time)
-      const latest = time + toNanos(maxWait)
-      if (at !== undefined && at > latest) return this.refuse(table, key, plan, "WaitExceeded", time, at - time)
-      const place = at === undefined
-        ? undefined
-        : table.join(key, { plan, cost, latest, pinned: true, taken: true, wake: () => {} }, time, clock)
-      if (at === undefined || place === undefined) {
-        return this.refuse(table, key, plan, "TooManyKeys", time, undefined)
-      }
+      if (at === undefined) return this.unbound(key, plan)
+      const refuse = (reason: RateLimiter.Reason) => this.refuse(table, key, plan, reason, time, at - time)
+      const byWait = time + toNanos(maxWait)
+      if (at > byWait) return refuse("WaitExceeded")
+      if (deadline !== undefined && at >= deadline.at) return refuse("DeadlineTooClose")
+      if (at > time && !table.hasPlace(limits.config.maxWaiters, time)) return refuse("QueueFull")
+      const place = table.join(
+        key,
+        { plan, cost, latest: byWait, pinned: true, taken: true, wake: () => {} },
+        time,
+        clock
+      )
+      if (place === undefined) return this.unbound(key, plan)
       limits.allow(key, plan, () => table.available(key, plan, time), at > time)
       return Exit.succeed<RateLimiter.Reservation>({
         delay: fromNanos(at - time),
@@ -237,6 +259,17 @@ export class LocalLimiter {
         cancel: Effect.sync(() => this.cancel(table, key, place))
       })
     })
+
+  /** What `reserve` does for a new key for which there is no room. */
+  private unbound(key: string, plan: Plan): Effect.Effect<RateLimiter.Reservation, RateLimitExceededError> {
+    if (this.limits.config.onFull !== "admit") return this.tooManyKeys(key, plan)
+    this.limits.allow(key, plan, () => 0)
+    return Effect.as(this.unguarded.count, {
+      delay: fromNanos(0n),
+      decision: unasked(plan, true),
+      cancel: Effect.succeed(false)
+    })
+  }
 
   private cancel(table: RateTable, key: string, place: Place): boolean {
     const clock = currentClock()
@@ -246,16 +279,28 @@ export class LocalLimiter {
   }
 
   readonly penalty = (key: string, cost: number): Effect.Effect<void> =>
-    this.change(key, (table, plan, time, clock) => table.penalize(key, plan, cost, time, clock))
+    this.charge(key, (table, plan, time, clock) => table.penalize(key, plan, cost, time, clock))
 
   readonly reward = (key: string, cost: number): Effect.Effect<void> =>
     this.change(key, (table, plan, time, clock) => table.reward(key, plan, cost, time, clock))
 
   readonly drain = (key: string): Effect.Effect<void> =>
-    this.change(key, (table, plan, time, clock) => table.drain(key, plan, time, clock))
+    this.charge(key, (table, plan, time, clock) => table.drain(key, plan, time, clock))
 
   readonly reset = (key: string): Effect.Effect<void> =>
     this.change(key, (table, _plan, time, clock) => table.reset(key, time, clock))
+
+  /** A change that has to be remembered. */
+  private charge(
+    key: string,
+    f: (table: RateTable, plan: Plan, time: Nanos, clock: ReturnType<typeof currentClock>) => boolean
+  ): Effect.Effect<void> {
+    return Effect.flatMap(this.read, (table) => {
+      const clock = currentClock()
+      const time = clock.unsafeCurrentTimeNanos()
+      return f(table, this.limits.planOf(key, undefined), time, clock) ? Effect.void : this.lost.count
+    })
+  }
 
   private change(
     key: string,
@@ -310,5 +355,15 @@ const currentDeadline = (): Deadline.Instant | undefined => {
   return fiber._tag === "Some" ? deadlineOf(fiber.value) : undefined
 }
 
-const reasonOf = (at: Nanos | undefined): RateLimiter.Reason =>
-  at === undefined ? "TooManyKeys" : at >= forever ? "CostTooHigh" : "Exceeded"
+/** What is said of a new key for which there is no room. */
+const unasked = (plan: Plan, allowed: boolean): RateLimiter.Decision => {
+  const [rate] = plan.rates
+  return {
+    allowed,
+    limit: rate?.limit ?? 0,
+    window: fromNanos(rate?.window ?? 0n),
+    remaining: 0,
+    retryAfter: fromNanos(allowed ? 0n : forever),
+    resetAfter: fromNanos(0n)
+  }
+}

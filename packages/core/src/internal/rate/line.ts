@@ -37,6 +37,11 @@ export class Line {
     return this.places.length
   }
 
+  /** Reservations for a time to come. */
+  reserved(now: Nanos): number {
+    return this.places.filter(({ at, pinned, taken }) => pinned && taken && at > now).length
+  }
+
   /** When a call that came now would have its turn: after all that are here. */
   ready(plan: Plan, cost: number, now: Nanos): Nanos {
     return this.next(this.places.length, plan, cost, now).at
@@ -109,6 +114,12 @@ export class Line {
       place.pinned = true
       place.wake(true)
     }
+  }
+
+  /** Turns all away that wait. */
+  close(): void {
+    this.cancel?.()
+    for (const place of this.places.splice(0)) if (!place.pinned) place.wake(false)
   }
 
   /** What the place of this index finds, and its time. */

@@ -10,6 +10,9 @@ import { become, charge, freeAt, none } from "./plan.js"
 /** Time between two looks for keys that may be forgotten. */
 const sweepPause = toNanos("1 minute")
 
+/** Keys looked at for one that may go, when a new one comes to a full table. */
+const lookAt = 64
+
 /** Keys looked at in one turn of the event loop. */
 const sweepSlice = 20_000
 
@@ -29,10 +32,14 @@ export class RateTable {
   private cursor = this.entries.entries()
   /** Before that time no key can be forgotten: the last whole round found that. */
   private nextFree: Nanos = 0n
+  /** The same, as far as this round has come. */
+  private earliest: Nanos = forever
   private stopSweep: (() => void) | undefined
   private closed = false
   evicted = 0
   waiting = 0
+  /** Reservations for a time to come, at most. */
+  private reserved = 0
 
   constructor(private readonly maxKeys: number, private readonly onKeys: (count: number) => void = () => {}) {}
 
@@ -89,6 +96,7 @@ export class RateTable {
     }
     const joined = line.join(place, now)
     if (!place.pinned) this.arm(key, line, clock)
+    else if (joined.at > now) this.reserved++
     return joined
   }
 
@@ -96,6 +104,7 @@ export class RateTable {
   leave(key: string, place: Place, now: Nanos, clock: Clock.Clock): boolean {
     const line = this.lineOf(key, now)
     if (line === undefined || !line.leave(place, now)) return false
+    if (place.pinned && place.taken && place.at > now) this.reserved--
     this.changed(key, line, now, clock)
     return true
   }
@@ -106,7 +115,7 @@ export class RateTable {
     this.lineOf(key, now)
   }
 
-  /** Charges so many more, whether or not they are there. */
+  /** Charges so many more, whether or not they are there. `false` where there is no room for the key. */
   penalize(key: string, plan: Plan, cost: number, now: Nanos, clock: Clock.Clock): boolean {
     return this.change(key, plan, now, clock, (used) => charge(used, now, cost))
   }
@@ -114,12 +123,12 @@ export class RateTable {
   reward(key: string, plan: Plan, cost: number, now: Nanos, clock: Clock.Clock): void {
     if (!this.entries.has(key)) return
     this.change(key, plan, now, clock, (used) => plan.give(used, now, cost))
-    this.nextFree = 0n
+    this.lookAgain()
   }
 
-  /** Takes all that is left, once per window. */
+  /** Takes all that is left, once per window. `false` where there is no room for the key. */
   drain(key: string, plan: Plan, now: Nanos, clock: Clock.Clock): boolean {
-    if (now < (this.drained.get(key) ?? 0n)) return false
+    if (now < (this.drained.get(key) ?? 0n)) return true
     const done = this.change(key, plan, now, clock, (used) => ({
       ...used,
       state: plan.algorithm.drain(used.state, now)
@@ -133,7 +142,7 @@ export class RateTable {
     this.drained.delete(key)
     const entry = this.entries.get(key)
     const line = this.lineOf(key, now)
-    this.nextFree = 0n
+    this.lookAgain()
     if (entry === undefined) return
     if (line === undefined) {
       this.entries.delete(key)
@@ -147,7 +156,7 @@ export class RateTable {
 
   /** Those who wait under one plan wait under another. Keys are rescaled when they are met next. */
   replace(from: Plan, to: Plan, now: Nanos, clock: Clock.Clock): void {
-    this.nextFree = 0n
+    this.lookAgain()
     for (const [key, line] of [...this.lines]) {
       line.settle(now)
       const entry = this.entries.get(key)
@@ -157,11 +166,25 @@ export class RateTable {
     }
   }
 
-  /** Nobody waits any more, and nothing rings. */
+  /** Nothing rings any more, so whoever waits is turned away. */
   close(): void {
     this.closed = true
     this.stopSweep?.()
-    for (const line of this.lines.values()) line.cancel?.()
+    for (const line of this.lines.values()) line.close()
+    this.lines.clear()
+  }
+
+  /** Whether one more may wait: reservations for a time to come count as those that wait. */
+  hasPlace(max: number, now: Nanos): boolean {
+    if (this.waiting + this.reserved < max) return true
+    // Those whose time has passed are still in the count.
+    this.reserved = 0
+    for (const line of this.lines.values()) this.reserved += line.reserved(now)
+    return this.waiting + this.reserved < max
+  }
+
+  get isClosed(): boolean {
+    return this.closed
   }
 
   private change(
@@ -237,15 +260,20 @@ export class RateTable {
     this.evicted++
   }
 
-  /** Goes round the table once at most, and not at all while it is known to be in vain. */
+  /**
+   * Looks at a few keys, where the last look ended, and not at all while it is known to be in vain. One that may go and is
+   * not among them is found by a later call, or by the sweep.
+   */
   private hasRoom(now: Nanos): boolean {
     if (this.entries.size < this.maxKeys) return true
     if (now < this.nextFree) return false
-    let earliest = forever
-    for (let look = 0; look <= this.entries.size; look++) {
+    for (let look = 0; look <= lookAt; look++) {
       const next = this.cursor.next()
       if (next.done) {
         this.cursor = this.entries.entries()
+        this.nextFree = this.earliest
+        this.earliest = forever
+        if (now < this.nextFree) return false
         continue
       }
       const [key, entry] = next.value
@@ -253,11 +281,16 @@ export class RateTable {
         this.forget(key)
         return true
       }
-      const free = freeAt(entry)
-      if (free < earliest) earliest = free
+      const free = max(freeAt(entry), now)
+      if (free < this.earliest) this.earliest = free
     }
-    this.nextFree = earliest
     return false
+  }
+
+  /** Keys may be free sooner than was seen. */
+  private lookAgain(): void {
+    this.nextFree = 0n
+    this.earliest = 0n
   }
 
   private armSweep(clock: Clock.Clock, pause: Nanos, at = this.entries.entries()): void {
@@ -280,5 +313,7 @@ export class RateTable {
 }
 
 const fresh = (plan: Plan): Charged => ({ plan, state: undefined, others: none })
+
+const max = (a: Nanos, b: Nanos): Nanos => a > b ? a : b
 
 const noWake = () => {}
