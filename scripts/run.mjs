@@ -52,6 +52,8 @@ const tasks = {
   test: (args) =>
     args.some((arg) => arg !== "--coverage") ? [vitest(...args)] : [
       vitest(
+        // A core is left idle otherwise, where there are two.
+        "--maxWorkers=2",
         "--reporter=default",
         "--reporter=json",
         `--outputFile.json=${at("node_modules/.cache/vitest.json")}`,
