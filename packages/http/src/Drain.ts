@@ -99,10 +99,11 @@ export const make = (options: Drain.Options = {}): Effect.Effect<Drain.Service, 
         const watch = Effect.suspend(() => {
           flights.enter(flight)
           return served(request, scope, {
-            answered: (response) => {
-              isAnswered = true
-              return flights.phase === "Serving" ? response : closing(request, response)
-            },
+            answered: (response) =>
+              Effect.sync(() => {
+                isAnswered = true
+                return flights.phase === "Serving" ? response : closing(request, response)
+              }),
             sent: Effect.sync(() => flights.leave(flight))
           })
         })

@@ -123,10 +123,11 @@ export const middleware = (options: Options = {}) => {
         let status: number | undefined
         underWay(1)
         return served(request, scope, {
-          answered: (response) => {
-            status = response.status
-            return response
-          },
+          answered: (response) =>
+            Effect.sync(() => {
+              status = response.status
+              return response
+            }),
           sent: Effect.map(Clock.currentTimeNanos, (now) => {
             underWay(-1)
             const all = { ...attributes, ...outcomeOf(status, routeOf(currentContext, currentSpan)) }

@@ -2,15 +2,13 @@ import type { Outcome, ResilienceError, Timeout } from "@effect-resilience/core"
 import { Deadline, Priority } from "@effect-resilience/core"
 import * as App from "@effect/platform/HttpApp"
 import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
-import * as ServerRequest from "@effect/platform/HttpServerRequest"
 import * as ServerResponse from "@effect/platform/HttpServerResponse"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
-import * as Scope from "effect/Scope"
+import type * as Scope from "effect/Scope"
 import { ClientIp } from "../ClientIp.js"
 import type { HttpFallback } from "../HttpFallback.js"
 import type { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "../HttpProblem.js"
@@ -20,6 +18,7 @@ import { pathOf } from "./paths.js"
 import type { Look } from "./rejection.js"
 import { bodyOf, typed } from "./rejection.js"
 import type { RequestInfo } from "./request.js"
+import { current, served } from "./served.js"
 import type { Substitute } from "./substitute.js"
 import { failureOf, insteadOf, rejected } from "./substitute.js"
 
@@ -90,18 +89,6 @@ const turnAway = (chain: Chain, rejection: Reject, request: HttpServerRequest) =
 
 const outcomeOf = (status: number): Outcome => status === 499 ? "ignored" : status >= 500 ? "failure" : "success"
 
-/** What is used of an `AbortSignal`. */
-interface Signal {
-  addEventListener(type: "abort", listener: () => void, options: { readonly once: boolean }): void
-  removeEventListener(type: "abort", listener: () => void): void
-}
-
-/** On the web a request says itself when its client is gone. */
-const clientSignal = ({ source }: HttpServerRequest): Signal | undefined =>
-  Predicate.hasProperty(source, "signal") && Predicate.hasProperty(source.signal, "addEventListener")
-    ? source.signal as Signal
-    : undefined
-
 /** What is found out about a request on its way, before its response is known. */
 interface Course {
   /** The answer says nothing of how the service does. */
@@ -128,35 +115,19 @@ const substituted = (
     : Effect.map(insteadOf(substitutes, request, failure), Option.getOrElse(() => response))
 }
 
-/**
- * Has the request hold what it was given until its response is sent. Returns its course, to be filled in.
- *
- * The scope of a request is closed when the response is sent, with two exceptions, both on the web: that of a `HEAD` on a
- * route that streams never is, and that of a stream whose client is gone is when the host finds out.
- */
+/** Has the request hold what it was given until its response is sent. Returns its course, to be filled in. */
 const holdUntilSent = (chain: Chain, request: HttpServerRequest, scope: Scope.Scope, admit: Admit) => {
   const course: Course = { isIgnored: false, ended: undefined, cause: Cause.empty }
-  const signal = clientSignal(request)
-  const abandoned = () => Effect.runFork(admit.sent)
-  const release = Effect.suspend(() => {
-    signal?.removeEventListener("abort", abandoned)
-    return admit.sent
-  })
-  signal?.addEventListener("abort", abandoned, { once: true })
-  const onResponse = (_: HttpServerRequest, answer: ServerResponse.HttpServerResponse) => {
+  const answered = (answer: ServerResponse.HttpServerResponse) => {
     // The outcome is that of the answer there was, whatever is sent instead.
     const told = admit.answered(course.isIgnored ? "ignored" : outcomeOf(answer.status))
-    const answered = request.method === "HEAD" ? Effect.zipRight(told, release) : told
-    if (chain.substitutes.length === 0) return Effect.as(answered, ServerResponse.setHeaders(answer, admit.headers))
+    if (chain.substitutes.length === 0) return Effect.as(told, ServerResponse.setHeaders(answer, admit.headers))
     return Effect.map(
-      Effect.zipRight(answered, substituted(chain, request, course, answer)),
+      Effect.zipRight(told, substituted(chain, request, course, answer)),
       ServerResponse.setHeaders(admit.headers)
     )
   }
-  return Effect.as(
-    Effect.zipRight(Scope.addFinalizer(scope, release), App.appendPreResponseHandler(onResponse)),
-    course
-  )
+  return Effect.as(served(request, scope, { answered, sent: admit.sent }), course)
 }
 
 const isOurs = (chain: Chain, admit: Admit, error: unknown): error is ResilienceError =>
@@ -186,12 +157,6 @@ const withLimits = <E, R>(
     })
   })
 }
-
-/** The request, and the scope that every request has, though the types of an app do not say so. */
-const current = (fiber: Fiber.RuntimeFiber<any, any>) => ({
-  request: Context.unsafeGet(fiber.currentContext, ServerRequest.HttpServerRequest),
-  scope: Context.unsafeGet(fiber.currentContext as Context.Context<Scope.Scope>, Scope.Scope)
-})
 
 /** What handlers may ask for. */
 const withFindings = <E, R>(

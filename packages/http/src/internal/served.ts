@@ -38,7 +38,7 @@ export const served = (
   request: HttpServerRequest,
   scope: Scope.Scope,
   on: {
-    readonly answered: (response: HttpServerResponse) => HttpServerResponse
+    readonly answered: (response: HttpServerResponse) => Effect.Effect<HttpServerResponse>
     readonly sent: Effect.Effect<void>
   }
 ): Effect.Effect<void> => {
@@ -55,7 +55,7 @@ export const served = (
   return Effect.zipRight(
     Scope.addFinalizer(scope, release),
     App.appendPreResponseHandler((_, response) => {
-      const answer = Effect.sync(() => on.answered(response))
+      const answer = on.answered(response)
       return request.method === "HEAD" ? Effect.zipLeft(answer, release) : answer
     })
   )
