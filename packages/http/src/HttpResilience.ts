@@ -9,188 +9,32 @@ import type {
   Bulkhead,
   CircuitBreaker,
   LoadShedder,
+  Priority,
   RateLimiter,
   ResilienceError
 } from "@effect-resilience/core"
-import { Priority, Timeout } from "@effect-resilience/core"
-import { metric, option } from "@effect-resilience/core/extension"
 import type * as App from "@effect/platform/HttpApp"
 import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import type { HttpServerResponse } from "@effect/platform/HttpServerResponse"
 import * as Context from "effect/Context"
 import type { DurationInput } from "effect/Duration"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
-import { ClientIp } from "./ClientIp.js"
-import { Drain } from "./Drain.js"
+import type { ClientIp } from "./ClientIp.js"
 import type { HttpFallback } from "./HttpFallback.js"
 import { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "./HttpProblem.js"
-import type { Step } from "./internal/engine.js"
-import { Engine } from "./internal/engine.js"
+import { build } from "./internal/chain.js"
 import { explain } from "./internal/explain.js"
-import { callerTimeout, timeoutHeaders } from "./internal/intake.js"
-import * as parts from "./internal/parts.js"
-import { healthPaths, pathMatcher } from "./internal/paths.js"
+import { check } from "./internal/options.js"
+import { healthPaths } from "./internal/paths.js"
 import type { Chain } from "./internal/platform.js"
 import { admitTyped, protect } from "./internal/platform.js"
 import type { Form } from "./internal/rateLimitHeaders.js"
-import { forms, isPolicyName } from "./internal/rateLimitHeaders.js"
 import type { Rejection } from "./internal/rejection.js"
 import type { RequestInfo } from "./internal/request.js"
-import type { SubstituteParts } from "./internal/substitutes.js"
-import { substituteParts, substitutesOf } from "./internal/substitutes.js"
-
-const part = <O>(fallback: O | false) =>
-  option.field<O | false, O | false>(fallback, (input) => {
-    if (input === false || Predicate.isRecord(input)) return input as O | false
-    throw new option.Requirement("options or false")
-  }, fallback === false ? "false" : JSON.stringify(fallback))
-
-const strings = (fallback: ReadonlyArray<string>, shown: string) =>
-  option.field<ReadonlyArray<string>, ReadonlyArray<string>>(fallback, (input) => {
-    if (Array.isArray(input) && input.every(Predicate.isString)) return input
-    throw new option.Requirement("a list of strings")
-  }, shown)
-
-const isLongLived = (request: RequestInfo): boolean =>
-  request.headers["upgrade"] !== undefined || (request.headers["accept"] ?? "").startsWith("text/event-stream")
-
-/** The options, their defaults and what they accept. @internal */
-export const httpResilienceFields = {
-  exclude: strings(healthPaths, "HttpResilience.healthPaths"),
-  detail: option.literal<"minimal" | "full">("minimal", "minimal", "full"),
-  render: option.optional(option.fn<NonNullable<HttpResilience.Options["render"]>>(undefined as never, "—")),
-  rateLimitHeaders: option.field<ReadonlyArray<Form>, ReadonlyArray<Form>>(["draft-10"], (input) => {
-    if (Array.isArray(input) && input.every((form) => forms.includes(form))) return input
-    throw new option.Requirement(`a list of ${forms.join(", ")}`)
-  }),
-  clientIp: option.optional(option.fn<ClientIp.Rule>(ClientIp.fromSocket, "—")),
-  isLongLived: option.fn(isLongLived, "upgrades, and who accepts text/event-stream"),
-  deadline: part<HttpResilience.DeadlineOptions>({}),
-  priority: part<HttpResilience.PriorityOptions>({}),
-  loadShedder: part<HttpResilience.LoadShedderOptions>({}),
-  rateLimit: part<HttpResilience.RateLimitOptions>(false),
-  backpressure: part<HttpResilience.BackpressureOptions>(false),
-  bulkhead: part<HttpResilience.BulkheadOptions>(false),
-  longLived: part<HttpResilience.BulkheadOptions>({ maxConcurrent: 1000, maxQueued: 0 }),
-  adaptiveConcurrency: part<HttpResilience.AdaptiveConcurrencyOptions>({}),
-  circuitBreaker: part<HttpResilience.CircuitBreakerOptions>(false),
-  timeout: option.field<HttpResilience.TimeoutOptions | DurationInput | false, HttpResilience.TimeoutOptions | false>(
-    "30 seconds",
-    (input) =>
-      input === false || (Predicate.isRecord(input) && !Duration.isDuration(input))
-        ? input as HttpResilience.TimeoutOptions | false
-        : { duration: option.parseDuration({ above: 0, infinite: true })(input as DurationInput) }
-  ),
-  staleIfError: part<HttpFallback.StaleOptions>(false),
-  fallback: part<HttpFallback.Options>(false)
-} satisfies option.Fields<Omit<HttpResilience.Options, "name">>
-
-type Resolved = Omit<option.Resolved<typeof httpResilienceFields>, keyof SubstituteParts> & SubstituteParts
-
-const check = (options: HttpResilience.Options): Resolved => {
-  const resolved = option.resolve("HttpResilience", options.name, httpResilienceFields, { ...options })
-  if (!isPolicyName(options.name)) {
-    throw new option.InvalidOptionError(
-      "HttpResilience",
-      options.name,
-      "name",
-      options.name,
-      "printable ASCII, for it stands in header fields"
-    )
-  }
-  return { ...resolved, ...substituteParts(options.name, resolved) }
-}
-
-/** A header may only lower the priority of a request, unless its sender is trusted. */
-const priorityOf = (part: HttpResilience.PriorityOptions | false) => {
-  if (part === false) return () => Option.none<Priority.Level>()
-  const name = (part.header ?? "x-priority").toLowerCase()
-  const highest = part.default ?? "normal"
-  return (request: RequestInfo): Option.Option<Priority.Level> => {
-    const text = request.headers[name]?.split(",").at(-1)?.trim().toLowerCase()
-    const asked = Priority.levels.find((level) => level === text)
-    if (asked === undefined) return part.default === undefined ? Option.none() : Option.some(highest)
-    const isLower = Priority.rank(asked) <= Priority.rank(highest)
-    return Option.some(isLower || part.trust?.(request) === true ? asked : highest)
-  }
-}
-
-const timeoutOf = (part: HttpResilience.DeadlineOptions | false) => {
-  if (part === false) return () => Option.none<Duration.Duration>()
-  const names = (part.headers ?? timeoutHeaders).map((name) => name.toLowerCase())
-  return (request: RequestInfo) => callerTimeout(request.headers, names)
-}
-
-/** Who a client is where nothing else is said: its address. */
-const keyOf = (rule: ClientIp.Rule | undefined) => ClientIp.keyOf(rule ?? ClientIp.fromSocket)
-
-const build = (options: HttpResilience.Options, resolved: Resolved): Effect.Effect<Chain, never, Scope.Scope> =>
-  Effect.gen(function*() {
-    const { name } = options
-    const { detail } = resolved
-    const drain = Option.getOrUndefined(yield* Effect.serviceOption(Drain))
-    const wanted = [
-      resolved.loadShedder !== false && parts.loadShedder(name, resolved.loadShedder, detail),
-      resolved.rateLimit !== false &&
-      parts.rateLimiter(
-        name,
-        { ...resolved.rateLimit, key: resolved.rateLimit.key ?? keyOf(resolved.clientIp) },
-        detail
-      ),
-      resolved.backpressure !== false && parts.backpressure(name, resolved.backpressure, detail),
-      resolved.longLived !== false && parts.longLived(name, resolved.longLived, detail),
-      resolved.bulkhead !== false && parts.bulkhead(name, resolved.bulkhead, detail),
-      resolved.adaptiveConcurrency !== false && parts.adaptiveConcurrency(name, resolved.adaptiveConcurrency, detail),
-      resolved.circuitBreaker !== false && parts.circuitBreaker(name, resolved.circuitBreaker, detail)
-    ].filter((step) => step !== false)
-    const steps: ReadonlyArray<Step> = yield* Effect.all(wanted)
-    const { duration, ...timeoutPart } = resolved.timeout === false ? {} : resolved.timeout
-    const timeout = resolved.timeout === false
-      ? undefined
-      : yield* Timeout.make({ duration: duration ?? "30 seconds", disconnect: true, name })
-    const isExcluded = pathMatcher(resolved.exclude)
-    const substitutes = yield* substitutesOf(
-      name,
-      resolved,
-      (request) => !isExcluded(request.path) && !resolved.isLongLived(request)
-    )
-    const unenforced = (step: Step, error: ResilienceError) =>
-      metric.counter(
-        "resilience.rejections",
-        "Calls that a pattern did not let in, by reason",
-        metric.attributes(
-          step.pattern,
-          name,
-          { reason: metric.snake("reason" in error ? error.reason : "unknown"), enforced: "false" }
-        )
-      )
-    return {
-      name,
-      engine: new Engine({
-        name,
-        steps,
-        isExcluded,
-        isDraining: () => drain?.isRefusing() ?? false,
-        isLongLived: resolved.isLongLived,
-        priorityOf: priorityOf(resolved.priority),
-        timeoutOf: timeoutOf(resolved.deadline),
-        forms: resolved.rateLimitHeaders,
-        detail,
-        wouldReject: (step, error) => Effect.sync(() => unenforced(step, error)())
-      }),
-      timeout,
-      clientIp: resolved.clientIp,
-      timeoutLook: { ...timeoutPart, detail } as Chain["timeoutLook"],
-      render: resolved.render,
-      substitutes
-    }
-  })
 
 /**
  * Two middlewares with different options have one name.
@@ -210,6 +54,7 @@ export class TwoPoliciesError extends Error {
     )
   }
 }
+
 const make: Effect.Effect<HttpResilience.Service, never, Scope.Scope> = Effect.gen(function*() {
   const scope = yield* Effect.scope
   const context = yield* Effect.context<never>()

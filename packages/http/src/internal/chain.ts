@@ -1,0 +1,105 @@
+import type { ResilienceError } from "@effect-resilience/core"
+import { Priority, Timeout } from "@effect-resilience/core"
+import { metric } from "@effect-resilience/core/extension"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import { ClientIp } from "../ClientIp.js"
+import { Drain } from "../Drain.js"
+import type { HttpResilience } from "../HttpResilience.js"
+import type { Step } from "./engine.js"
+import { Engine } from "./engine.js"
+import { callerTimeout, timeoutHeaders } from "./intake.js"
+import type { Resolved } from "./options.js"
+import * as parts from "./parts.js"
+import { pathMatcher } from "./paths.js"
+import type { Chain } from "./platform.js"
+import type { RequestInfo } from "./request.js"
+import { substitutesOf } from "./substitutes.js"
+
+/** A header may only lower the priority of a request, unless its sender is trusted. */
+const priorityOf = (part: HttpResilience.PriorityOptions | false) => {
+  if (part === false) return () => Option.none<Priority.Level>()
+  const name = (part.header ?? "x-priority").toLowerCase()
+  const highest = part.default ?? "normal"
+  return (request: RequestInfo): Option.Option<Priority.Level> => {
+    const text = request.headers[name]?.split(",").at(-1)?.trim().toLowerCase()
+    const asked = Priority.levels.find((level) => level === text)
+    if (asked === undefined) return part.default === undefined ? Option.none() : Option.some(highest)
+    const isLower = Priority.rank(asked) <= Priority.rank(highest)
+    return Option.some(isLower || part.trust?.(request) === true ? asked : highest)
+  }
+}
+
+const timeoutOf = (part: HttpResilience.DeadlineOptions | false) => {
+  if (part === false) return () => Option.none<Duration.Duration>()
+  const names = (part.headers ?? timeoutHeaders).map((name) => name.toLowerCase())
+  return (request: RequestInfo) => callerTimeout(request.headers, names)
+}
+
+/** Who a client is where nothing else is said: its address. */
+const keyOf = (rule: ClientIp.Rule | undefined) => ClientIp.keyOf(rule ?? ClientIp.fromSocket)
+
+/** The chain of these options, with instances of its own. @internal */
+export const build = (options: HttpResilience.Options, resolved: Resolved): Effect.Effect<Chain, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const { name } = options
+    const { detail } = resolved
+    const drain = Option.getOrUndefined(yield* Effect.serviceOption(Drain))
+    const wanted = [
+      resolved.loadShedder !== false && parts.loadShedder(name, resolved.loadShedder, detail),
+      resolved.rateLimit !== false &&
+      parts.rateLimiter(
+        name,
+        { ...resolved.rateLimit, key: resolved.rateLimit.key ?? keyOf(resolved.clientIp) },
+        detail
+      ),
+      resolved.backpressure !== false && parts.backpressure(name, resolved.backpressure, detail),
+      resolved.longLived !== false && parts.longLived(name, resolved.longLived, detail),
+      resolved.bulkhead !== false && parts.bulkhead(name, resolved.bulkhead, detail),
+      resolved.adaptiveConcurrency !== false && parts.adaptiveConcurrency(name, resolved.adaptiveConcurrency, detail),
+      resolved.circuitBreaker !== false && parts.circuitBreaker(name, resolved.circuitBreaker, detail)
+    ].filter((step) => step !== false)
+    const steps: ReadonlyArray<Step> = yield* Effect.all(wanted)
+    const { duration, ...timeoutPart } = resolved.timeout === false ? {} : resolved.timeout
+    const timeout = resolved.timeout === false
+      ? undefined
+      : yield* Timeout.make({ duration: duration ?? "30 seconds", disconnect: true, name })
+    const isExcluded = pathMatcher(resolved.exclude)
+    const substitutes = yield* substitutesOf(
+      name,
+      resolved,
+      (request) => !isExcluded(request.path) && !resolved.isLongLived(request)
+    )
+    const unenforced = (step: Step, error: ResilienceError) =>
+      metric.counter(
+        "resilience.rejections",
+        "Calls that a pattern did not let in, by reason",
+        metric.attributes(
+          step.pattern,
+          name,
+          { reason: metric.snake("reason" in error ? error.reason : "unknown"), enforced: "false" }
+        )
+      )
+    return {
+      name,
+      engine: new Engine({
+        name,
+        steps,
+        isExcluded,
+        isDraining: () => drain?.isRefusing() ?? false,
+        isLongLived: resolved.isLongLived,
+        priorityOf: priorityOf(resolved.priority),
+        timeoutOf: timeoutOf(resolved.deadline),
+        forms: resolved.rateLimitHeaders,
+        detail,
+        wouldReject: (step, error) => Effect.sync(() => unenforced(step, error)())
+      }),
+      timeout,
+      clientIp: resolved.clientIp,
+      timeoutLook: { ...timeoutPart, detail } as Chain["timeoutLook"],
+      render: resolved.render,
+      substitutes
+    }
+  })

@@ -1,0 +1,77 @@
+import { option } from "@effect-resilience/core/extension"
+import type { DurationInput } from "effect/Duration"
+import * as Duration from "effect/Duration"
+import * as Predicate from "effect/Predicate"
+import { ClientIp } from "../ClientIp.js"
+import type { HttpFallback } from "../HttpFallback.js"
+import type { HttpResilience } from "../HttpResilience.js"
+import { healthPaths } from "./paths.js"
+import type { Form } from "./rateLimitHeaders.js"
+import { forms, isPolicyName } from "./rateLimitHeaders.js"
+import type { RequestInfo } from "./request.js"
+import type { SubstituteParts } from "./substitutes.js"
+import { substituteParts } from "./substitutes.js"
+
+const part = <O>(fallback: O | false) =>
+  option.field<O | false, O | false>(fallback, (input) => {
+    if (input === false || Predicate.isRecord(input)) return input as O | false
+    throw new option.Requirement("options or false")
+  }, fallback === false ? "false" : JSON.stringify(fallback))
+
+const strings = (fallback: ReadonlyArray<string>, shown: string) =>
+  option.field<ReadonlyArray<string>, ReadonlyArray<string>>(fallback, (input) => {
+    if (Array.isArray(input) && input.every(Predicate.isString)) return input
+    throw new option.Requirement("a list of strings")
+  }, shown)
+
+const isLongLived = (request: RequestInfo): boolean =>
+  request.headers["upgrade"] !== undefined || (request.headers["accept"] ?? "").startsWith("text/event-stream")
+
+/** The options, their defaults and what they accept. @internal */
+export const httpResilienceFields = {
+  exclude: strings(healthPaths, "HttpResilience.healthPaths"),
+  detail: option.literal<"minimal" | "full">("minimal", "minimal", "full"),
+  render: option.optional(option.fn<NonNullable<HttpResilience.Options["render"]>>(undefined as never, "—")),
+  rateLimitHeaders: option.field<ReadonlyArray<Form>, ReadonlyArray<Form>>(["draft-10"], (input) => {
+    if (Array.isArray(input) && input.every((form) => forms.includes(form))) return input
+    throw new option.Requirement(`a list of ${forms.join(", ")}`)
+  }),
+  clientIp: option.optional(option.fn<ClientIp.Rule>(ClientIp.fromSocket, "—")),
+  isLongLived: option.fn(isLongLived, "upgrades, and who accepts text/event-stream"),
+  deadline: part<HttpResilience.DeadlineOptions>({}),
+  priority: part<HttpResilience.PriorityOptions>({}),
+  loadShedder: part<HttpResilience.LoadShedderOptions>({}),
+  rateLimit: part<HttpResilience.RateLimitOptions>(false),
+  backpressure: part<HttpResilience.BackpressureOptions>(false),
+  bulkhead: part<HttpResilience.BulkheadOptions>(false),
+  longLived: part<HttpResilience.BulkheadOptions>({ maxConcurrent: 1000, maxQueued: 0 }),
+  adaptiveConcurrency: part<HttpResilience.AdaptiveConcurrencyOptions>({}),
+  circuitBreaker: part<HttpResilience.CircuitBreakerOptions>(false),
+  timeout: option.field<HttpResilience.TimeoutOptions | DurationInput | false, HttpResilience.TimeoutOptions | false>(
+    "30 seconds",
+    (input) =>
+      input === false || (Predicate.isRecord(input) && !Duration.isDuration(input))
+        ? input as HttpResilience.TimeoutOptions | false
+        : { duration: option.parseDuration({ above: 0, infinite: true })(input as DurationInput) }
+  ),
+  staleIfError: part<HttpFallback.StaleOptions>(false),
+  fallback: part<HttpFallback.Options>(false)
+} satisfies option.Fields<Omit<HttpResilience.Options, "name">>
+
+/** The options, read. @internal */
+export type Resolved = Omit<option.Resolved<typeof httpResilienceFields>, keyof SubstituteParts> & SubstituteParts
+
+/** Throws for bad options. @internal */
+export const check = (options: HttpResilience.Options): Resolved => {
+  const resolved = option.resolve("HttpResilience", options.name, httpResilienceFields, { ...options })
+  if (!isPolicyName(options.name)) {
+    throw new option.InvalidOptionError(
+      "HttpResilience",
+      options.name,
+      "name",
+      options.name,
+      "printable ASCII, for it stands in header fields"
+    )
+  }
+  return { ...resolved, ...substituteParts(options.name, resolved) }
+}
