@@ -14,6 +14,7 @@ import type {
   ResilienceError
 } from "@effect-resilience/core"
 import type * as App from "@effect/platform/HttpApp"
+import * as LayerRouter from "@effect/platform/HttpLayerRouter"
 import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import type { HttpServerResponse } from "@effect/platform/HttpServerResponse"
 import * as Context from "effect/Context"
@@ -178,6 +179,23 @@ export class HttpResilience
     Effect.map(
       HttpResilience,
       (service) => <E, R>(app: App.Default<E, R>) => Effect.provideService(middleware(app), HttpResilience, service)
+    )
+
+  /**
+   * A middleware for a `HttpLayerRouter`: `Layer.provide(HttpResilience.layerRouter(policy).layer)` puts it around the
+   * routes of a layer, and `HttpResilience.layerRouter(policy, { global: true })` is the layer that has it around all.
+   */
+  static readonly layerRouter = <const Global extends boolean = false>(
+    middleware: HttpResilience.Middleware,
+    options?: { readonly global?: Global | undefined }
+  ) =>
+    LayerRouter.middleware(
+      Effect.map(
+        HttpResilience,
+        (service) => (app: App.Default<LayerRouter.unhandled>) =>
+          Effect.provideService(middleware(app), HttpResilience, service)
+      ),
+      options
     )
 
   /** What a request goes through with these options, outermost first, for people. */
