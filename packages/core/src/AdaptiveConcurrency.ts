@@ -156,10 +156,10 @@ const check = (options: Named) => {
 }
 
 /** Where an instance tells what happens: its events and metrics. */
-const watchOf = ({ emitter, name }: Instance<AdaptiveConcurrency.Event>): Watch => {
+const watchOf = ({ emitter, enforced, name }: Instance<AdaptiveConcurrency.Event>): Watch => {
   const labels = (more: Record<string, string> = {}) => metric.attributes("AdaptiveConcurrency", name, more)
-  const count = metric.calls("AdaptiveConcurrency", name)
-  const rejection = metric.rejections<AdaptiveConcurrency.Reason>("AdaptiveConcurrency", name)
+  const count = metric.calls("AdaptiveConcurrency", name, enforced)
+  const rejection = metric.rejections<AdaptiveConcurrency.Reason>("AdaptiveConcurrency", name, enforced)
   const baseline = metric.gauge(
     "resilience.adaptive.baseline",
     "The latency in seconds that is taken for that of an idle server",

@@ -145,8 +145,8 @@ const build = (options: Named, site: string): Effect.Effect<Backpressure.Service
     let canceled = 0
 
     const labels = metric.attributes("Backpressure", name)
-    const counted = metric.calls("Backpressure", name)
-    const rejection = metric.rejections<Backpressure.Reason>("Backpressure", name)
+    const counted = metric.calls("Backpressure", name, instance.enforced)
+    const rejection = metric.rejections<Backpressure.Reason>("Backpressure", name, instance.enforced)
     const pending = metric.gauge("resilience.backpressure.pending", "Items in process", labels)
     const waiting = metric.gauge("resilience.backpressure.waiting", "Items that wait to be let in", labels)
     const active = metric.gauge("resilience.backpressure.active", "1 while newcomers wait", labels)

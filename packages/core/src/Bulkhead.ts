@@ -95,10 +95,10 @@ type Named = Bulkhead.Options & { readonly name: string }
 const check = (options: Named) => option.resolve("Bulkhead", options.name, bulkheadFields, options)
 
 /** Where the pools of an instance tell what happens: its events and metrics. */
-const watchOf = ({ emitter, name }: Instance<Bulkhead.Event>, single: boolean): Watch => {
+const watchOf = ({ emitter, enforced, name }: Instance<Bulkhead.Event>, single: boolean): Watch => {
   const labels = (more: Record<string, string> = {}) => metric.attributes("Bulkhead", name, more)
-  const count = metric.calls("Bulkhead", name)
-  const rejection = metric.rejections<Bulkhead.Reason>("Bulkhead", name)
+  const count = metric.calls("Bulkhead", name, enforced)
+  const rejection = metric.rejections<Bulkhead.Reason>("Bulkhead", name, enforced)
   const limit = metric.gauge("resilience.bulkhead.limit", "Permits that there are", labels())
   const inUse = metric.gauge("resilience.bulkhead.in_use", "Permits in use", labels())
   const depth = metric.gauge("resilience.bulkhead.queue.depth", "Calls that wait", labels())

@@ -101,12 +101,12 @@ const states: ReadonlyArray<StateTag> = State.literals
 
 /** Where the breakers of an instance tell what happens: its events and metrics. */
 const watchOf = (
-  { emitter, name }: Instance<CircuitBreaker.Event>,
+  { emitter, enforced, name }: Instance<CircuitBreaker.Event>,
   single: boolean
 ): Watch & { readonly born: (state: StateTag) => void } => {
   const labels = (more: Record<string, string>) => metric.attributes("CircuitBreaker", name, more)
-  const count = metric.calls("CircuitBreaker", name)
-  const rejection = metric.rejections<CircuitBreaker.Reason>("CircuitBreaker", name)
+  const count = metric.calls("CircuitBreaker", name, enforced)
+  const rejection = metric.rejections<CircuitBreaker.Reason>("CircuitBreaker", name, enforced)
   const inState = new Map(states.map((state) => [
     state,
     metric.gauge(

@@ -178,8 +178,8 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
     let latest: SystemLoad.Sample = {}
 
     const labels = metric.attributes("LoadShedder", name)
-    const counted = metric.calls("LoadShedder", name)
-    const rejection = metric.rejections<LoadShedder.Reason>("LoadShedder", name)
+    const counted = metric.calls("LoadShedder", name, instance.enforced)
+    const rejection = metric.rejections<LoadShedder.Reason>("LoadShedder", name, instance.enforced)
     metric.gauge("resilience.load_shedder.limit", "Calls that may be in flight", labels)(maxInFlight)
     const inFlight = metric.gauge("resilience.load_shedder.in_flight", "Calls in flight", labels)
     const depth = metric.gauge("resilience.load_shedder.queue.depth", "Calls that wait", labels)

@@ -152,10 +152,10 @@ const check = (options: Named) => {
 }
 
 /** Where an instance tells what happens: its events and metrics. */
-const watchOf = ({ emitter, name }: Instance<RateLimiter.Event>): LimiterWatch => {
+const watchOf = ({ emitter, enforced, name }: Instance<RateLimiter.Event>): LimiterWatch => {
   const labels = (more: Record<string, string> = {}) => metric.attributes("RateLimiter", name, more)
-  const count = metric.calls("RateLimiter", name)
-  const rejection = metric.rejections<RateLimiter.Reason>("RateLimiter", name)
+  const count = metric.calls("RateLimiter", name, enforced)
+  const rejection = metric.rejections<RateLimiter.Reason>("RateLimiter", name, enforced)
   const decided = (result: string) => {
     const up = metric.counter("resilience.rate_limiter.decisions", "Decisions by result", labels({ result }))
     return () => up()

@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+export { Enforced } from "./internal/enforced.js"
 export { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 export { callSite, openInstance, register } from "./internal/instance.js"
 export { openKeyed } from "./internal/keyed.js"

@@ -87,8 +87,7 @@ const subject = (around: (engine: Engine) => Subject["with"]) =>
       priorityOf: () => Option.none(),
       timeoutOf: () => Option.none(),
       forms: [],
-      detail: "minimal",
-      wouldReject: () => Effect.void
+      detail: "minimal"
     })
     return {
       with: around(engine),

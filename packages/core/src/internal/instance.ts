@@ -5,6 +5,7 @@ import { EventBus } from "../EventBus.js"
 import type { InternalError } from "../InternalError.js"
 import type { Observable } from "../Pattern.js"
 import { Registry } from "../Registry.js"
+import { Enforced } from "./enforced.js"
 import { withStackLimit } from "./errors.js"
 import type { AnyEvent } from "./event.js"
 import { Emitter, Hub, observable } from "./hub.js"
@@ -14,6 +15,8 @@ import { unregistered } from "./unregistered.js"
 export interface Instance<E extends AnyEvent> {
   readonly pattern: string
   readonly name: string
+  /** Whether those whom it rejects are turned away. */
+  readonly enforced: boolean
   readonly emitter: Emitter<E>
   readonly observable: Observable<E | InternalError>
 }
@@ -52,6 +55,7 @@ export const openInstance = <E extends AnyEvent>(
     return {
       pattern,
       name,
+      enforced: Context.get(context, Enforced),
       emitter,
       observable: observable<E | InternalError>(hub, emitter.subscriberFailed)
     }

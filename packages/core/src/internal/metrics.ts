@@ -65,8 +65,17 @@ export const seconds = (name: string, description: string, labels: Readonly<Reco
 /** What `resilience.calls` says of a call. @internal */
 export type CallOutcome = "success" | "failure" | "rejected" | "timeout" | "canceled" | "ignored"
 
-/** `resilience.calls` of an instance, a function per outcome. A series appears with its first call. @internal */
-export const calls = (pattern: string, instance: string): { readonly [K in CallOutcome]: () => void } => {
+/**
+ * `resilience.calls` of an instance, a function per outcome. A series appears with its first call. Where rejections are not
+ * enforced no call is rejected.
+ *
+ * @internal
+ */
+export const calls = (
+  pattern: string,
+  instance: string,
+  enforced = true
+): { readonly [K in CallOutcome]: () => void } => {
   const of = (outcome: CallOutcome) => {
     const count = counter("resilience.calls", "Calls by outcome", attributes(pattern, instance, { outcome }))
     return () => count()
@@ -74,7 +83,7 @@ export const calls = (pattern: string, instance: string): { readonly [K in CallO
   return {
     success: of("success"),
     failure: of("failure"),
-    rejected: of("rejected"),
+    rejected: enforced ? of("rejected") : () => {},
     timeout: of("timeout"),
     canceled: of("canceled"),
     ignored: of("ignored")
@@ -82,7 +91,7 @@ export const calls = (pattern: string, instance: string): { readonly [K in CallO
 }
 
 /** `resilience.rejections` of an instance. @internal */
-export const rejections = <Reason extends string>(pattern: string, instance: string) => {
+export const rejections = <Reason extends string>(pattern: string, instance: string, enforced = true) => {
   const counters = new Map<Reason, () => void>()
   return (reason: Reason): void => {
     let count = counters.get(reason)
@@ -90,7 +99,7 @@ export const rejections = <Reason extends string>(pattern: string, instance: str
       const up = counter(
         "resilience.rejections",
         "Calls that a pattern did not let in, by reason",
-        attributes(pattern, instance, { reason: snake(reason), enforced: "true" })
+        attributes(pattern, instance, { reason: snake(reason), enforced: String(enforced) })
       )
       counters.set(reason, count = () => up())
     }

@@ -1,6 +1,4 @@
-import type { ResilienceError } from "@effect-resilience/core"
 import { Priority, Timeout } from "@effect-resilience/core"
-import { metric } from "@effect-resilience/core/extension"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -72,16 +70,6 @@ export const build = (options: HttpResilience.Options, resolved: Resolved): Effe
       resolved,
       (request) => !isExcluded(request.path) && !resolved.isLongLived(request)
     )
-    const unenforced = (step: Step, error: ResilienceError) =>
-      metric.counter(
-        "resilience.rejections",
-        "Calls that a pattern did not let in, by reason",
-        metric.attributes(
-          step.pattern,
-          name,
-          { reason: metric.snake("reason" in error ? error.reason : "unknown"), enforced: "false" }
-        )
-      )
     return {
       name,
       engine: new Engine({
@@ -93,8 +81,7 @@ export const build = (options: HttpResilience.Options, resolved: Resolved): Effe
         priorityOf: priorityOf(resolved.priority),
         timeoutOf: timeoutOf(resolved.deadline),
         forms: resolved.rateLimitHeaders,
-        detail,
-        wouldReject: (step, error) => Effect.sync(() => unenforced(step, error)())
+        detail
       }),
       timeout,
       clientIp: resolved.clientIp,

@@ -37,7 +37,7 @@ export interface Ticket {
 export interface Step {
   readonly pattern: string
   readonly look: Look
-  /** Would reject, but lets through. */
+  /** Would reject, but lets through: its pattern counts whom. */
   readonly dryRun: boolean
   readonly admit: (arrival: Arrival) => Effect.Effect<Ticket, Refused, Scope.Scope>
 }
@@ -89,8 +89,6 @@ export interface EngineConfig {
   readonly timeoutOf: (request: RequestInfo) => Option.Option<Duration.Duration>
   readonly forms: ReadonlyArray<Form>
   readonly detail: "minimal" | "full"
-  /** A request would have been turned away. */
-  readonly wouldReject: (step: Step, error: ResilienceError) => Effect.Effect<void>
 }
 
 const nothing: Admit = {
@@ -183,7 +181,7 @@ export class Engine {
           },
           onFailure: (refused) => {
             quotas.push(...refused.quotas)
-            return step.dryRun ? this.config.wouldReject(step, refused.error) : Effect.fail({ step, refused })
+            return step.dryRun ? Effect.void : Effect.fail({ step, refused })
           }
         }), { discard: true })
       return Effect.matchCauseEffect(

@@ -8,6 +8,7 @@ import {
   RateLimiter,
   RateLimitExceededError
 } from "@effect-resilience/core"
+import { Enforced, metric } from "@effect-resilience/core/extension"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -44,6 +45,10 @@ const refuse = (error: ResilienceError) => new Refused(error)
 const held = <E extends ResilienceError>(acquire: Effect.Effect<void, E, Scope>): Admission => () =>
   Effect.mapBoth(acquire, { onSuccess: () => none, onFailure: refuse })
 
+/** The instance of a part. In a dry run it turns nobody away, and counts so. */
+const make = <A>(dryRun: boolean, instance: Effect.Effect<A, never, Scope>) =>
+  Effect.provideService(instance, Enforced, !dryRun)
+
 /** Where nothing waits in a dry run. */
 const unqueued = { maxQueued: 0 }
 
@@ -52,16 +57,19 @@ type Build<O> = (name: string, part: O, detail: "minimal" | "full") => Effect.Ef
 /** @internal */
 export const bulkhead: Build<HttpResilience.BulkheadOptions> = (name, part, detail) => {
   const { dryRun, look, options } = split(part, detail)
-  return Effect.map(Bulkhead.make({ ...options, ...(dryRun ? unqueued : {}), name }), (instance): Step => {
-    const admit = held(instance.acquire)
-    return {
-      pattern: "Bulkhead",
-      look,
-      dryRun,
-      // Those that stay have a bulkhead of their own.
-      admit: (arrival) => arrival.isLongLived ? Effect.succeed(none) : admit(arrival)
+  return Effect.map(
+    make(dryRun, Bulkhead.make({ ...options, ...(dryRun ? unqueued : {}), name })),
+    (instance): Step => {
+      const admit = held(instance.acquire)
+      return {
+        pattern: "Bulkhead",
+        look,
+        dryRun,
+        // Those that stay have a bulkhead of their own.
+        admit: (arrival) => arrival.isLongLived ? Effect.succeed(none) : admit(arrival)
+      }
     }
-  })
+  )
 }
 
 /** @internal */
@@ -76,7 +84,7 @@ export const longLived: Build<HttpResilience.BulkheadOptions> = (name, part, det
 export const loadShedder: Build<HttpResilience.LoadShedderOptions> = (name, part, detail) => {
   const { dryRun, look, options } = split(part, detail)
   return Effect.map(
-    LoadShedder.make({ ...options, ...(dryRun ? { maxQueueDepth: 0 } : {}), name }),
+    make(dryRun, LoadShedder.make({ ...options, ...(dryRun ? { maxQueueDepth: 0 } : {}), name })),
     (instance): Step => ({
       pattern: "LoadShedder",
       look,
@@ -90,7 +98,7 @@ export const loadShedder: Build<HttpResilience.LoadShedderOptions> = (name, part
 export const backpressure: Build<HttpResilience.BackpressureOptions> = (name, part, detail) => {
   const { dryRun, look, options } = split(part, detail)
   return Effect.map(
-    Backpressure.make({ ...options, ...(dryRun ? { maxWait: 0 } : {}), name }),
+    make(dryRun, Backpressure.make({ ...options, ...(dryRun ? { maxWait: 0 } : {}), name })),
     (instance): Step => ({
       pattern: "Backpressure",
       look,
@@ -104,7 +112,7 @@ export const backpressure: Build<HttpResilience.BackpressureOptions> = (name, pa
 export const adaptiveConcurrency: Build<HttpResilience.AdaptiveConcurrencyOptions> = (name, part, detail) => {
   const { dryRun, look, options } = split(part, detail)
   return Effect.map(
-    AdaptiveConcurrency.make({ ...options, ...(dryRun ? unqueued : {}), name }),
+    make(dryRun, AdaptiveConcurrency.make({ ...options, ...(dryRun ? unqueued : {}), name })),
     (instance): Step => {
       const admit = Effect.mapBoth(instance.acquire, {
         onSuccess: (permit): Ticket => ({ sent: permit.settle }),
@@ -123,7 +131,7 @@ export const adaptiveConcurrency: Build<HttpResilience.AdaptiveConcurrencyOption
 /** @internal */
 export const circuitBreaker: Build<HttpResilience.CircuitBreakerOptions> = (name, part, detail) => {
   const { dryRun, look, options } = split(part, detail)
-  return Effect.map(CircuitBreaker.make({ ...options, name }), (instance): Step => {
+  return Effect.map(make(dryRun, CircuitBreaker.make({ ...options, name })), (instance): Step => {
     const admit = Effect.mapBoth(instance.acquire, {
       onSuccess: (permit): Ticket => ({ answered: permit.settle }),
       onFailure: refuse
@@ -149,7 +157,8 @@ const quotaOf = (name: string, decision: RateLimiter.Decision): Quota => ({
 export const rateLimiter: Build<HttpResilience.RateLimitOptions> = (name, part, detail) => {
   const { cost, key = ClientIp.keyOf(ClientIp.fromSocket), onMissingKey = "reject", rateFor, ...rest } = part
   const { dryRun, look, options } = split(rest, detail)
-  return Effect.map(RateLimiter.make({ ...options, name }), (instance): Step => {
+  const rejected = metric.rejections<"UnknownClient">("RateLimiter", name, !dryRun)
+  return Effect.map(make(dryRun, RateLimiter.make({ ...options, name })), (instance): Step => {
     const decide = (args: RateLimiter.Args): Effect.Effect<Ticket, Refused> =>
       Effect.matchEffect(instance.consume(args), {
         onFailure: (error: RateLimiterStoreError) => Effect.fail(new Refused(error)),
@@ -167,7 +176,10 @@ export const rateLimiter: Build<HttpResilience.RateLimitOptions> = (name, part, 
       admit: ({ request }) => {
         const found = key(request)
         if (Option.isNone(found) && onMissingKey === "skip") return Effect.succeed(none)
-        if (Option.isNone(found) && onMissingKey === "reject") return Effect.fail(new Refused(unknownClient(name)))
+        if (Option.isNone(found) && onMissingKey === "reject") {
+          rejected("UnknownClient")
+          return Effect.fail(new Refused(unknownClient(name)))
+        }
         const id = Option.getOrElse(found, () => "unknown client")
         return decide({ key: id, cost: cost?.(request), rate: rateFor?.(request) })
       }
