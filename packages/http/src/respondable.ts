@@ -14,15 +14,18 @@ import {
   LoadShedError,
   RateLimiterStoreError,
   RateLimitExceededError,
-  type ResilienceError,
+  ResilienceError,
   RetryResultRejectedError,
   TimeoutExceededError
 } from "@effect-resilience/core"
+import { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import * as HttpServerRespondable from "@effect/platform/HttpServerRespondable"
 import * as ServerResponse from "@effect/platform/HttpServerResponse"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Random from "effect/Random"
 import { bodyOf, rejectionOf } from "./internal/rejection.js"
+import { markTurnedAway } from "./internal/turnedAway.js"
 
 const errors = [
   BackpressureError,
@@ -39,8 +42,9 @@ const errors = [
 ]
 
 function respond(this: ResilienceError) {
-  return Effect.map(Random.next, (random) => {
+  return Effect.zipWith(Random.next, Effect.serviceOption(HttpServerRequest), (random, request) => {
     const rejection = rejectionOf(this, { detail: "minimal" }, { random, traceId: undefined })
+    if (Option.isSome(request) && ResilienceError.isRejection(this)) markTurnedAway(request.value, rejection.status)
     return ServerResponse.text(bodyOf(rejection), {
       status: rejection.status,
       contentType: "application/problem+json",

@@ -1,5 +1,5 @@
-import type { Outcome, ResilienceError, Timeout } from "@effect-resilience/core"
-import { Deadline, Priority } from "@effect-resilience/core"
+import type { Outcome, Timeout } from "@effect-resilience/core"
+import { Deadline, Priority, ResilienceError } from "@effect-resilience/core"
 import * as App from "@effect/platform/HttpApp"
 import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import * as ServerResponse from "@effect/platform/HttpServerResponse"
@@ -21,6 +21,7 @@ import type { RequestInfo } from "./request.js"
 import { current, served } from "./served.js"
 import type { Substitute } from "./substitute.js"
 import { failureOf, insteadOf, rejected } from "./substitute.js"
+import { markTurnedAway, wasTurnedAway } from "./turnedAway.js"
 
 /*
  * The one file that knows how a request lives in `@effect/platform`: the middleware around it is uninterruptible, its
@@ -75,7 +76,13 @@ const quotasOf = (headers: Readonly<Record<string, string>>) =>
   Object.fromEntries(Object.entries(headers).filter(([name]) => /^(x-)?ratelimit/.test(name)))
 
 /** The answer to a request that was turned away: a substitute, or what it is told. While a server drains it is told. */
-const turnAway = (chain: Chain, rejection: Reject, request: HttpServerRequest) => {
+const turnAway = (chain: Chain, rejection: Reject, request: HttpServerRequest) =>
+  Effect.map(answerTo(chain, rejection, request), (response) => {
+    markTurnedAway(request, response.status)
+    return response
+  })
+
+const answerTo = (chain: Chain, rejection: Reject, request: HttpServerRequest) => {
   const answer = () => respond(chain, rejection, request)
   if (rejection.error === undefined) return Effect.sync(answer)
   return Effect.map(
@@ -87,12 +94,11 @@ const turnAway = (chain: Chain, rejection: Reject, request: HttpServerRequest) =
   )
 }
 
-const outcomeOf = (status: number): Outcome => status === 499 ? "ignored" : status >= 500 ? "failure" : "success"
+const outcomeOf = (request: HttpServerRequest, status: number): Outcome =>
+  status === 499 || wasTurnedAway(request, status) ? "ignored" : status >= 500 ? "failure" : "success"
 
 /** What is found out about a request on its way, before its response is known. */
 interface Course {
-  /** The answer says nothing of how the service does. */
-  isIgnored: boolean
   /** The chain itself ended it. */
   ended: HttpFallback.Failure | undefined
   /** What the app failed with. */
@@ -117,10 +123,10 @@ const substituted = (
 
 /** Has the request hold what it was given until its response is sent. Returns its course, to be filled in. */
 const holdUntilSent = (chain: Chain, request: HttpServerRequest, scope: Scope.Scope, admit: Admit) => {
-  const course: Course = { isIgnored: false, ended: undefined, cause: Cause.empty }
+  const course: Course = { ended: undefined, cause: Cause.empty }
   const answered = (answer: ServerResponse.HttpServerResponse) => {
     // The outcome is that of the answer there was, whatever is sent instead.
-    const told = admit.answered(course.isIgnored ? "ignored" : outcomeOf(answer.status))
+    const told = admit.answered(outcomeOf(request, answer.status))
     if (chain.substitutes.length === 0) return Effect.as(told, ServerResponse.setHeaders(answer, admit.headers))
     return Effect.map(
       Effect.zipRight(told, substituted(chain, request, course, answer)),
@@ -150,10 +156,11 @@ const withLimits = <E, R>(
   const bounded = deadline === undefined ? timed : Deadline.at(deadline)(Effect.disconnect(timed))
   return Effect.catchAll(Effect.interruptible(bounded), (error) => {
     if (!isOurs(chain, admit, error)) return Effect.fail(error as E)
-    if (error._tag === "DeadlineExceededError" && error.origin === "caller") course.isIgnored = true
     return Effect.map(chain.engine.turnDown(error, chain.timeoutLook), (rejection) => {
       course.ended = rejected(error, rejection.status)
-      return respond(chain, rejection, request)
+      const response = respond(chain, rejection, request)
+      if (ResilienceError.isRejection(error)) markTurnedAway(request, response.status)
+      return response
     })
   })
 }
@@ -215,10 +222,12 @@ export const admitTyped = (
     return Effect.uninterruptible(
       Effect.flatMap(chain.engine.decide(infoOf(request), Effect.interruptible), (decision) => {
         if (decision._tag === "Admit") return Effect.as(holdUntilSent(chain, request, scope, decision), decision)
+        const failure = typed(decision)
+        markTurnedAway(request, failure.status)
         const headers = { ...decision.headers, ...(hasUnreadBody(request) ? { connection: "close" } : {}) }
         return Effect.zipRight(
           App.appendPreResponseHandler((_, response) => Effect.succeed(ServerResponse.setHeaders(response, headers))),
-          Effect.fail(typed(decision))
+          Effect.fail(failure)
         )
       })
     )

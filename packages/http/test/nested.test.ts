@@ -1,0 +1,151 @@
+import { BulkheadFullError, Registry, ResilienceLive } from "@effect-resilience/core"
+import { HttpResilience } from "@effect-resilience/http"
+import {
+  HttpApi,
+  HttpApiBuilder,
+  HttpApiEndpoint,
+  HttpApiGroup,
+  HttpApiMiddleware,
+  HttpClient,
+  HttpRouter,
+  HttpServerResponse
+} from "@effect/platform"
+import { NodeHttpServer } from "@effect/platform-node"
+import { describe, expect, it } from "@effect/vitest"
+import { Deferred, Effect, Fiber, Layer, Option } from "effect"
+import { runtimes } from "./utils/servers.js"
+
+const outer = (name: string) =>
+  HttpResilience.standard({
+    name,
+    exclude: [],
+    circuitBreaker: { consecutiveFailures: 3 },
+    adaptiveConcurrency: { initialLimit: 50 }
+  })
+
+/** How breaker and limit around judged the requests. */
+const judged = Effect.map(Registry.snapshot, ({ instances }) =>
+  Object.fromEntries(
+    ["CircuitBreaker", "AdaptiveConcurrency"].map((pattern) => {
+      const { failed, ignored, succeeded } = instances.find((one) =>
+        one.pattern === pattern && one.instance === "server"
+      )
+        ?.metrics as { failed: number; ignored: number; succeeded: number }
+      return [pattern, { failed, ignored, succeeded }]
+    })
+  ))
+const both = (judgement: { failed: number; ignored: number; succeeded: number }) => ({
+  CircuitBreaker: judgement,
+  AdaptiveConcurrency: judgement
+})
+
+const full = new BulkheadFullError({
+  instance: "db",
+  reason: "QueueFull",
+  active: 1,
+  waiting: 0,
+  retryAfter: Option.none()
+})
+
+const Live = HttpResilience.Live.pipe(Layer.provideMerge(ResilienceLive))
+
+for (const [runtime, serve] of Object.entries(runtimes)) {
+  describe(`a policy inside of another, ${runtime}`, () => {
+    const bulkheads = {
+      "a rejection": HttpResilience.bulkhead({ name: "route", maxConcurrent: 1, maxQueued: 0 }),
+      "a rejection in a form of one's own": HttpResilience.bulkhead({
+        name: "route",
+        maxConcurrent: 1,
+        maxQueued: 0,
+        render: () => HttpServerResponse.empty({ status: 500 })
+      }),
+      "a fallback in the place of a rejection": HttpResilience.standard({
+        name: "route",
+        loadShedder: false,
+        adaptiveConcurrency: false,
+        bulkhead: { maxConcurrent: 1, maxQueued: 0 },
+        fallback: { respond: HttpServerResponse.text("sorry", { status: 500 }) }
+      })
+    }
+    for (const [what, bulkhead] of Object.entries(bulkheads)) {
+      it.scopedLive(`${what} is no failure of the server`, () =>
+        Effect.gen(function*() {
+          const entered = yield* Deferred.make<void>()
+          const gate = yield* Deferred.make<void>()
+          const hold = Effect.zipRight(
+            Deferred.succeed(entered, undefined),
+            Effect.as(Deferred.await(gate), HttpServerResponse.text("done"))
+          )
+          const send = yield* serve(HttpRouter.empty.pipe(
+            HttpRouter.get("/", hold),
+            HttpRouter.use(bulkhead),
+            outer("server")
+          ))
+          const get = send("/", { method: "GET" })
+          const first = yield* Effect.fork(get)
+          yield* Deferred.await(entered)
+          const answers = yield* Effect.forEach(Array.from({ length: 100 }), () => get)
+          expect(answers.every(({ status }) => status >= 500)).toBe(true)
+          yield* Deferred.succeed(gate, undefined)
+          // The circuit is closed: the next one is let in.
+          expect((yield* Fiber.join(first)).status).toBe(200)
+          expect((yield* get).status).toBe(200)
+          expect(yield* judged).toEqual(both({ failed: 0, ignored: 100, succeeded: 2 }))
+        }).pipe(Effect.provide(Live)))
+    }
+
+    it.scopedLive("a rejection of core that nobody handles is no failure of the server", () =>
+      Effect.gen(function*() {
+        const send = yield* serve(HttpRouter.empty.pipe(HttpRouter.get("/", Effect.fail(full)), outer("server")))
+        for (const _ of [1, 2, 3, 4]) expect((yield* send("/", { method: "GET" })).status).toBe(503)
+        expect(yield* judged).toEqual(both({ failed: 0, ignored: 4, succeeded: 0 }))
+      }).pipe(Effect.provide(Live)))
+
+    it.scopedLive("what handlers answer with the same status is a failure, and so is one that takes too long", () =>
+      Effect.gen(function*() {
+        const send = yield* serve(HttpRouter.empty.pipe(
+          HttpRouter.get("/503", HttpServerResponse.empty({ status: 503 })),
+          HttpRouter.get(
+            "/slow",
+            HttpResilience.timeout({ name: "route", duration: "10 millis" })(Effect.never)
+          ),
+          outer("server")
+        ))
+        expect((yield* send("/503", { method: "GET" })).status).toBe(503)
+        expect((yield* send("/slow", { method: "GET" })).status).toBe(504)
+        expect(yield* judged).toEqual(both({ failed: 2, ignored: 0, succeeded: 0 }))
+      }).pipe(Effect.provide(Live)))
+
+    it.scopedLive("who was turned away and answered all the same is a success", () =>
+      Effect.gen(function*() {
+        const app = Effect.catchAll(Effect.fail(full), () => HttpServerResponse.text("from the cache"))
+        const send = yield* serve(HttpRouter.empty.pipe(HttpRouter.get("/", app), outer("server")))
+        yield* send("/", { method: "GET" })
+        expect(yield* judged).toEqual(both({ failed: 0, ignored: 0, succeeded: 1 }))
+      }).pipe(Effect.provide(Live)))
+  })
+}
+
+describe("a policy inside of another, in an HttpApi", () => {
+  class Limited extends HttpApiMiddleware.Tag<Limited>()("Limited", { failure: HttpResilience.Failure }) {}
+  const api = HttpApi.make("api").add(
+    HttpApiGroup.make("things").add(HttpApiEndpoint.get("one", "/one").middleware(Limited))
+  )
+  const served = HttpApiBuilder.serve().pipe(
+    Layer.provide(HttpApiBuilder.middleware(HttpResilience.middlewareEffect(outer("server")))),
+    Layer.provide(HttpApiBuilder.api(api)),
+    Layer.provide(HttpApiBuilder.group(api, "things", (handlers) => handlers.handle("one", () => Effect.void))),
+    Layer.provide(Layer.effect(
+      Limited,
+      HttpResilience.apiMiddleware({ name: "endpoint", rateLimit: { rate: "1/minute", status: 503 } })
+    )),
+    Layer.provideMerge(Layer.merge(NodeHttpServer.layerTest, Live))
+  )
+
+  it.scopedLive("a typed rejection is no failure of the server", () =>
+    Effect.gen(function*() {
+      const get = Effect.map(HttpClient.get("/one"), ({ status }) => status)
+      expect(yield* Effect.all([get, get, get, get, get])).toEqual([204, 503, 503, 503, 503])
+      expect(yield* judged).toEqual(both({ failed: 0, ignored: 4, succeeded: 1 }))
+    }).pipe(Effect.provide(served)))
+})
