@@ -1,12 +1,15 @@
 import * as App from "@effect/platform/HttpApp"
+import * as HttpBody from "@effect/platform/HttpBody"
 import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import * as ServerRequest from "@effect/platform/HttpServerRequest"
 import type { HttpServerResponse } from "@effect/platform/HttpServerResponse"
+import * as ServerResponse from "@effect/platform/HttpServerResponse"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
 
 /** The request, and the scope that every request has, though the types of an app do not say so. @internal */
 export const current = (fiber: Fiber.RuntimeFiber<any, any>) => ({
@@ -25,6 +28,30 @@ const clientSignal = ({ source }: HttpServerRequest): Signal | undefined =>
   Predicate.hasProperty(source, "signal") && Predicate.hasProperty(source.signal, "addEventListener")
     ? source.signal as Signal
     : undefined
+
+/** What is used of the connection of a request that came by HTTP/1.1 to Node. */
+interface Connection {
+  destroy(): void
+}
+
+const connectionOf = ({ source }: HttpServerRequest): Connection | undefined =>
+  Predicate.hasProperty(source, "httpVersionMajor") && source.httpVersionMajor === 1 &&
+    Predicate.hasProperty(source, "socket") && Predicate.hasProperty(source.socket, "destroy")
+    ? source.socket as Connection
+    : undefined
+
+/**
+ * A server of Node ends a response whose stream fails as if it were whole. With its connection cut the client knows
+ * better. On the web the body fails by itself.
+ */
+const cutWhereItFails = (request: HttpServerRequest, response: HttpServerResponse): HttpServerResponse => {
+  const { body } = response
+  const connection = body._tag === "Stream" ? connectionOf(request) : undefined
+  if (body._tag !== "Stream" || connection === undefined) return response
+  const stream = Stream.onError(body.stream, () => Effect.sync(() => connection.destroy()))
+  const contentType = response.headers["content-type"] ?? body.contentType
+  return ServerResponse.setBody(response, HttpBody.stream(stream, contentType, body.contentLength))
+}
 
 /**
  * Runs `answered` when the response is known, before it is sent, and `sent` once when it is sent or never will be.
@@ -55,7 +82,7 @@ export const served = (
   return Effect.zipRight(
     Scope.addFinalizer(scope, release),
     App.appendPreResponseHandler((_, response) => {
-      const answer = on.answered(response)
+      const answer = Effect.map(on.answered(response), (final) => cutWhereItFails(request, final))
       return request.method === "HEAD" ? Effect.zipLeft(answer, release) : answer
     })
   )
