@@ -53,6 +53,8 @@ export interface Admit {
   readonly headers: Readonly<Record<string, string>>
   readonly priority: Priority.Level
   readonly deadline: Deadline.Instant | undefined
+  /** The path is none of the chain's: nothing of it applies. */
+  readonly isExcluded: boolean
   readonly isLongLived: boolean
   /** What a rate limiter said, where there is one. */
   readonly decision: RateLimiter.Decision | undefined
@@ -96,6 +98,7 @@ const nothing: Admit = {
   headers: {},
   priority: "normal",
   deadline: undefined,
+  isExcluded: true,
   isLongLived: false,
   decision: undefined,
   answered: () => Effect.void,
@@ -233,6 +236,7 @@ const admitted = (
     headers,
     priority: arrival.priority,
     deadline,
+    isExcluded: false,
     isLongLived: arrival.isLongLived,
     decision: tickets.find((ticket) => ticket.decision !== undefined)?.decision,
     answered,

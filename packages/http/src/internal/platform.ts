@@ -149,6 +149,7 @@ const withLimits = <E, R>(
   course: Course,
   app: App.Default<E, R>
 ): App.Default<E, R> => {
+  if (admit.isExcluded) return app
   const { deadline } = admit
   const timeout = request.headers["upgrade"] === undefined ? chain.timeout : undefined
   if (timeout === undefined && deadline === undefined) return app
