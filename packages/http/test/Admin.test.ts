@@ -429,7 +429,7 @@ describe("over HTTP", () => {
 })
 
 describe("without the right options", () => {
-  it("there is no admin", () => {
+  it("HT22: there is no admin", () => {
     expect(() => Admin.router({} as never)).toThrow(/Admin "admin": option authorize must be a function/)
     expect(() => Admin.layerRouter({ path: "/" } as never)).toThrow(/authorize/)
     expect(() => Admin.router({ authorize: Admin.loopbackOnly, hosts: [] })).toThrow(/hosts/)

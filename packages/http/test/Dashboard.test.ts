@@ -301,7 +301,7 @@ describe("a viewer", () => {
   }
 
   it.effect(
-    "that does not read costs a bounded memory, and is told the whole when it reads again",
+    "HT23: that does not read costs a bounded memory, and is told the whole when it reads again",
     () =>
       Effect.gen(function*() {
         const size = 200_000

@@ -127,7 +127,7 @@ describe("on Node", () => {
       expect(yield* connections).toBe(0)
     }))
 
-  it.scopedLive("at the limit a handler is interrupted, and its client told; a body is broken off", () =>
+  it.scopedLive("HT2: at the limit a handler is interrupted, and its client told; a body is broken off", () =>
     Effect.gen(function*() {
       const { router } = yield* makeRouter
       const { close, drain, get } = yield* serve(router, { delay: 0, limit: "200 millis" })

@@ -48,7 +48,7 @@ describe("HttpResilience", () => {
       expect(yield* three.json).toMatchObject({ _tag: "TooManyRequests", status: 429, "violated-policies": ["api"] })
     }).pipe(Effect.provide(Live)))
 
-  it.scopedLive("a handler that cannot be interrupted is left behind in time", () =>
+  it.scopedLive("HT4: a handler that cannot be interrupted is left behind in time", () =>
     Effect.gen(function*() {
       yield* serve(HttpRouter.empty.pipe(
         HttpRouter.get("/", Effect.as(Effect.uninterruptible(Effect.sleep(2000)), HttpServerResponse.text("late"))),
@@ -151,7 +151,7 @@ describe("HttpResilience", () => {
       expect([circuit.status, Number(circuit.headers["retry-after"]) >= 30]).toEqual([503, true])
     }).pipe(Effect.provide(Live)))
 
-  it.scopedLive("a caller's own deadline is a 504, and no failure of the service", () =>
+  it.scopedLive("HT21: a caller's own deadline is a 504, and no failure of the service", () =>
     Effect.gen(function*() {
       yield* serve(HttpRouter.empty.pipe(
         HttpRouter.get("/", Effect.never),
@@ -171,7 +171,7 @@ describe("HttpResilience", () => {
       })
     }).pipe(Effect.provide(Live)))
 
-  it.scopedLive("closes a connection whose body it will not read", () =>
+  it.scopedLive("HT7: closes a connection whose body it will not read", () =>
     Effect.gen(function*() {
       const { url } = yield* serveNode(HttpRouter.empty.pipe(
         HttpRouter.post("/", HttpServerResponse.text("ok")),
@@ -188,7 +188,7 @@ describe("HttpResilience", () => {
       expect([large?.status, large?.headers.connection]).toEqual([429, "close"])
     }).pipe(Effect.provide(Live)))
 
-  it.scopedLive("CORS stands on rejections too", () =>
+  it.scopedLive("HT8, HT9: CORS stands on rejections too", () =>
     Effect.gen(function*() {
       yield* serve(HttpRouter.empty.pipe(
         HttpRouter.get("/", HttpServerResponse.text("hello")),
@@ -234,7 +234,7 @@ describe("HttpResilience", () => {
       Layer.provide(protectedLive)
     )
 
-    it.scopedLive("a rejection is a typed failure of the derived client, with its headers on the wire", () =>
+    it.scopedLive("HT17: a rejection is a typed failure of the derived client, with its headers on the wire", () =>
       Effect.gen(function*() {
         yield* Layer.build(served)
         const client = yield* HttpApiClient.make(api)

@@ -124,7 +124,7 @@ describe("HttpServerMetrics", () => {
       expect(yield* added(active)).toBe(0)
     }))
 
-  it.scopedLive("beyond its cap it counts together", () =>
+  it.scopedLive("HT20: beyond its cap it counts together", () =>
     Effect.gen(function*() {
       const added = since(yield* PrometheusMetrics.text())
       const { router } = yield* makeRouter

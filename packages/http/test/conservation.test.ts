@@ -5,6 +5,7 @@ import { HttpRouter, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Layer, Schedule, Stream } from "effect"
 import { connect } from "node:net"
+import { Readable } from "node:stream"
 import { fetchNode, runtimes, serveNode, serveWeb } from "./utils/servers.js"
 
 /*
@@ -22,6 +23,7 @@ const makeRoutes = Effect.gen(function*() {
   const router = HttpRouter.empty.pipe(
     HttpRouter.all("/text", HttpServerResponse.text("hello")),
     HttpRouter.all("/bytes", Effect.succeed(HttpServerResponse.uint8Array(new Uint8Array(60 * 1024 * 1024)))),
+    HttpRouter.all("/raw", Effect.sync(() => HttpServerResponse.raw(Readable.from([chunk, chunk])))),
     HttpRouter.all("/empty", HttpServerResponse.empty()),
     HttpRouter.all("/fail", Effect.fail("boom")),
     HttpRouter.all("/die", Effect.die("boom")),
@@ -65,7 +67,7 @@ const waiting = permits.pipe(
 
 const live = HttpResilience.Live.pipe(Layer.provideMerge(ResilienceLive))
 
-const paths = ["/text", "/bytes", "/empty", "/fail", "/die", "/stream", "/stream-die", "/none"] as const
+const paths = ["/text", "/bytes", "/raw", "/empty", "/fail", "/die", "/stream", "/stream-die", "/none"] as const
 
 describe("on Node", () => {
   const onNode = Effect.gen(function*() {
@@ -91,7 +93,7 @@ describe("on Node", () => {
     }
   }
 
-  it.scopedLive("a stream holds its permit while it is sent", () =>
+  it.scopedLive("W-H11: a stream holds its permit while it is sent", () =>
     Effect.gen(function*() {
       const { get, open } = yield* onNode
       const head = yield* Deferred.make<void>()
@@ -128,7 +130,7 @@ describe("on Node", () => {
       yield* allBack
     }).pipe(Effect.provide(live)))
 
-  it.scopedLive("a client that goes while it waits", () =>
+  it.scopedLive("HT3: a client that goes while it waits", () =>
     Effect.gen(function*() {
       const { get, open, started } = yield* onNode
       const first = yield* Effect.fork(get("/slow"))
@@ -142,8 +144,11 @@ describe("on Node", () => {
       yield* waiting
       destroy()
       yield* Fiber.join(second)
+      // Long before its wait is over.
       yield* permits.pipe(
-        Effect.repeat({ schedule: Schedule.spaced("5 millis"), until: (metrics) => metrics?.waiting === 0 })
+        Effect.repeat({ schedule: Schedule.spaced("5 millis"), until: (metrics) => metrics?.waiting === 0 }),
+        Effect.timeout("2 seconds"),
+        Effect.orDie
       )
       expect(yield* held).toBe(1)
       yield* open
@@ -205,7 +210,7 @@ describe("on the web", () => {
       yield* allBack
     }).pipe(Effect.provide(live)))
 
-  it.scopedLive("a client that goes, of a body that nobody cancels", () =>
+  it.scopedLive("HT14: a client that goes, of a body that nobody cancels", () =>
     Effect.gen(function*() {
       const { get } = yield* onWeb
       const controller = new AbortController()
