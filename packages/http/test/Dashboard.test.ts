@@ -1,4 +1,12 @@
-import { Bulkhead, CircuitBreaker, EventBus, Registry, ResilienceLive } from "@effect-resilience/core"
+import {
+  Bulkhead,
+  CircuitBreaker,
+  EventBus,
+  LoadShedder,
+  Priority,
+  Registry,
+  ResilienceLive
+} from "@effect-resilience/core"
 import { Dashboard, HttpResilience } from "@effect-resilience/http"
 import { HttpLayerRouter, HttpRouter, HttpServerResponse } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
@@ -137,6 +145,28 @@ describe("the events", () => {
       const card = told().flatMap(({ data }) => data.changed ?? []).at(-1)
       expect(card.recent).toMatchObject({ calls: "ffrrrrrr", lastError: "DownError" })
       expect(text()).not.toContain("hunter2")
+    }).pipe(Effect.provide(live())))
+
+  it.scopedLive("tell whom a shedder turned away: a line for each priority", () =>
+    Effect.gen(function*() {
+      const shedder = yield* LoadShedder.make({ name: "api", maxInFlight: 1, maxQueueDepth: 0 })
+      const { url } = yield* serveNode(mounted)
+      const { told } = yield* openViewer(`${url}/ops/resilience/events`)
+      yield* eventually(() => told()[0])
+      yield* Effect.forkScoped(shedder.withShedding(Effect.never))
+      yield* Effect.yieldNow()
+      for (const level of ["low", "normal", "low"] as const) {
+        yield* Effect.exit(shedder.withShedding(Effect.void)).pipe(Priority.within(level))
+      }
+      const lines = yield* eventually(() => {
+        const last = new Map(told().flatMap(({ data }) => data.timeline).map((entry) => [entry.n, entry]))
+        const shed = [...last.values()].filter(({ tag }) => tag === "Shed")
+        return shed.reduce((sum, { count }) => sum + count, 0) === 3 && shed
+      })
+      expect(lines).toMatchObject([
+        { count: 2, detail: { priority: "low" } },
+        { count: 1, detail: { priority: "normal" } }
+      ])
     }).pipe(Effect.provide(live())))
 
   it.scopedLive("go on where a page left off, or begin anew", () =>

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "@effect/vitest"
 import { advise, chains, judge, summary } from "../src/internal/dashboard/page/judge.js"
 
-const still = { offered: 0, rejected: 0, bad: 0, retries: 0 }
+const still = { offered: 0, rejected: 0, bad: 0, retries: 0, fallbacks: 0 }
 const of = (pattern: string, metrics: object, more: object = {}) => ({
   id: `${pattern}/x`,
   pattern,
@@ -23,6 +23,21 @@ describe("what figures mean", () => {
       1,
       "closed, but near its limit"
     ],
+    [
+      of("CircuitBreaker", { state: "Closed", failureRate: 0.14, window: { calls: 90 } }, {
+        settings: { minimumCalls: 20 }
+      }),
+      1,
+      "closed, but calls fail"
+    ],
+    [
+      of("CircuitBreaker", { state: "Closed", failureRate: 0.14, window: { calls: 7 } }, {
+        settings: { minimumCalls: 20 }
+      }),
+      0,
+      "closed"
+    ],
+    [of("CircuitBreaker", { state: "Closed", failureRate: 0.01, window: { calls: 900 } }), 0, "closed"],
     [of("CircuitBreaker", { state: "Open", failureRate: null }), 3, "open"],
     [of("CircuitBreaker", { state: "HalfOpen", failureRate: null }), 2, "half open"],
     [of("CircuitBreaker", { keys: 3, open: [{ key: "a", state: "Open" }] }), 3, "1 key not closed"],
@@ -36,6 +51,8 @@ describe("what figures mean", () => {
     [of("Retry", { budgetAvailable: 0.2 }), 2, "budget is spent"],
     [of("Retry", { budgetAvailable: null }, { flow: { ...still, offered: 10, retries: 6 } }), 2, "retries much"],
     [of("Timeout", {}, { flow: { ...still, bad: 0.2 } }), 2, "timing out"],
+    [of("Fallback", {}, { flow: { ...still, fallbacks: 3 } }), 1, "standing in"],
+    [of("Fallback", {}, { flow: { ...still, fallbacks: 3, bad: 1 } }), 2, "fallbacks fail"],
     [of("Backpressure", { pending: 9, highWaterMark: 9 }), 1, "above high water"],
     [of("SomethingNew", { size: 1 }), 0, "well"],
     [of("SomethingNew", { size: 1 }, { flow: { ...still, rejected: 3 } }), 2, "turning away"]
@@ -51,6 +68,9 @@ describe("what figures mean", () => {
     expect(sentence()).toBe("No instance is known yet.")
     expect(sentence(of("Bulkhead", { active: 0, limit: 4, utilization: 0 }))).toBe("All is well.")
     expect(sentence(open)).toBe("1 circuit is open.")
+    const failing = of("CircuitBreaker", { state: "Closed", failureRate: 0.3, window: { calls: 90 } })
+    expect(sentence(failing)).toBe("Calls behind 1 circuit fail.")
+    expect(sentence(failing, failing)).toBe("Calls behind 2 circuits fail.")
     expect(sentence(open, open, full)).toBe("2 circuits are open and 1 bulkhead is full.")
     expect(sentence(open, full, of("LoadShedder", { level: "critical" })))
       .toBe("1 circuit is open, 1 bulkhead is full, and load is being shed.")
@@ -79,7 +99,8 @@ describe("what figures mean", () => {
     const rare = { settings: { minimumCalls: 20 }, highest: 4, flow: { ...still, offered: 0.1 } }
     expect(advise(of("CircuitBreaker", { opens: 0 }, rare))).toContain("never held the 20 calls")
     expect(advise(of("CircuitBreaker", { opens: 0 }, { ...rare, highest: 20 }))).toBeUndefined()
-    expect(advise(of("CircuitBreaker", { opens: 4 }))).toContain("4 times in a row")
+    expect(advise(of("CircuitBreaker", { state: "Open", opens: 4 }))).toContain("4 times in a row")
+    expect(advise(of("CircuitBreaker", { state: "Closed", opens: 4 }))).toBeUndefined()
   })
 
   it("puts the patterns of a name in the order in which a call passes them", () => {
@@ -87,6 +108,8 @@ describe("what figures mean", () => {
       chains(names.map((name) => of(name, {}))).map(({ steps }) => steps.map(({ pattern }) => pattern))
     expect(patterns("Timeout", "Bulkhead", "Retry", "Unknown", "CircuitBreaker"))
       .toEqual([["Retry", "CircuitBreaker", "Bulkhead", "Timeout", "Unknown"]])
+    expect(patterns("Retry", "LoadShedder", "RateLimiter", "Bulkhead", "CircuitBreaker", "Fallback"))
+      .toEqual([["Fallback", "LoadShedder", "Retry", "CircuitBreaker", "RateLimiter", "Bulkhead"]])
     expect(patterns("CircuitBreaker", "LoadShedder", "Bulkhead"))
       .toEqual([["LoadShedder", "Bulkhead", "CircuitBreaker"]])
     expect(patterns("Bulkhead")).toEqual([])

@@ -150,7 +150,8 @@ export class Watch {
         : toWire(value)
     ])
     const detail: { readonly [key: string]: Json } = Object.fromEntries(shown)
-    return { detail, reason: String(detail["reason"] ?? detail["error"] ?? "") }
+    // Who was shed is not the same line as who else was.
+    return { detail, reason: [detail["reason"] ?? detail["error"], detail["priority"]].join(" ") }
   }
 
   private remember(event: ResilienceEvent): void {

@@ -67,7 +67,7 @@ const breaker = ({ flow, metrics, recent, settings, ...rest }, age) => {
       ring(failureRate, threshold, failureRate === null ? "–" : percent(failureRate), level),
       facts([
         ["failures", `${count(window.failures)} of ${some(window.calls, "call")}`],
-        ["opens at", threshold === undefined ? "–" : `${percent(threshold)}, from ${settings?.minimumCalls} calls`],
+        ["opens at", threshold === undefined ? "–" : `${percent(threshold)} of ${settings?.minimumCalls}+ calls`],
         [`${words(state)} for`, span(since)]
       ])
     ),
@@ -125,7 +125,7 @@ const retry = (instance) => {
     ["succeeded by retry", succeededRetried, 1],
     ["failed after retries", failedExhausted, 3],
     ["failed, not retried", failedWithoutRetry, 2],
-    ["ignored", ignored, 0]
+    ["turned away or interrupted", ignored, 1]
   ]
   const attempts = Object.entries(recent.attempts ?? {}).map(([n, calls]) => `${n}: ${count(calls)}`).join(" · ")
   return [
@@ -186,6 +186,8 @@ const priorities = ["sheddable", "low", "normal", "high", "critical"]
 
 /** @param {Instance} instance */
 const shedder = ({ metrics, recent: { shed = {} } }) => [
+  // Where nothing measures the system, it is shed by what is in flight alone.
+  Object.keys(metrics.system ?? {}).length > 0 &&
   bar("pressure of the system", percent(metrics.pressure), metrics.pressure, { level: levelOf(metrics.pressure) }),
   usage("in flight", metrics.active, metrics.limit),
   ...histogram(

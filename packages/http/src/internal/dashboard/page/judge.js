@@ -11,11 +11,13 @@ import { percent, rate, some, span } from "./format.js"
  * @typedef {{
  *   id: string, pattern: string, instance: string, metrics: Record<string, any>,
  *   settings: Record<string, any> | null, recent: Record<string, any>,
- *   flow: { offered: number, rejected: number, bad: number, retries: number }, seconds: number, highest: number
+ *   flow: { offered: number, rejected: number, bad: number, retries: number, fallbacks: number }, seconds: number, highest: number
  * }} Instance
  * @typedef {{ level: 0 | 1 | 2 | 3, state: string }} Verdict
  */
 
+/** Failures of so many calls are worth a word, long before they open a circuit. */
+const someFail = 0.05
 /** Of an event loop that does not keep up. */
 const lateLoop = 100
 
@@ -24,7 +26,8 @@ export const totalsOf = (metrics) => ({
   offered: metrics.offered ?? metrics.checks ?? 0,
   rejected: metrics.rejected ?? metrics.denied ?? 0,
   bad: metrics.timedOut ?? metrics.storeErrors ?? metrics.failed ?? 0,
-  retries: metrics.retries ?? 0
+  retries: metrics.retries ?? 0,
+  fallbacks: metrics.fallbacks ?? 0
 })
 
 /** @param {Instance} instance */
@@ -45,8 +48,9 @@ const judges = {
     if (state === "HalfOpen") return verdict(2, "half open")
     if (state === "Disabled") return verdict(1, "disabled")
     if (state === "MetricsOnly") return verdict(1, "metrics only")
-    const isNear = failureRate !== null && failureRate >= 0.8 * (settings?.failureRate ?? 1)
-    return isNear ? verdict(1, "closed, but near its limit") : undefined
+    if (failureRate >= 0.8 * (settings?.failureRate ?? 1)) return verdict(1, "closed, but near its limit")
+    const isKnown = metrics.window?.calls >= (settings?.minimumCalls ?? 1)
+    return isKnown && failureRate >= someFail ? verdict(1, "closed, but calls fail") : undefined
   },
   Bulkhead: ({ metrics }) => {
     if (metrics.active < metrics.limit) return metrics.utilization >= 0.8 ? verdict(1, "nearly full") : undefined
@@ -69,7 +73,8 @@ const judges = {
   RetryBudget: ({ metrics }) =>
     metrics.available !== undefined && metrics.available < 1 ? verdict(2, "spent") : undefined,
   Timeout: ({ flow }) => flow.bad > 0 ? verdict(2, "timing out") : undefined,
-  Fallback: ({ flow }) => flow.bad > 0 ? verdict(2, "fallbacks fail") : undefined
+  Fallback: ({ flow }) =>
+    flow.bad > 0 ? verdict(2, "fallbacks fail") : flow.fallbacks > 0 ? verdict(1, "standing in") : undefined
 }
 
 /** How bad it is: 0 is well, 3 needs somebody. @param {Instance} instance @returns {Verdict} */
@@ -102,6 +107,11 @@ export const summary = (instances, system) => {
   }
   tell("CircuitBreaker", ["open", "forced open"], (n) => `${some(n, "circuit is", "circuits are")} open`)
   tell("CircuitBreaker", ["half open"], (n) => `${some(n, "circuit is", "circuits are")} probing`)
+  tell(
+    "CircuitBreaker",
+    ["closed, but calls fail", "closed, but near its limit"],
+    (n) => `calls behind ${some(n, "circuit")} fail`
+  )
   const keys = instances.filter(isKeyed).reduce((sum, { metrics }) => sum + (metrics.open?.length ?? 0), 0)
   if (keys > 0) troubles.push(`${some(keys, "key has", "keys have")} a circuit that is not closed`)
   tell("Bulkhead", ["full", "all in use"], (n) => `${some(n, "bulkhead is", "bulkheads are")} full`)
@@ -157,8 +167,8 @@ const advisers = {
     amplification(instance) >= 1.5
       ? `Retries multiply the load by ${amplification(instance).toFixed(1)}. A budget bounds that; a breaker ends it.`
       : undefined,
-  CircuitBreaker: ({ flow, highest, metrics: { opens }, seconds, settings }) => {
-    if (opens >= 3) return `It opened ${opens} times in a row: what it guards does not recover.`
+  CircuitBreaker: ({ flow, highest, metrics: { opens, state }, seconds, settings }) => {
+    if (opens >= 3 && state !== "Closed") return `It opened ${opens} times in a row: what it guards does not recover.`
     const minimum = settings?.minimumCalls
     return seconds >= 60 && flow.offered > 0 && highest < minimum
       ? `Its window never held the ${minimum} calls that its failure rate needs, but ${highest} at most: by its rate it ` +
@@ -177,7 +187,17 @@ const advisers = {
 export const advise = (instance) => isKeyed(instance) ? undefined : advisers[instance.pattern]?.(instance)
 
 /** The order in which the patterns stand around a call, and before a server. */
-const aroundCall = ["Fallback", "Retry", "RetryBudget", "CircuitBreaker", "Bulkhead", "AdaptiveConcurrency", "Timeout"]
+const aroundCall = [
+  "Fallback",
+  "LoadShedder",
+  "Retry",
+  "RetryBudget",
+  "CircuitBreaker",
+  "RateLimiter",
+  "Bulkhead",
+  "AdaptiveConcurrency",
+  "Timeout"
+]
 const beforeServer = [
   "LoadShedder",
   "RateLimiter",

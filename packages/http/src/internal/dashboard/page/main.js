@@ -287,7 +287,7 @@ const drawTimeline = () => {
   if (part.lines.matches(":hover") || part.lines.contains(document.activeElement)) return
   part.lines.replaceChildren(
     ...entries.length === 0
-      ? [h("li", { class: "quiet" }, "Nothing happened since the page listens.")]
+      ? [h("li", { class: "quiet" }, "Nothing has happened yet.")]
       : lines(entries, jump)
   )
 }

@@ -44,7 +44,7 @@ export const about = {
 const put = (wire, told) => {
   const known = instances.get(wire.id)
   const { flow, highest, seconds } = known ??
-    { flow: { offered: 0, rejected: 0, bad: 0, retries: 0 }, highest: 0, seconds: 0 }
+    { flow: { offered: 0, rejected: 0, bad: 0, retries: 0, fallbacks: 0 }, highest: 0, seconds: 0 }
   const calls = wire.metrics.window?.calls ?? 0
   instances.set(
     wire.id,
@@ -103,7 +103,8 @@ export const takeSample = () => {
       offered: (totals.offered - before.offered) / over,
       rejected: (totals.rejected - before.rejected) / over,
       bad: (totals.bad - before.bad) / over,
-      retries: (totals.retries - before.retries) / over
+      retries: (totals.retries - before.retries) / over,
+      fallbacks: (totals.fallbacks - before.fallbacks) / over
     }
   }
 }

@@ -4,7 +4,7 @@
  */
 import { labelOf } from "./cards.js"
 import { h } from "./dom.js"
-import { clock, span, words } from "./format.js"
+import { clock, some, span, words } from "./format.js"
 
 /** @typedef {import("./store.js").Entry} Entry */
 
@@ -14,7 +14,8 @@ const sentences = {
   CallRejected: ({ reason }) => `turned away: ${words(reason)}`,
   WouldHaveTripped: ({ cause }) => `would have opened: ${words(cause)}`,
   Reset: ({ actor }) => `reset${actor === undefined ? "" : ` by ${actor}`}`,
-  RetryExhausted: ({ attempts, error, reason }) => `gave up after ${attempts} attempts (${words(reason)}): ${error}`,
+  RetryExhausted: ({ attempts, error, reason }) =>
+    `gave up after ${some(attempts, "attempt")} (${words(reason)}): ${error}`,
   TimedOut: ({ limit }) => `timed out after ${span(limit)}`,
   Rejected: ({ reason }) => `turned away: ${words(reason)}`,
   Resized: ({ from, to }) => `resized from ${from} to ${to}`,
