@@ -94,6 +94,10 @@ type Named = Bulkhead.Options & { readonly name: string }
 
 const check = (options: Named) => option.resolve("Bulkhead", options.name, bulkheadFields, options)
 
+/** Reads the options of a pool. Throws an `InvalidOptionError` for a bad one. @internal */
+export const checkPool = ({ name, ...given }: Bulkhead.PoolOptions & { readonly name: string }) =>
+  option.resolve("Bulkhead", name, poolFields, given)
+
 /** Where the pools of an instance tell what happens: its events and metrics. */
 const watchOf = ({ emitter, enforced, name }: Instance<Bulkhead.Event>, single: boolean): Watch => {
   const labels = (more: Record<string, string> = {}) => metric.attributes("Bulkhead", name, more)
@@ -256,7 +260,7 @@ const buildKeyed = (
       make: (key) =>
         Effect.sync(() => {
           const options = option.merge<Bulkhead.PoolOptions>(own, keyed.optionsFor?.(key))
-          const resolved = option.resolve("Bulkhead", `${name}/${key}`, poolFields, options)
+          const resolved = checkPool({ ...options, name: `${name}/${key}` })
           return new Pool({ ...resolved, fair: false }, watch, { key, pools: table })
         }),
       evictable: (pool) => pool.unsafeIdle()

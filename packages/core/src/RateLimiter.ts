@@ -132,7 +132,8 @@ export const rateLimiterFields = {
 
 type Named = RateLimiter.Options & { readonly name: string }
 
-const check = (options: Named) => {
+/** Reads the options of a limiter. Throws an `InvalidOptionError` for a bad one. @internal */
+export const check = (options: Named) => {
   const resolved = option.resolve("RateLimiter", options.name, rateLimiterFields, options)
   const bad = (field: string, value: unknown) => (error: unknown): never => {
     if (!(error instanceof option.Requirement)) throw error

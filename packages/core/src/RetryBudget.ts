@@ -29,7 +29,8 @@ export const retryBudgetFields = {
 
 type Named = RetryBudget.Options & { readonly name: string }
 
-const check = (options: Named) => option.resolve("RetryBudget", options.name, retryBudgetFields, options)
+/** Reads the options of a budget. Throws an `InvalidOptionError` for a bad one. @internal */
+export const check = (options: Named) => option.resolve("RetryBudget", options.name, retryBudgetFields, options)
 
 /**
  * A budget that keeps the gauge of its tokens. That of a retry is labelled as the retry's, so that a budget of the same

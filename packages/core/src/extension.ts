@@ -9,6 +9,7 @@ export { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/erro
 export { callSite, openInstance, register } from "./internal/instance.js"
 export { openKeyed } from "./internal/keyed.js"
 export * as metric from "./internal/metrics.js"
+export { optionChecks } from "./internal/optionChecks.js"
 export * as option from "./internal/options.js"
 export { publish } from "./internal/publish.js"
 export { makeTag, orDie } from "./internal/tag.js"

@@ -247,7 +247,7 @@ export declare namespace ResilientHttpClient {
     /** Slows down as a server's `RateLimit` fields say. Defaults to `false`. */
     readonly heedRateLimit?: HeedOptions | false | undefined
     /** So many requests at once to each authority, until their bodies are read. Defaults to 256 and as many in the queue. */
-    readonly bulkhead?: Bulkhead.Options | false | undefined
+    readonly bulkhead?: Bulkhead.PoolOptions | false | undefined
     /** How long an attempt may take until its headers. Defaults to `"10 seconds"`. */
     readonly attemptTimeout?: DurationInput | false | undefined
     /** How long a body may stand still, or lie unread. Defaults to `"30 seconds"`. */

@@ -76,8 +76,6 @@ const breakerOf = (checked: Checked): Effect.Effect<ByAuthority, never, Scope.Sc
   const { circuitBreaker, maxAuthorities, name } = checked
   if (circuitBreaker === false) return Effect.succeed(() => nothing)
   const Circuits = CircuitBreaker.Keyed<"circuits">()(name, {
-    consecutiveFailures: false,
-    classify: outcomeOf,
     ...circuitBreaker,
     ...keyed,
     maxKeys: maxAuthorities
@@ -94,8 +92,6 @@ const permitOf = (checked: Checked): Effect.Effect<Admission, never, Scope.Scope
   const { bulkhead, maxAuthorities, name } = checked
   if (bulkhead === false) return Effect.succeed(() => Effect.void)
   const Pools = Bulkhead.Keyed<"pools">()(name, {
-    maxConcurrent: 256,
-    maxQueued: 256,
     ...bulkhead,
     ...keyed,
     maxKeys: maxAuthorities
@@ -108,7 +104,7 @@ const permitOf = (checked: Checked): Effect.Effect<Admission, never, Scope.Scope
 
 const rateLimitOf = ({ maxAuthorities, name, rateLimit }: Checked): Effect.Effect<ByAuthority, never, Scope.Scope> =>
   rateLimit === false ? Effect.succeed(() => nothing) : Effect.map(
-    RateLimiter.make({ mode: "wait", ...rateLimit, maxKeys: maxAuthorities, name }),
+    RateLimiter.make({ ...rateLimit, maxKeys: maxAuthorities, name }),
     (limiter) => (key) => (effect) =>
       // Its counts are kept here, so there is no store that could fail.
       Effect.catchIf(

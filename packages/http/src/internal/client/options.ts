@@ -1,10 +1,11 @@
-import type { Bulkhead, CircuitBreaker } from "@effect-resilience/core"
-import { option } from "@effect-resilience/core/extension"
+import type { Bulkhead, CircuitBreaker, RateLimiter } from "@effect-resilience/core"
+import { RetryBudget } from "@effect-resilience/core"
+import { option, optionChecks } from "@effect-resilience/core/extension"
 import type { DurationInput } from "effect/Duration"
 import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 import type { ResilientHttpClient } from "../../ResilientHttpClient.js"
-import { idempotentMethods, retryableStatuses } from "./answers.js"
+import { idempotentMethods, outcomeOf, retryableStatuses } from "./answers.js"
 
 const part = <O extends object>(fallback: O | false) =>
   option.field<O | false, O | false>(fallback, (input) => {
@@ -36,7 +37,7 @@ export const clientFields = {
   circuitBreaker: part<CircuitBreaker.Options>({}),
   rateLimit: part<ResilientHttpClient.RateLimitOptions>(false),
   heedRateLimit: part<ResilientHttpClient.HeedOptions>(false),
-  bulkhead: part<Bulkhead.Options>({}),
+  bulkhead: part<Bulkhead.PoolOptions>({}),
   attemptTimeout: limit("10 seconds"),
   bodyIdleTimeout: limit("30 seconds"),
   propagate: part<ResilientHttpClient.PropagateOptions>(false),
@@ -97,7 +98,7 @@ const agree = (
     readonly attemptTimeout: Duration.Duration | false
     readonly retry: option.Resolved<typeof clientRetryFields> | false
     readonly circuitBreaker: CircuitBreaker.Options | false
-    readonly bulkhead: Bulkhead.Options | false
+    readonly bulkhead: Bulkhead.PoolOptions | false
   }
 ) => {
   const refuse = (field: string, value: unknown, requirement: string): never => {
@@ -135,6 +136,19 @@ const agree = (
   }
 }
 
+/** The options of a part laid over its own defaults, and read by its pattern now: what is wrong shows at once. */
+const partOf = <O extends object>(
+  name: string,
+  check: (options: O & { readonly name: string }) => unknown,
+  own: Partial<O>,
+  given: O | false
+): O | false => {
+  if (given === false) return false
+  const options: O = { ...given, ...option.merge<Partial<O>>(own, given) }
+  check({ ...options, name })
+  return options
+}
+
 /** The options of a client, read and agreed. Throws an `InvalidOptionError`. @internal */
 export const checkClient = (options: ResilientHttpClient.Options) => {
   const { name } = options
@@ -148,8 +162,26 @@ export const checkClient = (options: ResilientHttpClient.Options) => {
   const heed = resolved.heedRateLimit === false
     ? undefined
     : option.resolve(pattern, `${name}/heedRateLimit`, heedFields, { ...resolved.heedRateLimit })
-  agree({ ...resolved, name, retry })
-  return { ...resolved, name, retry, propagate, heed }
+  if (retry !== false && retry.budget !== false && !RetryBudget.isService(retry.budget)) {
+    optionChecks.RetryBudget({ ...retry.budget, name })
+  }
+  const parts = {
+    circuitBreaker: partOf<CircuitBreaker.Options>(
+      name,
+      optionChecks.CircuitBreaker,
+      { consecutiveFailures: false, classify: outcomeOf },
+      resolved.circuitBreaker
+    ),
+    rateLimit: partOf<RateLimiter.Options>(name, optionChecks.RateLimiter, { mode: "wait" }, resolved.rateLimit),
+    bulkhead: partOf<Bulkhead.PoolOptions>(
+      name,
+      optionChecks.BulkheadPool,
+      { maxConcurrent: 256, maxQueued: 256 },
+      resolved.bulkhead
+    )
+  }
+  agree({ ...resolved, ...parts, name, retry })
+  return { ...resolved, ...parts, name, retry, propagate, heed }
 }
 
 /** @internal */

@@ -1,0 +1,18 @@
+import { checkPool } from "../Bulkhead.js"
+import { check as checkRateLimiter } from "../RateLimiter.js"
+import { check as checkRetryBudget } from "../RetryBudget.js"
+import { check as checkCircuitBreaker } from "./breaker/options.js"
+
+/**
+ * Reads the options of a pattern as the pattern itself does, for those who are given them long before they build it. Each
+ * throws an `InvalidOptionError` for a bad one.
+ *
+ * @internal
+ */
+export const optionChecks = {
+  /** Of a pool of a keyed bulkhead. */
+  BulkheadPool: checkPool,
+  CircuitBreaker: checkCircuitBreaker,
+  RateLimiter: checkRateLimiter,
+  RetryBudget: checkRetryBudget
+}
