@@ -11,6 +11,7 @@ import { idempotencyFields } from "../packages/http/src/Idempotency.ts"
 import { idempotencyStoreFields } from "../packages/http/src/IdempotencyStore.ts"
 import { clientFields, clientRetryFields } from "../packages/http/src/internal/client/options.ts"
 import { httpResilienceFields } from "../packages/http/src/internal/options.ts"
+import { overrideFields } from "../packages/http/src/internal/client/override.ts"
 import { fallbackFields, staleFields } from "../packages/http/src/internal/substitute.ts"
 import { staleStoreFields } from "../packages/http/src/StaleStore.ts"
 import { root } from "./run.mjs"
@@ -27,7 +28,8 @@ const optionTables = {
   "HttpResilience.fallback": fallbackFields,
   "HttpResilience.staleIfError": staleFields,
   ResilientHttpClient: clientFields,
-  ResilientHttpClientRetry: clientRetryFields
+  ResilientHttpClientRetry: clientRetryFields,
+  ResilientHttpClientOverride: overrideFields
 }
 const problems = []
 const walk = (folder, ending) =>

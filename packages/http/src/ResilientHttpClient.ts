@@ -3,7 +3,8 @@
  *
  * @since 0.1.0
  */
-import type { Bulkhead, CircuitBreaker, RateLimiter, Retry, RetryBudget } from "@effect-resilience/core"
+import type { Bulkhead, CircuitBreaker, Guard, RateLimiter, Retry, RetryBudget } from "@effect-resilience/core"
+import { option } from "@effect-resilience/core/extension"
 import * as HttpClient from "@effect/platform/HttpClient"
 import type { HttpClientError } from "@effect/platform/HttpClientError"
 import { RequestError } from "@effect/platform/HttpClientError"
@@ -18,6 +19,7 @@ import { openChain } from "./internal/client/chain.js"
 import { partsOf } from "./internal/client/inner.js"
 import type { Checked } from "./internal/client/options.js"
 import { checkClient } from "./internal/client/options.js"
+import { checkOverride, CurrentOverride } from "./internal/client/override.js"
 
 /**
  * Two clients with different options have one name.
@@ -143,6 +145,27 @@ export class ResilientHttpClient
       HttpClient.HttpClient,
       Effect.zipWith(this.transform(options), HttpClient.HttpClient, (transform, client) => transform(client))
     )
+
+  /**
+   * Other limits for the requests of a region, or a single one, whatever resilient client sends them. What it does not say
+   * is as its client, or the region around it, has it. A bad option dies here.
+   *
+   * @example
+   * import { ResilientHttpClient } from "@effect-resilience/http"
+   * import { HttpClient } from "@effect/platform"
+   *
+   * const report = HttpClient.get("https://reports.example.com/year").pipe(
+   *   ResilientHttpClient.withOverride({ timeout: "2 minutes", attemptTimeout: "1 minute", retry: false })
+   * )
+   */
+  static readonly withOverride = (options: ResilientHttpClient.Override): Guard => {
+    const own = checkOverride(options)
+    return (effect) =>
+      Effect.flatMap(
+        CurrentOverride,
+        (outer) => Effect.provideService(effect, CurrentOverride, option.merge(outer, own))
+      )
+  }
 }
 
 /**
@@ -224,6 +247,21 @@ export declare namespace ResilientHttpClient {
     readonly deadline?: string | false | undefined
     /** The field that says the ambient priority. Defaults to `"x-priority"`. */
     readonly priority?: string | false | undefined
+  }
+
+  /**
+   * What some requests want otherwise than their client: see `withOverride`.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Override {
+    /** How long the call may take until the headers of its answer, retries included; `false` for no limit. */
+    readonly timeout?: DurationInput | false | undefined
+    /** How long an attempt may take until its headers; `false` for no limit. */
+    readonly attemptTimeout?: DurationInput | false | undefined
+    /** `false`: sent once, whatever happens. `true`: does no harm when it is sent twice, although its method may say so. */
+    readonly retry?: boolean | undefined
   }
 
   /**

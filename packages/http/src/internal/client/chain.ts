@@ -26,6 +26,8 @@ import { HeldResponse, Hold } from "./held.js"
 import type { Checked } from "./options.js"
 import type { Target } from "./outgoing.js"
 import { idempotencyHeader, isReplayable, propagated, targetOf, withIdempotencyKey } from "./outgoing.js"
+import type { Override } from "./override.js"
+import { CurrentOverride } from "./override.js"
 import { openPacer, toldBy } from "./pace.js"
 
 /*
@@ -115,8 +117,18 @@ const rateLimitOf = ({ maxAuthorities, name, rateLimit }: Checked): Effect.Effec
       )
   )
 
-const timeoutOf = (name: string, duration: Duration.Duration | false): Effect.Effect<Around, never, Scope.Scope> =>
-  duration === false ? Effect.succeed(nothing) : Effect.map(Timeout.make({ name, duration }), (t) => t.withTimeout)
+type Limit = Duration.Duration | false
+
+/** A limit of time, in whose place a call may have another. A client without one has none for the others. */
+const timeoutOf = (
+  name: string,
+  own: Limit
+): Effect.Effect<(asked: Limit | undefined) => Around, never, Scope.Scope> =>
+  Effect.map(
+    Timeout.make({ name, duration: own === false ? Duration.infinity : own }),
+    ({ withTimeout, withTimeoutBy }) => (asked = own) =>
+      asked === false ? nothing : asked === own ? withTimeout : withTimeoutBy(asked)
+  )
 
 /** The three ways of a retry: whatever failed, only what the server has not seen, and none. */
 const retriesOf = (checked: Checked, asked: WeakMap<object, Asked>) => {
@@ -196,13 +208,16 @@ export const openChain = (checked: Checked): Effect.Effect<Chain, never, Scope.S
     let warned = false
 
     /** Attempts inside the attempts of another retry multiply. */
-    const warnOfNesting = Effect.flatMap(Retry.attempt, (attempt) => {
-      if (attempt === 1 || warned || retry === false || retry.maxAttempts === 1) return Effect.void
-      warned = true
-      return Effect.logWarning(
-        `ResilientHttpClient "${name}" retries inside another retry: the attempts multiply. Leave one of them out`
-      )
-    })
+    const warnOfNesting = (asked: Override) =>
+      Effect.flatMap(Retry.attempt, (attempt) => {
+        if (attempt === 1 || warned || retry === false || retry.maxAttempts === 1 || asked.retry === false) {
+          return Effect.void
+        }
+        warned = true
+        return Effect.logWarning(
+          `ResilientHttpClient "${name}" retries inside another retry: the attempts multiply. Leave one of them out`
+        )
+      })
 
     const listen = (said: object, answer: Answer, target: Target | undefined): Effect.Effect<void> =>
       Effect.flatMap(Clock.currentTimeMillis, (time) => {
@@ -230,7 +245,8 @@ export const openChain = (checked: Checked): Effect.Effect<Chain, never, Scope.S
       call: Call,
       request: ClientRequest.HttpClientRequest,
       target: Target | undefined,
-      send: Send<E, R>
+      send: Send<E, R>,
+      timed: Around
     ): Effect.Effect<HeldResponse, E | ChainError, R> =>
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(Hold.make, (hold) => {
@@ -242,8 +258,8 @@ export const openChain = (checked: Checked): Effect.Effect<Chain, never, Scope.S
           const sent = Scope.extend(Effect.flatMap(told, send), hold.wire) as Effect.Effect<HttpClientResponse, E, R>
           const counted = resend === 0 ? sent : Effect.annotateSpans(sent, "http.request.resend_count", resend)
           const admitted = target === undefined
-            ? attemptTime(counted)
-            : Effect.zipRight(Scope.extend(permit(target.authority), hold.rest), attemptTime(counted))
+            ? timed(counted)
+            : Effect.zipRight(Scope.extend(permit(target.authority), hold.rest), timed(counted))
           return Effect.matchCauseEffect(restore(admitted), {
             onFailure: (cause): Effect.Effect<HeldResponse, E | ChainError> => {
               const error = Cause.squash(cause)
@@ -278,19 +294,20 @@ export const openChain = (checked: Checked): Effect.Effect<Chain, never, Scope.S
         const isGenerating = retry !== false && retry.idempotencyKey && !methods.has(given.method)
         const ready = isGenerating ? withIdempotencyKey(given) : Effect.succeed(given)
         return Effect.uninterruptibleMask((restore) =>
-          Effect.flatMap(Effect.zipRight(warnOfNesting, ready), (request) => {
-            const once = attempt(call, request, target, send)
+          Effect.flatMap(Effect.zip(Effect.tap(CurrentOverride, warnOfNesting), ready), ([asked, request]) => {
+            const once = attempt(call, request, target, send, attemptTime(asked.attemptTimeout))
             const paced = target === undefined || pacer === undefined
               ? once
               : Effect.zipRight(pacer.depart(target.authority), once)
             const guarded = target === undefined
               ? once
               : breaker(target.authority)(rateLimit(target.authority)(paced))
-            const isSafe = methods.has(request.method) || request.headers[idempotencyHeader] !== undefined
-            const mayRepeat = replayable || (retry !== false && retry.replayableBody)
+            const isSafe = asked.retry === true || methods.has(request.method) ||
+              request.headers[idempotencyHeader] !== undefined
+            const mayRepeat = asked.retry !== false && (replayable || (retry !== false && retry.replayableBody))
             const again = mayRepeat ? (isSafe ? retries.safe : retries.unsafe) : nothing
             const inSpan = Effect.mapInputContext(
-              total(again(guarded)),
+              total(asked.timeout)(again(guarded)),
               (context: Context.Context<R>) => Context.add(context, Tracer.ParentSpan, span)
             )
             return Effect.matchCauseEffect(restore(inSpan), {

@@ -22,7 +22,8 @@ const list = <A>(fallback: ReadonlyArray<A>, is: (value: unknown) => value is A,
 const isStatus = (value: unknown): value is number =>
   Number.isInteger(value) && Number(value) >= 400 && Number(value) <= 599
 
-const limit = (fallback: DurationInput) => {
+/** A limit of time, or `false`. @internal */
+export const limit = (fallback: DurationInput) => {
   const parse = option.parseDuration({ above: 0 })
   return option.field<DurationInput | false, Duration.Duration | false>(
     fallback,
