@@ -116,7 +116,8 @@ const typedChain = (options: HttpResilience.Options) => {
 
 /**
  * Where the middleware of a server keeps its state: the instances by name, for the length of the layer, with the
- * `EventBus`, the `Registry`, the `SystemLoad` and the `Drain` that are in the context when the layer is built.
+ * `EventBus`, the `Registry`, the `SystemLoad`, the `Drain`, and the stores (`RateLimiterStore`, `StaleStore`) that are in
+ * the context when the layer is built.
  *
  * @example
  * import { HttpResilience } from "@effect-resilience/http"

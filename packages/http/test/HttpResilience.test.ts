@@ -1,4 +1,11 @@
-import { BulkheadFullError, CircuitOpenError, Priority, Registry, ResilienceLive } from "@effect-resilience/core"
+import {
+  BulkheadFullError,
+  CircuitOpenError,
+  Priority,
+  RateLimiterStore,
+  Registry,
+  ResilienceLive
+} from "@effect-resilience/core"
 import { ClientIp, HttpResilience, RateLimitDecision, TooManyRequests } from "@effect-resilience/http"
 import type { HttpApp } from "@effect/platform"
 import {
@@ -47,6 +54,48 @@ describe("HttpResilience", () => {
       expect(Number(three.headers["retry-after"])).toBeGreaterThanOrEqual(29)
       expect(yield* three.json).toMatchObject({ _tag: "TooManyRequests", status: 429, "violated-policies": ["api"] })
     }).pipe(Effect.provide(Live)))
+
+  it.scopedLive("counts in the store that its layer finds", () =>
+    Effect.gen(function*() {
+      const key = ClientIp.keyOf(ClientIp.fromSocket)
+      const app = (name: string) =>
+        HttpRouter.empty.pipe(
+          HttpRouter.get("/", HttpServerResponse.text("hello")),
+          HttpResilience.rateLimit({ name, rate: "2/minute", key })
+        )
+      // Two processes with one store: what the one let through is gone for the other.
+      const store = yield* RateLimiterStore.makeMemory()
+      const process = Effect.map(
+        Layer.build(HttpResilience.Live.pipe(Layer.provide(Layer.succeed(RateLimiterStore, store)))),
+        (context) => Effect.map(serveNode(Effect.provide(app("api"), context)), ({ url }) => url)
+      ).pipe(Effect.flatten)
+      const [one, two] = yield* Effect.all([process, process])
+      const statuses = []
+      for (const url of [one, two, one, two]) statuses.push((yield* Effect.promise(() => fetchNode(url)))?.status)
+      expect(statuses).toEqual([200, 200, 429, 429])
+    }))
+
+  it.scopedLive("a store that fails is our fault, or is done without", () =>
+    Effect.gen(function*() {
+      const down = () => Effect.fail(new Error("down"))
+      const Down = Layer.succeed(RateLimiterStore, {
+        decide: down,
+        refund: down,
+        adjust: down,
+        drain: down,
+        reset: down
+      })
+      const limited = (onStoreError: "fail" | "open") =>
+        HttpResilience.rateLimit({ name: onStoreError, rate: "2/minute", onStoreError })
+      const router = HttpRouter.empty.pipe(
+        HttpRouter.get("/fail", HttpServerResponse.text("hello").pipe(limited("fail"))),
+        HttpRouter.get("/open", HttpServerResponse.text("hello").pipe(limited("open")))
+      )
+      const context = yield* Layer.build(HttpResilience.Live.pipe(Layer.provide(Down)))
+      const { url } = yield* serveNode(Effect.provide(router, context))
+      const status = (path: string) => Effect.map(Effect.promise(() => fetchNode(url + path)), (_) => _?.status)
+      expect(yield* Effect.all([status("/fail"), status("/open")])).toEqual([503, 200])
+    }))
 
   it.scopedLive("HT4: a handler that cannot be interrupted is left behind in time", () =>
     Effect.gen(function*() {

@@ -6,6 +6,7 @@ import {
   CircuitBreaker,
   LoadShedder,
   RateLimiter,
+  RateLimiterStore,
   RateLimitExceededError
 } from "@effect-resilience/core"
 import { Enforced, metric } from "@effect-resilience/core/extension"
@@ -158,7 +159,11 @@ export const rateLimiter: Build<HttpResilience.RateLimitOptions> = (name, part, 
   const { cost, key = ClientIp.keyOf(ClientIp.fromSocket), onMissingKey = "reject", rateFor, ...rest } = part
   const { dryRun, look, options } = split(rest, detail)
   const rejected = metric.rejections<"UnknownClient">("RateLimiter", name, !dryRun)
-  return Effect.map(make(dryRun, RateLimiter.make({ ...options, name })), (instance): Step => {
+  const limiter = Effect.flatMap(
+    Effect.serviceOption(RateLimiterStore),
+    (store) => RateLimiter.make({ ...options, name, store: Option.getOrUndefined(store) })
+  )
+  return Effect.map(make(dryRun, limiter), (instance): Step => {
     const decide = (args: RateLimiter.Args): Effect.Effect<Ticket, Refused> =>
       Effect.matchEffect(instance.consume(args), {
         onFailure: (error: RateLimiterStoreError) => Effect.fail(new Refused(error)),
