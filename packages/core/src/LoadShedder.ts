@@ -27,7 +27,7 @@ import { callSite, openInstance, register } from "./internal/instance.js"
 import * as metric from "./internal/metrics.js"
 import * as option from "./internal/options.js"
 import { Permits } from "./internal/permits.js"
-import { cohortOf, isShed, levels, Shed } from "./internal/shed.js"
+import { cohortOf, isShed, levels, loopPressure, Shed } from "./internal/shed.js"
 import { makeTag, orDie } from "./internal/tag.js"
 import type { Nanos } from "./internal/time.js"
 import { clockOf, now, toNanos } from "./internal/time.js"
@@ -246,6 +246,11 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
     }
 
     const maxWait = toNanos(resolved.maxQueueWait)
+    const target = Duration.toMillis(resolved.eventLoopDelay)
+    const sampledLag = () => latest.eventLoopDelay === undefined ? 0 : Duration.toMillis(latest.eventLoopDelay)
+    const lagOf = system._tag === "Some" ? system.value.eventLoopLag ?? sampledLag : () => 0
+    /** The pressure of the event loop, of this moment. */
+    const late = () => loopPressure(lagOf(), target)
 
     /** Lets a call in, or has it wait under `restore`; `known` is its cohort. Uninterruptible. */
     const enter = <A, E, R>(
@@ -254,14 +259,14 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
       restore: Restore,
       onEntered: () => Effect.Effect<A, E, R>
     ): Effect.Effect<A, E | LoadShedError, R> => {
-      const admit = (self: Shed, cohort: number): Effect.Effect<A, E | LoadShedError, R> => {
+      const admit = (self: Shed, cohort: number, late: number): Effect.Effect<A, E | LoadShedError, R> => {
         const fiber = Fiber.getCurrentFiber()
         const level = priority ?? (fiber._tag === "Some" ? priorityOf(fiber.value) : "normal")
         const rank = Priority.rank(level)
         const deadline = fiber._tag === "Some" ? deadlineOf(fiber.value) : undefined
         // Its time is over, wherever it spent it: nothing that starts now can be of use.
         if (deadline !== undefined && deadline.at <= now()) return refuse(self, "Queue", level)
-        const verdict = self.admit(cost, rank, cohort, now)
+        const verdict = self.admit(cost, rank, cohort, late, now)
         if (verdict === true) {
           entered(self)
           return onEntered()
@@ -271,10 +276,11 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
         return wait(self, fiber.value, level, new Place(cost, rank), restore, onEntered)
       }
       return Effect.flatMap(read, (self) => {
-        if (known !== undefined) return admit(self, known)
-        if (self.pressure.value === 0) return admit(self, 0)
+        const lateness = late()
+        if (known !== undefined) return admit(self, known, lateness)
+        if (self.pressure.value === 0 && lateness === 0) return admit(self, 0, 0)
         // A call of no cohort is shed by chance, drawn only where it matters; then the state is read anew.
-        return Effect.flatMap(Random.next, (drawn) => Effect.flatMap(read, (self) => admit(self, drawn)))
+        return Effect.flatMap(Random.next, (drawn) => Effect.flatMap(read, (self) => admit(self, drawn, lateness)))
       })
     }
 
@@ -348,17 +354,19 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
         )
       )
 
-    const targetMillis = Duration.toMillis(resolved.eventLoopDelay)
     const take = (sample: SystemLoad.Sample) =>
       Effect.map(read, (self) => {
         latest = sample
         const part = (value: number | undefined, of: number) => value === undefined ? 0 : value / of
-        self.observe({
-          Cpu: part(sample.cpu, resolved.cpu),
-          Memory: part(sample.memory, resolved.memory),
-          EventLoop: part(sample.eventLoopDelay && Duration.toMillis(sample.eventLoopDelay), targetMillis)
-        }, sample.signal ?? 0)
-        pressureOf(self.pressure.value)
+        self.observe(
+          {
+            Cpu: part(sample.cpu, resolved.cpu),
+            Memory: part(sample.memory, resolved.memory)
+          },
+          sample.signal ?? 0,
+          loopPressure(sampledLag(), target)
+        )
+        pressureOf(self.signals)
         show(self)
       })
     const thresholds = signals.filter((signal) => options[signal] !== undefined)
@@ -400,7 +408,7 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
       const { permits } = self
       return {
         level: self.level,
-        pressure: self.pressure.value,
+        pressure: self.signals,
         load: self.load,
         system: latest,
         limit: permits.limit,
@@ -430,7 +438,7 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
       wouldAdmit: Effect.map(read, (self) => {
         const fiber = Fiber.getCurrentFiber()
         const rank = Priority.rank(fiber._tag === "Some" ? priorityOf(fiber.value) : "normal")
-        return !isShed(self.pressure.value, rank, 1) && self.hasRoom(rank, now)
+        return !isShed(Math.max(self.pressure.value, late()), rank, 1) && self.hasRoom(rank, now)
       }),
       level: Effect.map(read, ({ level }) => level),
       metrics,

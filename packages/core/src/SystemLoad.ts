@@ -41,9 +41,10 @@ export class SystemLoad extends Context.Tag("@effect-resilience/SystemLoad")<Sys
     Layer.effect(
       SystemLoad,
       Effect.gen(function*() {
-        const { sample } = yield* SystemLoad
+        const { sample, ...rest } = yield* SystemLoad
         const context = yield* Effect.context<R>()
         return {
+          ...rest,
           sample: Effect.zipWith(sample, Effect.provide(more, context), (system, own) => ({ ...system, ...own }))
         }
       })
@@ -101,5 +102,11 @@ export declare namespace SystemLoad {
   export interface Service {
     /** The latest sample. It is read often and must not take long: measure elsewhere, and answer with what was measured. */
     readonly sample: Effect.Effect<Sample>
+    /**
+     * How long a call that comes now has waited for the event loop, in milliseconds, as far as that counts. It is asked
+     * with each call and must cost next to nothing. Defaults to `eventLoopDelay` of the latest sample, which is too old to
+     * do more than guard.
+     */
+    readonly eventLoopLag?: (() => number) | undefined
   }
 }

@@ -19,7 +19,8 @@ import * as cgroup from "./internal/cgroup.js"
 import { LeastLag } from "./internal/lag.js"
 import * as option from "./internal/options.js"
 import { orDie } from "./internal/tag.js"
-import { fromNanos, liveClock } from "./internal/time.js"
+import type { Nanos } from "./internal/time.js"
+import { fromNanos, liveClock, toMillis } from "./internal/time.js"
 import { SystemLoad } from "./SystemLoad.js"
 
 const fields = {
@@ -32,26 +33,33 @@ const fields = {
 } satisfies option.Fields<NodeSystemLoad.Options>
 
 /** How late a timer rings is what is measured, so these timers are bare, of Node and of the real time. */
-const watchLag = (tickMillis: number): Effect.Effect<LeastLag, never, Scope> =>
+const watchLag = (tickMillis: number) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const now = () => liveClock.unsafeCurrentTimeNanos()
       const lag = new LeastLag(now())
       const tick = BigInt(Math.round(tickMillis * 1e6))
       let timer: NodeJS.Timeout | undefined
+      let due = 0n
+      const late = (time: Nanos) => time > due ? time - due : 0n
       const arm = () => {
-        const due = now() + tick
+        due = now() + tick
         timer = timers.setTimeout(() => {
           const time = now()
-          lag.record(time > due ? time - due : 0n, time)
+          lag.record(late(time), time)
           arm()
         }, tickMillis).unref()
       }
       arm()
-      return { lag, stop: () => timers.clearTimeout(timer) }
+      return {
+        least: () => lag.value,
+        // The timer became due after the data of the call, or the loop would have rung it before it read them.
+        waited: () => toMillis(lag.waited(late(now()))),
+        stop: () => timers.clearTimeout(timer)
+      }
     }),
     ({ stop }) => Effect.sync(stop)
-  ).pipe(Effect.map(({ lag }) => lag))
+  )
 
 interface Container {
   /** Processor time that the container has used, in microseconds. */
@@ -126,9 +134,10 @@ const build = (options: NodeSystemLoad.Options): Effect.Effect<SystemLoad.Servic
     yield* again.pipe(Effect.schedule(Schedule.spaced(every)), Effect.withClock(liveClock), Effect.forkScoped)
     return {
       sample: Effect.sync(() => {
-        const least = lag.value
+        const least = lag.least()
         return least === undefined ? slow : { ...slow, eventLoopDelay: fromNanos(least) }
-      })
+      }),
+      eventLoopLag: lag.waited
     }
   })
 

@@ -213,8 +213,7 @@ describe("signals", () => {
   for (
     const [reason, over, between] of [
       ["Cpu", { cpu: 0.85 }, { cpu: 0.7 }],
-      ["Memory", { memory: 0.9 }, { memory: 0.7 }],
-      ["EventLoop", { eventLoopDelay: Duration.millis(5) }, { eventLoopDelay: Duration.micros(4500n) }]
+      ["Memory", { memory: 0.9 }, { memory: 0.7 }]
     ] as const
   ) {
     it.effect(`${reason}: sheds from its threshold on, the least important first, until it has recovered`, () =>
@@ -237,6 +236,48 @@ describe("signals", () => {
           yield* of("sheddable")
         })))
   }
+
+  it.effect("EventLoop: each class waits for the loop twice as long as the one below it, at once and with no memory", () =>
+    Effect.gen(function*() {
+      let lag = 0
+      const load = Layer.succeed(SystemLoad, { sample: Effect.succeed({}), eventLoopLag: () => lag })
+      const shedder = yield* Effect.provide(LoadShedder.make({ name: "s" }), load)
+      const whoPasses = Effect.filter(
+        Priority.levels,
+        (priority) => Effect.isSuccess(shedder.withSheddingBy({ priority, cohort: "a" })(Effect.void))
+      )
+      const passing: Array<ReadonlyArray<string>> = []
+      for (lag of [1, 2.6, 5.1, 10.1, 20.1, 0]) passing.push(yield* whoPasses)
+      expect(passing).toEqual([
+        Priority.levels,
+        ["critical", "high", "normal", "low"],
+        ["critical", "high", "normal"],
+        ["critical", "high"],
+        ["critical"],
+        Priority.levels
+      ])
+      const { level, pressure, shed } = yield* shedder.metrics
+      expect(shed).toMatchObject({ EventLoop: 10, Cpu: 0 })
+      expect({ level, pressure }).toEqual({ level: "critical", pressure: 1 })
+      expect(yield* shedder.wouldAdmit).toBe(true)
+      lag = 11
+      expect(yield* shedder.wouldAdmit).toBe(false)
+      expect(yield* Effect.flip(shedder.withShedding(Effect.void))).toMatchObject({ reason: "EventLoop", pressure: 1 })
+    }).pipe(Effect.scoped))
+
+  it.effect("EventLoop: where nobody tells the lag of this moment, that of the sample counts", () =>
+    withLoad({ eventLoopDelay: "50 millis" }, (shedder) =>
+      Effect.gen(function*() {
+        yield* sampled({ eventLoopDelay: Duration.millis(99) })
+        expect(yield* Effect.isSuccess(shedder.withSheddingBy({ priority: "high" })(Effect.void))).toBe(true)
+        expect(yield* reasonOf(shedder.withSheddingBy({ priority: "low" })(Effect.void))).toBe("EventLoop")
+        yield* sampled({ eventLoopDelay: Duration.millis(101) })
+        expect(yield* reasonOf(shedder.withShedding(Effect.void))).toBe("EventLoop")
+        expect((yield* shedder.metrics).pressure).toBeGreaterThan(0.75)
+        yield* sampled({}, 20)
+        yield* shedder.withSheddingBy({ priority: "sheddable" })(Effect.void)
+        expect(yield* shedder.metrics).toMatchObject({ pressure: 0, level: "normal" })
+      })))
 
   it.effect("Signal: one's own is a pressure already", () =>
     withLoad({}, (shedder) =>

@@ -19,8 +19,11 @@ describe("the load of a system", () => {
   it.effect("has room for signals of one's own", () =>
     Effect.gen(function*() {
       expect(yield* SystemLoad.sample).toEqual({ cpu: 0.2, signal: 0.7 })
+      expect((yield* SystemLoad).eventLoopLag?.()).toBe(3)
     }).pipe(Effect.provide(
-      SystemLoad.layerWith(Effect.succeed({ signal: 0.7 })).pipe(Layer.provide(SystemLoad.layerTest({ cpu: 0.2 })))
+      SystemLoad.layerWith(Effect.succeed({ signal: 0.7 })).pipe(
+        Layer.provide(Layer.succeed(SystemLoad, { sample: Effect.succeed({ cpu: 0.2 }), eventLoopLag: () => 3 }))
+      )
     )))
 })
 
@@ -40,6 +43,16 @@ describe("the least lag", () => {
   it("is not that of a single pause, however long", () => {
     expect(lags([20, 1], [3000, 2900])).toBe(1n)
     expect(lags([50, 1], [100, 1], [3000, 2900], [3020, 1])).toBe(1n)
+  })
+  it("of a call is what stands, or what is longer than a window", () => {
+    const least = new LeastLag(0n)
+    const ms = (n: number) => BigInt(n) * 1_000_000n
+    // Nothing stood yet: a pause is forgiven.
+    expect(least.waited(ms(90))).toBe(0n)
+    expect(least.waited(ms(100))).toBe(ms(100))
+    least.record(ms(30), ms(50))
+    least.record(ms(20), ms(100))
+    expect([5, 20, 90, 150].map((late) => least.waited(ms(late)))).toEqual([ms(5), ms(20), ms(20), ms(150)])
   })
 })
 
@@ -124,6 +137,17 @@ describe("the load of a Node process", () => {
       )
       expect(Duration.toMillis(sample.eventLoopDelay ?? 0)).toBeGreaterThan(1)
     }).pipe(Effect.scoped, Effect.provide(NodeSystemLoad.layer({ tick: "10 millis" }))), 30_000)
+
+  it.live("tells how late the loop is while it is", () =>
+    Effect.gen(function*() {
+      const { eventLoopLag } = yield* SystemLoad
+      const end = performance.now() + 300
+      while (performance.now() < end);
+      // No timer has rung since, but that of the watch is due.
+      const lag = eventLoopLag?.()
+      expect(lag).toBeGreaterThanOrEqual(270)
+      expect(lag).toBeLessThan(30_000)
+    }).pipe(Effect.provide(NodeSystemLoad.layer({ tick: "10 millis" }))))
 
   it.effect("refuses bad options", () =>
     Effect.gen(function*() {

@@ -2,7 +2,18 @@ import { Priority } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
 import { FastCheck as fc } from "effect"
 import { Permits } from "../src/internal/permits.js"
-import { calm, cohortOf, fall, isShed, levelOf, levels, observe, rise, Shed } from "../src/internal/shed.js"
+import {
+  calm,
+  cohortOf,
+  fall,
+  isShed,
+  levelOf,
+  levels,
+  loopPressure,
+  observe,
+  rise,
+  Shed
+} from "../src/internal/shed.js"
 import { type Waiter, Waiters } from "../src/internal/waiters.js"
 import { holds } from "./utils/holds.js"
 
@@ -11,9 +22,15 @@ const part = fc.double({ min: 0, max: 2, noNaN: true })
 const unit = fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true })
 
 type Step =
-  | { readonly _tag: "come"; readonly cost: number; readonly rank: number; readonly cohort: number }
+  | {
+    readonly _tag: "come"
+    readonly cost: number
+    readonly rank: number
+    readonly cohort: number
+    readonly late: number
+  }
   | { readonly _tag: "end"; readonly pick: number }
-  | { readonly _tag: "sample"; readonly ratios: readonly [number, number, number]; readonly own: number }
+  | { readonly _tag: "sample"; readonly ratios: readonly [number, number]; readonly own: number; readonly late: number }
 
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
@@ -22,7 +39,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       _tag: fc.constant("come" as const),
       cost: fc.integer({ min: 1, max: 3 }),
       rank: fc.integer({ min: 0, max: 4 }),
-      cohort: unit
+      cohort: unit,
+      late: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, unit)
     })
   },
   { weight: 3, arbitrary: fc.record({ _tag: fc.constant("end" as const), pick: fc.nat(20) }) },
@@ -30,8 +48,9 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 3,
     arbitrary: fc.record({
       _tag: fc.constant("sample" as const),
-      ratios: fc.tuple(part, part, part),
-      own: fc.oneof(fc.constant(0), part)
+      ratios: fc.tuple(part, part),
+      own: fc.oneof(fc.constant(0), part),
+      late: fc.oneof(fc.constant(0), unit)
     })
   }
 )
@@ -48,10 +67,11 @@ const roomOf = (share: number, max: number) => share > 0 && share * max < 1 ? 1 
 class Model {
   inside: Array<Entry> = []
   line: Array<Entry> = []
-  over = [false, false, false]
+  over = [false, false]
   risen = 0
   risenBy = 0
   own = 0
+  loop = 0
   level = 0
   constructor(
     readonly max: number,
@@ -62,9 +82,9 @@ class Model {
 
   used = () => this.inside.reduce((sum, { cost }) => sum + cost, 0)
   pressure = () => Math.max(this.risen, this.own)
-  reason = () => this.own > this.risen ? "Signal" : ["Cpu", "Memory", "EventLoop"][this.risenBy]
+  reason = () => this.own > this.risen ? "Signal" : ["Cpu", "Memory"][this.risenBy]
 
-  sample(ratios: ReadonlyArray<number>, own: number) {
+  sample(ratios: ReadonlyArray<number>, own: number, late: number) {
     this.over = this.over.map((was, i) => ratios[i]! >= 1 || (was && ratios[i]! >= this.recoverAt))
     const worst = Math.max(...ratios)
     if (worst >= 1) {
@@ -72,9 +92,14 @@ class Model {
       this.risenBy = ratios.indexOf(worst)
     } else if (!this.over.includes(true)) this.risen = Math.max(0, this.risen - fall)
     this.own = Math.min(1, own)
+    this.loop = Math.max(0, late, this.loop - fall)
   }
-  come(entry: Entry, cohort: number): string {
-    if (entry.rank < 4 && entry.rank / 4 + cohort / 4 < this.pressure()) return this.reason()!
+  come(entry: Entry, cohort: number, late: number): string {
+    const pressure = Math.max(this.pressure(), late)
+    if (entry.rank < 4 && entry.rank / 4 + cohort / 4 < pressure) {
+      this.loop = Math.max(this.loop, late)
+      return pressure > this.pressure() ? "EventLoop" : this.reason()!
+    }
     const room = roomOf(this.shares[entry.rank]!, this.max)
     if (this.line.every(({ rank }) => rank < entry.rank) && this.used() + entry.cost <= room) {
       this.inside.push(entry)
@@ -101,7 +126,7 @@ class Model {
     }
   }
   watch() {
-    const load = Math.max(this.used() / this.max, this.pressure())
+    const load = Math.max(this.used() / this.max, this.pressure(), this.loop)
     const reached = (l: number) => [0.6, 0.75, 0.9].filter((from) => l >= from).length
     while (this.level < reached(load)) this.level++
     while (this.level > reached(load / this.recoverAt)) this.level--
@@ -138,16 +163,17 @@ describe("shedding, against a model", () => {
           let id = 0
           for (const one of steps) {
             if (one._tag === "sample") {
-              const [Cpu, Memory, EventLoop] = one.ratios
-              shed.observe({ Cpu, Memory, EventLoop }, one.own)
-              model.sample(one.ratios, one.own)
+              const [Cpu, Memory] = one.ratios
+              shed.observe({ Cpu, Memory }, one.own, one.late)
+              model.sample(one.ratios, one.own, one.late)
               expect(shed.pressure.value).toBe(model.pressure())
             } else if (one._tag === "come") {
-              const verdict = shed.admit(one.cost, one.rank, one.cohort, zero)
+              const verdict = shed.admit(one.cost, one.rank, one.cohort, one.late, zero)
               if (verdict === "Wait") permits.enqueue(new Call(one.cost, one.rank), 0n)
               // A quotient of sums and a sum of quotients may differ in the last bit.
-              if (Math.abs((one.rank + one.cohort) / 4 - model.pressure()) < 1e-12) return
-              expect(verdict === true ? "in" : verdict).toBe(model.come({ id: ++id, ...one }, one.cohort))
+              const pressure = Math.max(model.pressure(), one.late)
+              if (Math.abs((one.rank + one.cohort) / 4 - pressure) < 1e-12) return
+              expect(verdict === true ? "in" : verdict).toBe(model.come({ id: ++id, ...one }, one.cohort, one.late))
               if (verdict === true) expect(permits.used).toBeLessThanOrEqual(roomOf(shares[one.rank]!, max))
             } else {
               const entry = model.inside[one.pick % Math.max(1, model.inside.length)]
@@ -194,7 +220,7 @@ describe("the pressure", () => {
   it("rises while a signal is over, stays until it has recovered, and falls then", () => {
     let pressure = calm
     const sample = (Cpu: number, times = 1) => {
-      for (; times > 0; times--) pressure = observe(pressure, { Cpu, Memory: 0, EventLoop: 0 }, 0, 0.8)
+      for (; times > 0; times--) pressure = observe(pressure, { Cpu, Memory: 0 }, 0, 0.8)
       return Number(pressure.value.toFixed(3))
     }
     expect(sample(0.9)).toBe(0)
@@ -207,8 +233,20 @@ describe("the pressure", () => {
   })
 
   it("is not moved by what is not a number", () => {
-    const pressure = observe(calm, { Cpu: NaN, Memory: NaN, EventLoop: NaN }, NaN, 0.8)
+    const pressure = observe(calm, { Cpu: NaN, Memory: NaN }, NaN, 0.8)
     expect(pressure).toEqual(calm)
+  })
+
+  it("of the event loop has each class wait twice as long as the one below it", () => {
+    const pressures = [0, 1.25, 2.5, 5, 10, 20, 1000].map((lag) => loopPressure(lag, 5))
+    expect(pressures).toEqual([0, 0, 0.25, 0.5, 0.75, 1, 1])
+    const rankOf = Priority.rank
+    // All of a class are shed from here on, and nobody below half of it.
+    for (const [level, lag] of [["sheddable", 2.5], ["low", 5], ["normal", 10], ["high", 20]] as const) {
+      expect(isShed(loopPressure(lag * 1.001, 5), rankOf(level), 0.999)).toBe(true)
+      expect(isShed(loopPressure(lag / 2, 5), rankOf(level), 0)).toBe(false)
+    }
+    expect(loopPressure(NaN, 5)).toBe(0)
   })
 
   it("gives a level, which is left well below where it was reached", () => {

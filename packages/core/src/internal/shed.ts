@@ -22,10 +22,9 @@ export const fall = 0.05
 export interface Ratios {
   readonly Cpu: number
   readonly Memory: number
-  readonly EventLoop: number
 }
 
-const measured = ["Cpu", "Memory", "EventLoop"] as const
+const measured = ["Cpu", "Memory"] as const
 
 /**
  * What the signals come to. `value` is from 0 to 1: it rises with each sample that is over a threshold, stays while one is
@@ -50,7 +49,7 @@ export const calm: Pressure = {
   by: "Cpu",
   risen: 0,
   risenBy: "Cpu",
-  over: { Cpu: false, Memory: false, EventLoop: false }
+  over: { Cpu: false, Memory: false }
 }
 
 const clamp = (n: number): number => n >= 1 ? 1 : n > 0 ? n : 0
@@ -58,7 +57,7 @@ const clamp = (n: number): number => n >= 1 ? 1 : n > 0 ? n : 0
 /** The pressure after a sample. Pure. What is not a number is not known, and counts as nothing. @internal */
 export const observe = (before: Pressure, ratios: Ratios, own: number, recoverAt: number): Pressure => {
   const isOver = (signal: keyof Ratios) => ratios[signal] >= 1 || (before.over[signal] && ratios[signal] >= recoverAt)
-  const over = { Cpu: isOver("Cpu"), Memory: isOver("Memory"), EventLoop: isOver("EventLoop") }
+  const over = { Cpu: isOver("Cpu"), Memory: isOver("Memory") }
   const now = measured.filter((signal) => ratios[signal] >= 1)
   const worst = now.reduce<keyof Ratios | undefined>(
     (worst, one) => worst === undefined || ratios[one] > ratios[worst] ? one : worst,
@@ -72,6 +71,15 @@ export const observe = (before: Pressure, ratios: Ratios, own: number, recoverAt
     ? { value: signal, by: "Signal", risen, risenBy, over }
     : { value: risen, by: risenBy, risen, risenBy, over }
 }
+
+/**
+ * The pressure of an event loop that is late: 0.5 where that reaches its target, 0.25 more with each doubling. So each
+ * class waits for the loop twice as long as the one below it before it is shed. It needs no memory, for the lag tells how
+ * long this very call has waited.
+ *
+ * @internal
+ */
+export const loopPressure = (lag: number, target: number): number => clamp((2 + Math.log2(lag / target)) / classes)
 
 /** Ranks below the highest, over which the pressure is spread. */
 const classes = 4
@@ -115,6 +123,8 @@ export const levelOf = (before: Level, load: number, recoverAt: number): Level =
 export class Shed {
   pressure = calm
   level: Level = "normal"
+  /** The pressure of the event loop, to look at: calls raise it, samples lower it. */
+  private loop = 0
   /** Since when somebody waits. */
   standing: Nanos = 0n
   /** Permits in use up to which a rank is let in: at least one, unless its share is nothing. */
@@ -133,15 +143,29 @@ export class Shed {
     this.mayWait = byRank.map((share) => share === 1)
   }
 
-  /** In flight or signals, whichever is nearer to its limit. */
-  get load(): number {
-    return Math.max(this.permits.used / this.permits.limit, this.pressure.value)
+  /** The pressure of all signals, that of the event loop as it was last seen. */
+  get signals(): number {
+    return Math.max(this.pressure.value, this.loop)
   }
 
-  /** Takes the permits of a call, or says why not. `"Wait"`: it may join the line. */
-  admit(cost: number, rank: number, cohort: number, now: () => Nanos): true | "Wait" | "InFlight" | "Queue" | Signal {
+  /** In flight or signals, whichever is nearer to its limit. */
+  get load(): number {
+    return Math.max(this.permits.used / this.permits.limit, this.signals)
+  }
+
+  /** Takes the permits of a call, or says why not. `"Wait"`: it may join the line. `late`: the pressure of the loop now. */
+  admit(
+    cost: number,
+    rank: number,
+    cohort: number,
+    late: number,
+    now: () => Nanos
+  ): true | "Wait" | "InFlight" | "Queue" | Signal {
     const { permits, pressure } = this
-    if (isShed(pressure.value, rank, cohort)) return pressure.by
+    if (isShed(Math.max(late, pressure.value), rank, cohort)) {
+      this.loop = Math.max(late, this.loop)
+      return late > pressure.value ? "EventLoop" : pressure.by
+    }
     const room = this.room[rank] ?? 0
     if (permits.used + cost <= room && permits.take(cost, rank, now)) return true
     if (this.mayWait[rank] !== true || cost > permits.limit || permits.maxQueued === 0) return "InFlight"
@@ -156,8 +180,9 @@ export class Shed {
     return this.mayWait[rank] === true && permits.hasPlace(rank, now())
   }
 
-  observe(ratios: Ratios, own: number): void {
+  observe(ratios: Ratios, own: number, late: number): void {
     this.pressure = observe(this.pressure, ratios, own, this.recoverAt)
+    this.loop = Math.max(late, this.loop - fall, 0)
   }
 
   /** The level that was left, where another is reached. */
