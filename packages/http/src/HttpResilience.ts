@@ -279,12 +279,32 @@ export declare namespace HttpResilience {
     readonly retryAfter?: "jittered" | DurationInput | ((error: ResilienceError) => DurationInput) | undefined
   }
 
+  /**
+   * Whose request it is, for the option `fair`.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface FairOptions {
+    /**
+     * Whose line a request stands in, as an authenticated request says it; those of nobody share one. With a key `fair`
+     * is `true` where nothing is said. Defaults to the address by `clientIp`, masked to /64 in IPv6, where `fair` is set.
+     */
+    readonly key?: ((request: RequestInfo) => Option.Option<string>) | undefined
+  }
+
   /** @since 0.1.0 @category models */
-  export type LoadShedderOptions = LoadShedder.Options & PartOptions
+  export interface LoadShedderOptions extends LoadShedder.Options, PartOptions {
+    /**
+     * Who asks: under pressure the same ones of a class are shed, here and at the services behind that are given the same
+     * name. Defaults to chance.
+     */
+    readonly cohort?: ((request: RequestInfo) => Option.Option<string>) | undefined
+  }
   /** @since 0.1.0 @category models */
-  export type BulkheadOptions = Bulkhead.Options & PartOptions
+  export type BulkheadOptions = Bulkhead.Options & FairOptions & PartOptions
   /** @since 0.1.0 @category models */
-  export type AdaptiveConcurrencyOptions = AdaptiveConcurrency.Options & PartOptions
+  export type AdaptiveConcurrencyOptions = AdaptiveConcurrency.Options & FairOptions & PartOptions
   /** @since 0.1.0 @category models */
   export type BackpressureOptions = Backpressure.Options & PartOptions
   /** @since 0.1.0 @category models */

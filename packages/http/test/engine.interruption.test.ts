@@ -1,12 +1,19 @@
 import type { ResilienceError } from "@effect-resilience/core"
-import { AdaptiveConcurrency, Backpressure, Bulkhead, CircuitBreaker, LoadShedder } from "@effect-resilience/core"
+import {
+  AdaptiveConcurrency,
+  Backpressure,
+  Bulkhead,
+  CircuitBreaker,
+  LoadShedder,
+  Registry
+} from "@effect-resilience/core"
 import { describe } from "@effect/vitest"
-import type { Scope } from "effect"
-import { Effect, Option } from "effect"
+import { Effect, Option, Scope } from "effect"
 import type { Subject } from "../../core/test/utils/sweep.js"
 import { caught, whole } from "../../core/test/utils/sweepTests.js"
 import type { Admit, Step, Ticket } from "../src/internal/engine.js"
 import { Engine, Refused } from "../src/internal/engine.js"
+import * as parts from "../src/internal/parts.js"
 
 /*
  * A request is interrupted at every operation of its way in, and whatever it held is back: as the adapter of a server
@@ -23,6 +30,17 @@ const stepOf = (pattern: string, admit: Effect.Effect<Ticket, Refused, Scope.Sco
 })
 
 const none: Ticket = {}
+
+/** Nothing but the steps. */
+const open = {
+  isExcluded: () => false,
+  isDraining: () => false,
+  isLongLived: () => false,
+  priorityOf: () => Option.none(),
+  timeoutOf: () => Option.none(),
+  forms: [],
+  detail: "minimal" as const
+}
 
 const all = Effect.scoped(Effect.all({
   bulkhead: Bulkhead.make({ name: "b", maxConcurrent: 1, maxQueued: 5 }),
@@ -81,13 +99,7 @@ const subject = (around: (engine: Engine) => Subject["with"]) =>
           })
         )
       ],
-      isExcluded: () => false,
-      isDraining: () => false,
-      isLongLived: () => false,
-      priorityOf: () => Option.none(),
-      timeoutOf: () => Option.none(),
-      forms: [],
-      detail: "minimal"
+      ...open
     })
     return {
       with: around(engine),
@@ -105,6 +117,27 @@ const subject = (around: (engine: Engine) => Subject["with"]) =>
     }
   })
 
+/** The parts of a policy that look for whose request it is. */
+const fairSubject = Effect.gen(function*() {
+  const key = () => Option.some("client")
+  const built = Effect.all([
+    parts.loadShedder("s", { maxInFlight: 1, cohort: key }, "minimal"),
+    parts.bulkhead("b", { maxConcurrent: 1, maxQueued: 5, fair: true, key }, "minimal"),
+    parts.adaptiveConcurrency("a", { initialLimit: 1, minLimit: 1, maxLimit: 1, fair: true, key }, "minimal")
+  ])
+  // The instances stay in the registry for as long as their scope is open.
+  const steps = yield* Scope.extend(built, yield* Scope.make())
+  const { snapshot } = yield* Registry
+  return {
+    with: serve(new Engine({ name: "api", steps, ...open })),
+    whole: Effect.map(snapshot, ({ instances }) =>
+      instances.length === 3 &&
+      instances.every(({ metrics }) =>
+        "active" in metrics && metrics.active === 0 && "waiting" in metrics && metrics.waiting === 0
+      ))
+  } satisfies Subject
+}).pipe(Effect.provide(Registry.Live))
+
 describe("a request on its way in", () => {
   whole("gives everything back", subject(serve), { budgets: [12], steps: 25 })
   whole("gives everything back when it ends by itself", subject(serve), {
@@ -112,6 +145,8 @@ describe("a request on its way in", () => {
     budgets: [12],
     steps: 25
   })
+
+  whole("gives back its place in fair lines", fairSubject, { budgets: [12], steps: 25 })
 
   caught(
     "an adapter that takes what is decided after the mask",

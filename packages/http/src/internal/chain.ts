@@ -39,6 +39,15 @@ const timeoutOf = (part: HttpResilience.DeadlineOptions | false) => {
 /** Who a client is where nothing else is said: its address. */
 const keyOf = (rule: ClientIp.Rule | undefined) => ClientIp.keyOf(rule ?? ClientIp.fromSocket)
 
+/** A part that has fair lines has a key. */
+const withKey = <P extends HttpResilience.FairOptions & { readonly fair?: boolean | object | undefined }>(
+  part: P,
+  rule: ClientIp.Rule | undefined
+): P => {
+  const { fair = part.key !== undefined, key } = part
+  return fair === false ? part : { ...part, fair, key: key ?? keyOf(rule) }
+}
+
 /** The chain of these options, with instances of its own. @internal */
 export const build = (options: HttpResilience.Options, resolved: Resolved): Effect.Effect<Chain, never, Scope.Scope> =>
   Effect.gen(function*() {
@@ -54,9 +63,10 @@ export const build = (options: HttpResilience.Options, resolved: Resolved): Effe
         detail
       ),
       resolved.backpressure !== false && parts.backpressure(name, resolved.backpressure, detail),
-      resolved.longLived !== false && parts.longLived(name, resolved.longLived, detail),
-      resolved.bulkhead !== false && parts.bulkhead(name, resolved.bulkhead, detail),
-      resolved.adaptiveConcurrency !== false && parts.adaptiveConcurrency(name, resolved.adaptiveConcurrency, detail),
+      resolved.longLived !== false && parts.longLived(name, withKey(resolved.longLived, resolved.clientIp), detail),
+      resolved.bulkhead !== false && parts.bulkhead(name, withKey(resolved.bulkhead, resolved.clientIp), detail),
+      resolved.adaptiveConcurrency !== false &&
+      parts.adaptiveConcurrency(name, withKey(resolved.adaptiveConcurrency, resolved.clientIp), detail),
       resolved.circuitBreaker !== false && parts.circuitBreaker(name, resolved.circuitBreaker, detail)
     ].filter((step) => step !== false)
     const steps: ReadonlyArray<Step> = yield* Effect.all(wanted)

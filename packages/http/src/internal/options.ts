@@ -73,5 +73,12 @@ export const check = (options: HttpResilience.Options): Resolved => {
       "printable ASCII, for it stands in header fields"
     )
   }
+  for (const part of ["bulkhead", "longLived", "adaptiveConcurrency"] as const) {
+    const { fair, key } = resolved[part] || {}
+    if (fair === false && key !== undefined) {
+      const needed = "true, weights or absent, for there is a key"
+      throw new option.InvalidOptionError("HttpResilience", options.name, `${part}.fair`, fair, needed)
+    }
+  }
   return { ...resolved, ...substituteParts(options.name, resolved) }
 }

@@ -20,6 +20,7 @@ import type { Arrival, Step, Ticket } from "./engine.js"
 import { Refused } from "./engine.js"
 import type { Quota } from "./rateLimitHeaders.js"
 import type { Look } from "./rejection.js"
+import type { RequestInfo } from "./request.js"
 
 const none: Ticket = {}
 
@@ -42,9 +43,22 @@ const split = <O extends HttpResilience.PartOptions>(part: O, detail: "minimal" 
 
 const refuse = (error: ResilienceError) => new Refused(error)
 
+type Acquire = ReturnType<Admission>
+
 /** A pattern whose permit has no more to say than that it is held. */
-const held = <E extends ResilienceError>(acquire: Effect.Effect<void, E, Scope>): Admission => () =>
+const held = <E extends ResilienceError>(acquire: Effect.Effect<void, E, Scope>): Acquire =>
   Effect.mapBoth(acquire, { onSuccess: () => none, onFailure: refuse })
+
+/** A permit that has to be told how it went. */
+const settled = <E extends ResilienceError>(acquire: Effect.Effect<AdaptiveConcurrency.Permit, E, Scope>): Acquire =>
+  Effect.mapBoth(acquire, { onSuccess: (permit): Ticket => ({ sent: permit.settle }), onFailure: refuse })
+
+/** Admission by what is found of a request, where anything is looked for. */
+const by = (
+  find: ((request: RequestInfo) => Option.Option<string>) | undefined,
+  acquire: Acquire,
+  acquireBy: (found: string | undefined) => Acquire
+): Admission => find === undefined ? () => acquire : ({ request }) => acquireBy(Option.getOrUndefined(find(request)))
 
 /** The instance of a part. In a dry run it turns nobody away, and counts so. */
 const make = <A>(dryRun: boolean, instance: Effect.Effect<A, never, Scope>) =>
@@ -56,12 +70,12 @@ const unqueued = { maxQueued: 0 }
 type Build<O> = (name: string, part: O, detail: "minimal" | "full") => Effect.Effect<Step, never, Scope>
 
 /** @internal */
-export const bulkhead: Build<HttpResilience.BulkheadOptions> = (name, part, detail) => {
+export const bulkhead: Build<HttpResilience.BulkheadOptions> = (name, { key, ...part }, detail) => {
   const { dryRun, look, options } = split(part, detail)
   return Effect.map(
     make(dryRun, Bulkhead.make({ ...options, ...(dryRun ? unqueued : {}), name })),
     (instance): Step => {
-      const admit = held(instance.acquire)
+      const admit = by(key, held(instance.acquire), (key) => held(instance.acquireBy({ key })))
       return {
         pattern: "Bulkhead",
         look,
@@ -82,7 +96,7 @@ export const longLived: Build<HttpResilience.BulkheadOptions> = (name, part, det
   }))
 
 /** @internal */
-export const loadShedder: Build<HttpResilience.LoadShedderOptions> = (name, part, detail) => {
+export const loadShedder: Build<HttpResilience.LoadShedderOptions> = (name, { cohort, ...part }, detail) => {
   const { dryRun, look, options } = split(part, detail)
   return Effect.map(
     make(dryRun, LoadShedder.make({ ...options, ...(dryRun ? { maxQueueDepth: 0 } : {}), name })),
@@ -90,7 +104,7 @@ export const loadShedder: Build<HttpResilience.LoadShedderOptions> = (name, part
       pattern: "LoadShedder",
       look,
       dryRun,
-      admit: held(instance.acquire)
+      admit: by(cohort, held(instance.acquire), (cohort) => held(instance.acquireBy({ cohort })))
     })
   )
 }
@@ -100,30 +114,34 @@ export const backpressure: Build<HttpResilience.BackpressureOptions> = (name, pa
   const { dryRun, look, options } = split(part, detail)
   return Effect.map(
     make(dryRun, Backpressure.make({ ...options, ...(dryRun ? { maxWait: 0 } : {}), name })),
-    (instance): Step => ({
-      pattern: "Backpressure",
-      look,
-      dryRun,
-      admit: held(instance.acquire)
-    })
+    (instance): Step => {
+      const admit = held(instance.acquire)
+      return {
+        pattern: "Backpressure",
+        look,
+        dryRun,
+        admit: () => admit
+      }
+    }
   )
 }
 
 /** @internal */
-export const adaptiveConcurrency: Build<HttpResilience.AdaptiveConcurrencyOptions> = (name, part, detail) => {
+export const adaptiveConcurrency: Build<HttpResilience.AdaptiveConcurrencyOptions> = (
+  name,
+  { key, ...part },
+  detail
+) => {
   const { dryRun, look, options } = split(part, detail)
   return Effect.map(
     make(dryRun, AdaptiveConcurrency.make({ ...options, ...(dryRun ? unqueued : {}), name })),
     (instance): Step => {
-      const admit = Effect.mapBoth(instance.acquire, {
-        onSuccess: (permit): Ticket => ({ sent: permit.settle }),
-        onFailure: refuse
-      })
+      const admit = by(key, settled(instance.acquire), (key) => settled(instance.acquireBy({ key })))
       return {
         pattern: "AdaptiveConcurrency",
         look,
         dryRun,
-        admit: ({ isLongLived }) => isLongLived ? Effect.succeed(none) : admit
+        admit: (arrival) => arrival.isLongLived ? Effect.succeed(none) : admit(arrival)
       }
     }
   )
