@@ -67,7 +67,7 @@ const breaker = ({ flow, metrics, recent, settings, ...rest }, age) => {
       ring(failureRate, threshold, failureRate === null ? "–" : percent(failureRate), level),
       facts([
         ["failures", `${count(window.failures)} of ${some(window.calls, "call")}`],
-        ["opens at", threshold === undefined ? "–" : `${percent(threshold)} of ${settings?.minimumCalls}+ calls`],
+        ["opens at", threshold === undefined ? "–" : `${percent(threshold)} of ${settings?.minimumCalls}+`],
         [`${words(state)} for`, span(since)]
       ])
     ),
@@ -127,13 +127,14 @@ const retry = (instance) => {
     ["failed, not retried", failedWithoutRetry, 2],
     ["turned away or interrupted", ignored, 1]
   ]
-  const attempts = Object.entries(recent.attempts ?? {}).map(([n, calls]) => `${n}: ${count(calls)}`).join(" · ")
+  const attempts = Object.entries(recent.attempts ?? {}).filter(([n]) => n !== "1")
+    .map(([n, calls]) => `${n}:\u00a0${count(calls)}`).join(" · ")
   return [
     ...histogram(ends.filter(([, calls], i) => i === 0 || calls > 0)),
     facts([
       ["load", `×${amplification(instance).toFixed(2)}`],
       ["budget", budgetAvailable === null ? "none" : `${count(Math.floor(budgetAvailable))} retries left`],
-      ["calls by attempts", attempts === "" ? "–" : attempts]
+      ["retried, by attempts", attempts === "" ? "–" : attempts]
     ])
   ]
 }

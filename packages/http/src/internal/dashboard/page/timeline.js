@@ -8,6 +8,10 @@ import { clock, some, span, words } from "./format.js"
 
 /** @typedef {import("./store.js").Entry} Entry */
 
+/** Why no other attempt was made; nothing where all were. @param {unknown} reason */
+const whyNoMore = (reason) =>
+  reason === "Attempts" ? "" : reason === "Budget" ? " (no budget left)" : ` (${words(reason)})`
+
 /** @type {Record<string, (detail: Record<string, any>) => string>} */
 const sentences = {
   StateChanged: ({ cause, from, to }) => `${words(from)} → ${words(to)} (${words(cause)})`,
@@ -15,7 +19,7 @@ const sentences = {
   WouldHaveTripped: ({ cause }) => `would have opened: ${words(cause)}`,
   Reset: ({ actor }) => `reset${actor === undefined ? "" : ` by ${actor}`}`,
   RetryExhausted: ({ attempts, error, reason }) =>
-    `gave up after ${some(attempts, "attempt")} (${words(reason)}): ${error}`,
+    `gave up after ${some(attempts, "attempt")}${whyNoMore(reason)}: ${error}`,
   TimedOut: ({ limit }) => `timed out after ${span(limit)}`,
   Rejected: ({ reason }) => `turned away: ${words(reason)}`,
   Resized: ({ from, to }) => `resized from ${from} to ${to}`,
