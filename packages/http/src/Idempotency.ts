@@ -264,8 +264,9 @@ export declare namespace Idempotency {
     /** For how long a response is repeated. Defaults to `"24 hours"`. */
     readonly ttl?: DurationInput | undefined
     /**
-     * For how long a key is held for a handler that never settles, as in a process that died. Longer than any handler
-     * takes: after it another request may be carried out. Defaults to `"5 minutes"`.
+     * For how long a key is held after a process died that had it. While a handler runs it is renewed, three times in each
+     * lease; where the store cannot be reached for that long, another request may be carried out. Defaults to
+     * `"5 minutes"`.
      */
     readonly lease?: DurationInput | undefined
     /** When a client may come back after 409 or 503; up to a second is added. Defaults to `"1 second"`. */

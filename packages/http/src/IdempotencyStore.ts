@@ -131,7 +131,7 @@ export declare namespace IdempotencyStore {
   export interface Begin extends Owner {
     /** What the request asks for, as a digest. */
     readonly fingerprint: string
-    /** For how long the key is held for a request that never settles. */
+    /** For how long the key is held from now on. */
     readonly lease: Duration.Duration
   }
 
@@ -159,7 +159,10 @@ export declare namespace IdempotencyStore {
    * @category models
    */
   export interface Service {
-    /** Takes the key, if nobody has it. The same token may ask again: its answer may have been lost. */
+    /**
+     * Takes the key, if nobody has it. The same token may ask again, and has the key for another lease: its answer may have
+     * been lost, or its request takes long.
+     */
     readonly begin: (request: Begin) => Effect.Effect<Begun, IdempotencyStoreError>
     /** Keeps the response, if the key is the caller's or nobody's; `false` where it is another's by now. */
     readonly complete: (request: Complete) => Effect.Effect<boolean, IdempotencyStoreError>

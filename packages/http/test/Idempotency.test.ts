@@ -14,7 +14,7 @@ import {
 } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Layer, Metric, Ref, Schedule, Schema, Stream } from "effect"
+import { Deferred, Effect, Exit, Fiber, Layer, Metric, Ref, Schedule, Schema, Stream, TestClock } from "effect"
 import { fetchNode, runtimes, serveNode, serveWeb } from "./utils/servers.js"
 
 const memory = (options?: Store.Options) =>
@@ -682,6 +682,42 @@ describe("at the edges", () => {
           : []
       })
       expect(Object.fromEntries(counts)).toEqual({ new: 1, replayed: 2, key_reused: 1 })
+    }))
+})
+
+describe("a handler that takes longer than its lease", () => {
+  it.effect("keeps its key for as long as it takes", () =>
+    Effect.gen(function*() {
+      const { layer } = yield* memory()
+      const gate = yield* Deferred.make<void>()
+      const entered = yield* Deferred.make<void>()
+      const runs = yield* Ref.make(0)
+      const handler = yield* Effect.provide(
+        serveWeb(HttpRouter.empty.pipe(
+          HttpRouter.post(
+            "/pay",
+            Effect.zipRight(
+              Effect.zipRight(Ref.update(runs, (n) => n + 1), Deferred.succeed(entered, undefined)),
+              Effect.as(Deferred.await(gate), HttpServerResponse.text("paid"))
+            )
+          ),
+          Idempotency.middleware({ ...byAuthorization, lease: "30 seconds" })
+        )),
+        layer
+      )
+      const post = () =>
+        Effect.promise(() => handler(new Request("http://x.test/pay", { method: "POST", headers: key("a") })))
+      const first = yield* Effect.fork(post())
+      yield* Deferred.await(entered)
+      for (let i = 0; i < 4; i++) {
+        // Time passes, and what it wakes is done.
+        yield* Effect.replicateEffect(TestClock.adjust("5 seconds"), 5)
+        expect((yield* post()).status).toBe(409)
+      }
+      yield* Deferred.succeed(gate, undefined)
+      expect((yield* Fiber.join(first)).status).toBe(200)
+      expect((yield* post()).headers.get("idempotency-replayed")).toBe("true")
+      expect(yield* Ref.get(runs)).toBe(1)
     }))
 })
 

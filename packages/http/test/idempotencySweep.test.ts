@@ -22,7 +22,7 @@ const makeRequest = () =>
     new Request("http://localhost/pay", { method: "POST", body: "1", headers: { "idempotency-key": "\"a\"" } })
   )
 
-const places = ["start", "begin", "handler", "complete"] as const
+const places = ["start", "begin", "handler", "renew", "complete"] as const
 
 /** What is interrupted `n` turns after it has come to a place, with a store that takes `late` turns to do and as many to answer. */
 const interrupted = (place: (typeof places)[number], late: number, n: number, phase: number, budget: number) =>
@@ -31,20 +31,33 @@ const interrupted = (place: (typeof places)[number], late: number, n: number, ph
     const reached = yield* Deferred.make<void>()
     const at = (here: (typeof places)[number]) => here === place ? Deferred.succeed(reached, undefined) : Effect.void
     let isDone = false
+    let begun = 0
     const slowly = <A, E>(effect: Effect.Effect<A, E>) =>
       Effect.zipRight(turns(late), Effect.zipLeft(effect, turns(late)))
     const store: IdempotencyStore.Service = {
-      begin: (request) => Effect.zipRight(at("begin"), slowly(memory.begin(request))),
+      begin: (request) =>
+        begun++ === 0
+          ? Effect.zipRight(at("begin"), slowly(memory.begin(request)))
+          // As a command that is sent: it lands, whatever becomes of who sent it, and may be overtaken.
+          : Effect.uninterruptible(
+            Effect.zipRight(at("renew"), Effect.zipRight(turns(3 * late), slowly(memory.begin(request))))
+          ),
       complete: (request) => Effect.zipRight(at("complete"), slowly(memory.complete(request))),
       release: (owner) => slowly(memory.release(owner))
     }
     const handler = Effect.gen(function*() {
       yield* at("handler")
       yield* turns(2)
+      // Until its lease was renewed, and some turns more.
+      if (place === "renew") yield* Effect.zipRight(Deferred.await(reached), turns(4))
       isDone = true
       return HttpServerResponse.text("paid")
     })
-    const app = Idempotency.middleware({ name: "pay", principal: Idempotency.anybody })(Effect.interruptible(handler))
+    const app = Idempotency.middleware({
+      name: "pay",
+      principal: Idempotency.anybody,
+      lease: place === "renew" ? "3 millis" : "5 minutes"
+    })(Effect.interruptible(handler))
     // As a server runs it: uninterruptible but for the handler.
     const served = Effect.scoped(Effect.uninterruptible(app)).pipe(
       Effect.provideService(HttpServerRequest.HttpServerRequest, makeRequest()),
@@ -56,7 +69,7 @@ const interrupted = (place: (typeof places)[number], late: number, n: number, ph
     yield* Deferred.await(reached)
     yield* turns(n)
     yield* Fiber.interrupt(fiber)
-    yield* turns(6 + 3 * late)
+    yield* turns(6 + (place === "renew" ? 8 : 3) * late)
     return { isDone, ...yield* memory.metrics }
   })
 

@@ -3,9 +3,10 @@ import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import * as ServerRequest from "@effect/platform/HttpServerRequest"
 import type { HttpServerResponse } from "@effect/platform/HttpServerResponse"
 import * as Cause from "effect/Cause"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
@@ -18,6 +19,18 @@ export interface Claim extends IdempotencyStore.Owner {
   readonly fingerprint: string
 }
 
+/** @internal */
+export interface BoundedStore extends IdempotencyStore.Service {
+  /**
+   * Takes a key anew that is held, for another lease; can be interrupted. One that lands after the key was let go, as
+   * `isFree` tells, lets it go again.
+   */
+  readonly renew: (
+    request: IdempotencyStore.Begin,
+    isFree: () => boolean
+  ) => Effect.Effect<IdempotencyStore.Begun, IdempotencyStoreError>
+}
+
 /**
  * A store that answers in time, and that a client who goes does not disturb. A key that its caller does not know to have,
  * because `begin` failed or came too late, is let go when `begin` has ended: the store may have taken it.
@@ -28,7 +41,7 @@ export const boundedStore = (
   store: IdempotencyStore.Service,
   limit: Duration.Duration,
   name: string
-): IdempotencyStore.Service => {
+): BoundedStore => {
   const bounded = <A>(
     operation: IdempotencyStoreError["operation"],
     effect: Effect.Effect<A, IdempotencyStoreError>
@@ -62,6 +75,11 @@ export const boundedStore = (
         )
         return Effect.uninterruptible(settled)
       }),
+    renew: (request, isFree) =>
+      bounded(
+        "begin",
+        Effect.onExit(store.begin(request), () => isFree() ? Effect.ignore(release(request)) : Effect.void)
+      ),
     complete: (request) => Effect.uninterruptible(bounded("complete", store.complete(request))),
     release
   }
@@ -69,19 +87,47 @@ export const boundedStore = (
 
 /** @internal */
 export interface Run {
-  readonly store: IdempotencyStore.Service
+  readonly store: BoundedStore
   readonly scope: Scope.Scope
   readonly claim: Claim
+  readonly lease: Duration.Duration
   readonly ttl: Duration.Duration
   readonly maxResponseSize: number
   readonly shouldStore: (status: number) => boolean
   readonly onUnstorable: "refuse" | "release"
 }
 
+/** A run whose key is held. */
+interface Held extends Run {
+  /** Whether the key was let go. */
+  isFree: boolean
+}
+
+/**
+ * Takes the key again and again while its handler runs, so that it is held for as long as that takes, and no longer than
+ * the lease once the process is dead. It ends when the key is another's.
+ */
+const renewing = (run: Held): Effect.Effect<void> => {
+  const { claim, lease, store } = run
+  const once = Effect.match(store.renew({ ...claim, lease }, () => run.isFree), {
+    // The next one may do.
+    onFailure: () => true,
+    onSuccess: ({ _tag }) => _tag === "New"
+  })
+  const pause = Duration.times(lease, 1 / 3)
+  return Effect.asVoid(Effect.repeat(Effect.delay(once, pause), { while: (isHeld) => isHeld }))
+}
+
+const whileRenewed = <A, E, R>(run: Held, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.acquireUseRelease(Effect.fork(Effect.interruptible(renewing(run))), () => effect, Fiber.interrupt)
+
 /** Lets the key go, or keeps the response under it. */
-const settle = (run: Run, response: HttpServerResponse | undefined): Effect.Effect<void> => {
+const settle = (run: Held, response: HttpServerResponse | undefined): Effect.Effect<void> => {
   const { claim, store } = run
-  const release = Effect.ignore(store.release(claim))
+  const release = Effect.suspend(() => {
+    run.isFree = true
+    return Effect.ignore(store.release(claim))
+  })
   const settled = Effect.suspend(() => {
     if (response === undefined || !run.shouldStore(response.status)) return release
     const stored = capture(response, run.maxResponseSize)
@@ -90,7 +136,11 @@ const settle = (run: Run, response: HttpServerResponse | undefined): Effect.Effe
       // The request was carried out: until the lease ends its key stays taken.
       onFailure: () => Effect.void,
       onSuccess: (isKept) =>
-        isKept ? Effect.void : Effect.logWarning("Idempotency: a handler took longer than the lease of its key")
+        isKept
+          ? Effect.void
+          : Effect.logWarning(
+            "Idempotency: a handler took longer than the lease of its key, which could not be renewed"
+          )
     })
   })
   // `shouldStore` is the user's, and may throw. The request was carried out all the same, and its response is sent.
@@ -116,8 +166,9 @@ const withHandlers = <E, R>(app: App.Default<E, R>) =>
  *
  * @internal
  */
-export const runOnce = <E, R>(run: Run, app: App.Default<E, R>): App.Default<E, R> =>
-  Effect.flatMap(withHandlers(app), ([exit, handlers]): App.Default<E, R> => {
+export const runOnce = <E, R>(of: Run, app: App.Default<E, R>): App.Default<E, R> => {
+  const run: Held = { ...of, isFree: false }
+  return Effect.flatMap(whileRenewed(run, withHandlers(app)), ([exit, handlers]): App.Default<E, R> => {
     if (Exit.isSuccess(exit)) {
       const final = Option.isNone(handlers) ? exit : Effect.orDie(
         Effect.flatMap(
@@ -136,8 +187,9 @@ export const runOnce = <E, R>(run: Run, app: App.Default<E, R>): App.Default<E, 
     }
     return Effect.zipRight(Effect.zipRight(again, settleWithResponse(run)), exit)
   })
+}
 
-const settleWithResponse = (run: Run): Effect.Effect<void> => {
+const settleWithResponse = (run: Held): Effect.Effect<void> => {
   let isSettled = false
   const once = (response: HttpServerResponse | undefined) =>
     Effect.suspend(() => {
