@@ -1,14 +1,14 @@
-// Writes what `examples/src/http-rejections.ts` prints into docs/http-server.md. With `--check` the page is compared instead.
+// Writes what `examples/src/http-rejections.ts` prints into docs/http-rejections.md. With `--check` the page is compared instead.
 import { spawnSync } from "node:child_process"
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { root } from "./run.mjs"
 
-const page = join(root, "docs/http-server.md")
+const page = join(root, "docs/http-rejections.md")
 const { status, stderr, stdout } = spawnSync(
   process.execPath,
   ["--conditions=@effect-resilience/source", "--import", "tsx", "examples/src/http-rejections.ts"],
-  { cwd: root, encoding: "utf8" }
+  { cwd: root, encoding: "utf8", timeout: 60_000 }
 )
 if (status !== 0) {
   console.error(stdout, stderr)
@@ -23,7 +23,7 @@ if (!process.argv.includes("--check")) {
   writeFileSync(page, `${text.slice(0, from)}\n${stdout.trim()}\n\n${text.slice(to)}`)
 } else if (timeless(text.slice(from, to)) !== timeless(stdout)) {
   console.error(
-    "docs/http-server.md does not show what the server answers: `npm run rejections` writes it anew\n",
+    "docs/http-rejections.md does not show what the server answers: `npm run rejections` writes it anew\n",
     stdout
   )
   process.exit(1)
