@@ -92,7 +92,8 @@ const tasks = {
     build,
     tsc("-b", "bench"),
     [process.execPath, [at("bench/build/scenarios.js"), ...args]]
-  ]
+  ],
+  "bench:overload": (args) => [build, tsc("-b", "bench"), [process.execPath, [at("bench/build/overload.js"), ...args]]]
 }
 
 const main = () => {

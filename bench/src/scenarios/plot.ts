@@ -1,21 +1,33 @@
-/** Goodput, p99 and limit over time, as SVG: on a white card, for pages that are light and pages that are dark. */
+/** Panels over time, as SVG: on a white card, for pages that are light and pages that are dark. */
 import type { SimulationResult } from "@effect-resilience/core/testing"
 import type { Disturbance, Scenario, Stack } from "./scenario.js"
 
+/** What is drawn. */
+interface Card {
+  readonly title: string
+  /** What it shows, for those who see no picture. */
+  readonly shows: string
+  readonly says: string
+  /** Milliseconds. */
+  readonly end: number
+  readonly during: Disturbance | undefined
+  readonly panels: ReadonlyArray<Panel>
+}
+
 /** A line of a panel. Where a value is not finite it has a gap. */
-interface Line {
+export interface Line {
   readonly name: string
   readonly style: Style
   readonly points: ReadonlyArray<readonly [x: number, y: number]>
 }
 
-interface Style {
+export interface Style {
   readonly colour: string
   readonly width: number
   readonly dashed?: boolean
 }
 
-interface Panel {
+export interface Panel {
   readonly title: string
   readonly hint: string
   readonly lines: ReadonlyArray<Line>
@@ -34,14 +46,21 @@ const shaded = "#FFF3D6"
 /** Told apart by those who do not see all colours, too (Okabe and Ito). */
 const others = ["#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#9467BD"]
 
+/** Those of ours, of nothing, and of the others. */
+export const styles = {
+  ours: { colour: "#0057B8", width: 2.6 },
+  bare: { colour: "#D5301F", width: 2 },
+  other: (index: number): Style => ({ colour: others[index % others.length] ?? faint, width: 1.3 })
+}
+
 const styleOf = ({ name, ours }: Stack, index: number, firstBare: boolean): Style =>
   ours === true
-    ? { colour: "#0057B8", width: 2.6 }
+    ? styles.ours
     : firstBare
-    ? { colour: "#D5301F", width: 2 }
+    ? styles.bare
     : name.includes("oracle")
     ? { colour: "#222", width: 1.4, dashed: true }
-    : { colour: others[index % others.length] ?? faint, width: 1.3 }
+    : styles.other(index)
 
 const stroke = ({ colour, dashed, width }: Style) =>
   `stroke="${colour}" stroke-width="${width}"${dashed === true ? ` stroke-dasharray="5 3"` : ""}`
@@ -129,18 +148,28 @@ export const plot = (
     }))
   const linesOf = (measure: "goodput" | "p99" | "limit"): ReadonlyArray<Line> =>
     drawn.map(({ name, spans, style }) => ({ name, style, points: spans.map((span) => [span.at, span[measure]]) }))
-  const panels: ReadonlyArray<Panel> = [
-    { title: "Answers in time, per second", hint: "more is better", lines: linesOf("goodput") },
-    {
-      title: "p99 of the answers in time, ms",
-      hint: "a gap: no answers",
-      lines: linesOf("p99")
-    },
-    { title: "Limit: calls that may run at once", hint: "", lines: linesOf("limit") }
-  ]
+  return draw({
+    title: `${id}. ${name}`,
+    shows: "goodput, p99 and limit over time",
+    says: `${says} (seed ${seed})`,
+    end,
+    during,
+    panels: [
+      { title: "Answers in time, per second", hint: "more is better", lines: linesOf("goodput") },
+      {
+        title: "p99 of the answers in time, ms",
+        hint: "a gap: no answers",
+        lines: linesOf("p99")
+      },
+      { title: "Limit: calls that may run at once", hint: "", lines: linesOf("limit") }
+    ]
+  })
+}
 
+/** The first line of a panel is ours: all of it is shown. */
+export const draw = ({ during, end, panels, says, shows, title }: Card): string => {
   const entries = [
-    ...drawn.map(({ name, style }) => ({
+    ...(panels[0]?.lines ?? []).map(({ name, style }) => ({
       name,
       sign: (x: number, y: number) => `<path d="M${x} ${y - 4}h24" ${stroke(style)}/>`
     })),
@@ -162,10 +191,10 @@ export const plot = (
   return [
     `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width} ${whole}" width="${width}" height="${whole}" ` +
     `role="img" font-family="system-ui, sans-serif" font-size="12" fill="${text}">`,
-    `<title>${id}. ${name}: goodput, p99 and limit over time</title>`,
+    `<title>${title}: ${shows}</title>`,
     `<rect width="${width}" height="${whole}" rx="6" fill="white"/>`,
-    say(left, 28, `${id}. ${name}`, ` font-size="17" font-weight="bold"`),
-    say(left, 48, `${says} (seed ${seed})`, ` fill="${faint}"`),
+    say(left, 28, title, ` font-size="17" font-weight="bold"`),
+    say(left, 48, says, ` fill="${faint}"`),
     ...key,
     ...panels.flatMap((panel, i) => panelOf(panel, top + i * pitch, end, during)),
     `</svg>\n`
