@@ -69,8 +69,9 @@ export declare namespace HttpFallback {
     /** How long after its freshness a response is served; its own `stale-if-error` wins. Defaults to `"1 day"`. */
     readonly staleIfError?: DurationInput | undefined
     /**
-     * Whose response it is. Without it nothing is kept for requests with `Authorization` or `Cookie`; with it, they are
-     * kept for this principal, and those of `Option.none()` not at all. Defaults to none.
+     * Whose response it is: kept for this principal alone, and for those of `Option.none()` not at all. Without it
+     * responses are anybody's, and kept only where they say so (`public`, `max-age`, `s-maxage` or `stale-if-error`), and
+     * never for requests with `Authorization` or `Cookie`. Defaults to none.
      */
     readonly principal?: ((request: HttpServerRequest) => Option<string>) | undefined
     /** What it stands in for, with a status of 500, 502, 503, 504 or 429. Defaults to all but `"RateLimited"`. */

@@ -21,7 +21,7 @@ const makeRoutes = Effect.gen(function*() {
   const enter = Deferred.succeed(started, undefined)
   const gated = Stream.concat(Stream.make(chunk), Stream.drain(Stream.fromEffect(Deferred.await(gate))))
   const router = HttpRouter.empty.pipe(
-    HttpRouter.all("/text", HttpServerResponse.text("hello")),
+    HttpRouter.all("/text", HttpServerResponse.text("hello", { headers: { "cache-control": "public" } })),
     HttpRouter.all("/bytes", Effect.succeed(HttpServerResponse.uint8Array(new Uint8Array(60 * 1024 * 1024)))),
     HttpRouter.all("/raw", Effect.sync(() => HttpServerResponse.raw(Readable.from([chunk, chunk])))),
     HttpRouter.all("/empty", HttpServerResponse.empty()),

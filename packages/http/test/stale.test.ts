@@ -7,8 +7,8 @@ import { runtimes } from "./utils/servers.js"
 
 const live = HttpResilience.Live.pipe(Layer.provideMerge(ResilienceLive))
 
-/** A route that works until it is told otherwise. */
-const makeRoute = (headers: Record<string, string> = {}) =>
+/** A route that works until it is told otherwise; its response may be shared, unless `headers` say otherwise. */
+const makeRoute = (headers: Record<string, string> = { "cache-control": "public" }) =>
   Effect.map(Ref.make<"ok" | "fail" | "body">("ok"), (state) => ({
     state,
     router: HttpRouter.empty.pipe(HttpRouter.all(
@@ -77,8 +77,10 @@ for (const [where, serve] of Object.entries(runtimes)) {
         "no-cache": { "cache-control": "no-cache" },
         "must-revalidate": { "cache-control": "max-age=5, must-revalidate" },
         "stale-if-error=0": { "cache-control": "stale-if-error=0" },
-        "a cookie": { "set-cookie": "a=b" },
-        "Vary: *": { vary: "accept, *" }
+        "a cookie": { "cache-control": "public", "set-cookie": "a=b" },
+        "Vary: *": { "cache-control": "public", "vary": "accept, *" },
+        "no Cache-Control": {},
+        "a Cache-Control that does not say who may have it": { "cache-control": "immutable" }
       })
     ) {
       it.scopedLive(`a response with ${what} is not kept`, () =>
@@ -91,15 +93,52 @@ for (const [where, serve] of Object.entries(runtimes)) {
         }).pipe(Effect.provide(live)))
     }
 
+    for (const cacheControl of ["public", "max-age=60", "s-maxage=60", "stale-if-error=60"]) {
+      it.scopedLive(`a response with Cache-Control: ${cacheControl} is kept`, () =>
+        Effect.gen(function*() {
+          const { router, state } = yield* makeRoute({ "cache-control": cacheControl })
+          const send = yield* serve(router.pipe(HttpResilience.staleIfError({ name: "api" })))
+          yield* send("/page", { method: "GET" })
+          yield* Ref.set(state, "fail")
+          expect((yield* send("/page", { method: "GET" })).body).toBe("for anybody")
+        }).pipe(Effect.provide(live)))
+    }
+
+    it.scopedLive("whoever knows clients by another field, is not served to others", () =>
+      Effect.gen(function*() {
+        const down = yield* Ref.make(false)
+        const orders = Effect.gen(function*() {
+          if (yield* Ref.get(down)) return yield* Effect.fail("down")
+          const { headers } = yield* HttpServerRequest.HttpServerRequest
+          return HttpServerResponse.text(`orders of ${headers["x-api-key"]}`)
+        })
+        const router = HttpRouter.empty.pipe(HttpRouter.get("/orders", orders))
+        const anybodys = yield* serve(router.pipe(HttpResilience.staleIfError({ name: "anybodys" })))
+        const keyed = yield* serve(router.pipe(HttpResilience.staleIfError({
+          name: "keyed",
+          principal: (request) => Option.fromNullable(request.headers["x-api-key"])
+        })))
+        const get = (send: typeof keyed, who: string) =>
+          Effect.map(send("/orders", { method: "GET", headers: { "x-api-key": who } }), ({ body }) => body)
+        yield* get(anybodys, "alice")
+        yield* get(keyed, "alice")
+        yield* Ref.set(down, true)
+        expect(yield* get(anybodys, "bob")).toBe("")
+        expect(yield* get(keyed, "bob")).toBe("")
+        // What is kept for one needs no permission to be shared.
+        expect(yield* get(keyed, "alice")).toBe("orders of alice")
+      }).pipe(Effect.provide(live)))
+
     it.scopedLive("neither is a stream, nor what is too large", () =>
       Effect.gen(function*() {
         const state = yield* Ref.make("ok")
+        const headers = { "cache-control": "public" }
         const orFail = (response: HttpServerResponse.HttpServerResponse) =>
           Effect.flatMap(Ref.get(state), (now) => now === "ok" ? Effect.succeed(response) : Effect.fail("boom"))
         const send = yield* serve(HttpRouter.empty.pipe(
-          HttpRouter.get("/stream", orFail(HttpServerResponse.stream(Stream.make(new Uint8Array(1))))),
-          HttpRouter.get("/large", orFail(HttpServerResponse.text("x".repeat(11)))),
-          HttpRouter.get("/small", orFail(HttpServerResponse.text("x".repeat(10)))),
+          HttpRouter.get("/stream", orFail(HttpServerResponse.stream(Stream.make(new Uint8Array(1)), { headers }))),
+          HttpRouter.get("/large", orFail(HttpServerResponse.text("x".repeat(11), { headers }))),
+          HttpRouter.get("/small", orFail(HttpServerResponse.text("x".repeat(10), { headers }))),
           HttpResilience.staleIfError({ name: "api", maxBodySize: 10 })
         ))
         const statuses = Effect.forEach(["/stream", "/large", "/small"], (path) =>
@@ -111,7 +150,7 @@ for (const [where, serve] of Object.entries(runtimes)) {
 
     it.scopedLive("variants are kept apart", () =>
       Effect.gen(function*() {
-        const { router, state } = yield* makeRoute({ vary: "Accept-Language" })
+        const { router, state } = yield* makeRoute({ "cache-control": "public", "vary": "Accept-Language" })
         const send = yield* serve(router.pipe(HttpResilience.staleIfError({ name: "api" })))
         const get = (language: string) => send("/page", { method: "GET", headers: { "accept-language": language } })
         yield* get("de")

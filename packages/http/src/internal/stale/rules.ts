@@ -26,6 +26,9 @@ const varyOf = (field: string | undefined): ReadonlyArray<string> | undefined =>
 /** Whoever forbids that a response is stored, or used when it is stale. */
 const forbidding = ["no-store", "private", "no-cache", "must-revalidate", "proxy-revalidate"]
 
+/** Whoever says that others than the one who asked may have it (RFC 9111, section 3). */
+const sharing = ["public", "max-age", "s-maxage", "stale-if-error"]
+
 /** Whether the client does without what was kept. @internal */
 export const isRefusedBy = (request: HttpServerRequest): boolean => {
   const directives = directivesOf(request.headers["cache-control"])
@@ -43,19 +46,22 @@ export interface Keeping {
 
 /**
  * Whether and for how long a response may be served when there is an error (RFC 9111, RFC 5861): a 200 to a `GET` that
- * nobody forbids to store or to use stale, and that sets no cookie.
+ * nobody forbids to store or to use stale, and that sets no cookie. One that is kept for `"anybody"` has to say that
+ * anybody may have it: by which field a service knows its clients, only it knows.
  *
  * @internal
  */
 export const keepingOf = (
   request: HttpServerRequest,
   response: HttpServerResponse,
-  staleIfError: number
+  staleIfError: number,
+  whose: "anybody" | "principal"
 ): Option.Option<Keeping> => {
   if (request.method !== "GET" || response.status !== 200) return Option.none()
   if (directivesOf(request.headers["cache-control"]).has("no-store")) return Option.none()
   const directives = directivesOf(response.headers["cache-control"])
   if (forbidding.some((name) => directives.has(name))) return Option.none()
+  if (whose === "anybody" && !sharing.some((name) => directives.has(name))) return Option.none()
   if (!Cookies.isEmpty(response.cookies) || response.headers["set-cookie"] !== undefined) return Option.none()
   const vary = varyOf(response.headers["vary"])
   if (vary === undefined) return Option.none()

@@ -56,7 +56,8 @@ export const stale = (
     key: string,
     response: HttpServerResponse
   ): Effect.Effect<void, StaleStoreError> => {
-    const keeping = keepingOf(request, response, Duration.toSeconds(options.staleIfError))
+    const whose = options.principal === undefined ? "anybody" : "principal"
+    const keeping = keepingOf(request, response, Duration.toSeconds(options.staleIfError), whose)
     if (Option.isNone(keeping)) return Effect.void
     const stored = capture(response, options.maxBodySize)
     if (stored.body === null) return Effect.void
