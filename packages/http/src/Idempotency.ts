@@ -26,11 +26,8 @@ import { readBody, withBody } from "./internal/idempotency/body.js"
 import { parseKey } from "./internal/idempotency/key.js"
 import type { Claim } from "./internal/idempotency/settle.js"
 import { boundedStore, runOnce } from "./internal/idempotency/settle.js"
+import { pathOf, targetOf } from "./internal/paths.js"
 import { revive } from "./internal/storedResponse.js"
-
-/** Path and query as the client sent them, wherever the middleware stands. */
-const targetOf = ({ originalUrl }: HttpServerRequest): string => originalUrl.replace(/^https?:\/\/[^/]*/, "")
-const pathOf = (request: HttpServerRequest): string => targetOf(request).replace(/[?#].*$/, "")
 
 /** Answers that say "not now": to repeat them would be to say so until the key is forgotten. */
 const notNow: ReadonlySet<number> = new Set([408, 425, 429])

@@ -129,6 +129,31 @@ for (const [where, serve] of Object.entries(runtimes)) {
         expect(yield* get(keyed, "alice")).toBe("orders of alice")
       }).pipe(Effect.provide(live)))
 
+    it.scopedLive("routers that are mounted beside each other keep their responses apart", () =>
+      Effect.gen(function*() {
+        const policy = HttpResilience.staleIfError({ name: "api" })
+        const down = yield* Ref.make(false)
+        const shop = (who: string) =>
+          HttpRouter.empty.pipe(
+            HttpRouter.get(
+              "/item",
+              Effect.flatMap(Ref.get(down), (isDown) =>
+                isDown
+                  ? Effect.fail("down")
+                  : HttpServerResponse.text(who, { headers: { "cache-control": "public" } }))
+            ),
+            policy
+          )
+        const send = yield* serve(HttpRouter.empty.pipe(
+          HttpRouter.mountApp("/a", shop("a")),
+          HttpRouter.mountApp("/b", shop("b"))
+        ))
+        yield* send("/a/item", { method: "GET" })
+        yield* Ref.set(down, true)
+        expect((yield* send("/b/item", { method: "GET" })).status).toBe(500)
+        expect((yield* send("/a/item", { method: "GET" })).body).toBe("a")
+      }).pipe(Effect.provide(live)))
+
     it.scopedLive("neither is a stream, nor what is too large", () =>
       Effect.gen(function*() {
         const state = yield* Ref.make("ok")

@@ -26,6 +26,10 @@ export const healthPaths: ReadonlyArray<string> = [
   "/metrics"
 ]
 
-/** The path of a request, without its query. @internal */
-export const pathOf = ({ url }: { readonly url: string }): string =>
-  url.replace(/^https?:\/\/[^/]*/, "").replace(/[?#].*$/, "") || "/"
+/** Path and query as the client sent them, wherever a router is mounted. @internal */
+export const targetOf = ({ originalUrl }: { readonly originalUrl: string }): string =>
+  originalUrl.replace(/^https?:\/\/[^/]*/, "")
+
+/** The path as the client sent it, without its query. @internal */
+export const pathOf = (request: { readonly originalUrl: string }): string =>
+  targetOf(request).replace(/[?#].*$/, "") || "/"

@@ -5,6 +5,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { StaleStore, StaleStoreError } from "../../StaleStore.js"
+import { targetOf } from "../paths.js"
 import { capture, revive } from "../storedResponse.js"
 import type { staleFields, Substitute } from "../substitute.js"
 import { attempt } from "../substitute.js"
@@ -17,7 +18,8 @@ type Options = option.Resolved<typeof staleFields>
 
 /** Under which key the responses of a request are, where they may be kept at all. */
 const keyOf = (name: string, { principal }: Options, request: HttpServerRequest): string | undefined => {
-  const { headers, url } = request
+  const { headers } = request
+  const url = targetOf(request)
   const host = headers["host"] ?? ""
   if (principal !== undefined) {
     const who = principal(request)
