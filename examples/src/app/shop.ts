@@ -17,9 +17,10 @@ import {
   HttpApiEndpoint,
   HttpApiGroup,
   HttpApiSchema,
-  HttpRouter
+  HttpApp,
+  HttpRouter,
+  HttpServerResponse
 } from "@effect/platform"
-import type { HttpApp } from "@effect/platform"
 import { Effect, Layer, Schema } from "effect"
 import { OutOfStock, Product, WarehouseApi, WarehouseUrl } from "./warehouse.js"
 
@@ -114,14 +115,19 @@ class Warehouse extends Effect.Service<Warehouse>()("shop/Warehouse", {
   })
 }) {}
 
+/** Anybody may be shown these, also when they are old and the warehouse is down. */
+const forAnybody = HttpApp.appendPreResponseHandler((_, response) =>
+  Effect.succeed(HttpServerResponse.setHeader(response, "cache-control", "public, max-age=5"))
+)
+
 const ProductsLive = HttpApiBuilder.group(ShopApi, "products", (handlers) =>
   Effect.map(Warehouse, ({ all }) =>
     handlers
-      .handle("all", () => all)
+      .handle("all", () => Effect.zipLeft(all, forAnybody))
       .handle("one", ({ path: { id } }) =>
         Effect.flatMap(all, (products) => {
           const product = products.find((product) => product.id === id)
-          return product === undefined ? new NoSuchProduct({ id }) : Effect.succeed(product)
+          return product === undefined ? new NoSuchProduct({ id }) : Effect.as(forAnybody, product)
         }))))
 
 const OrdersLive = HttpApiBuilder.group(ShopApi, "orders", (handlers) =>

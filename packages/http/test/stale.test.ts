@@ -1,6 +1,6 @@
 import { ResilienceLive } from "@effect-resilience/core"
 import { HttpResilience, StaleStore, StaleStoreError } from "@effect-resilience/http"
-import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { HttpApp, HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, FastCheck as fc, Layer, Option, Ref, Stream, TestClock } from "effect"
 import { runtimes } from "./utils/servers.js"
@@ -153,6 +153,27 @@ for (const [where, serve] of Object.entries(runtimes)) {
         expect((yield* send("/b/item", { method: "GET" })).status).toBe(500)
         expect((yield* send("/a/item", { method: "GET" })).body).toBe("a")
       }).pipe(Effect.provide(live)))
+
+    for (
+      const [what, change] of Object.entries({
+        "a Cache-Control": HttpServerResponse.setHeader("cache-control", "private, no-store"),
+        "a cookie": HttpServerResponse.unsafeSetCookie("session", "alice")
+      })
+    ) {
+      it.scopedLive(`what a handler forbids by ${what} just before its response is sent, is not kept`, () =>
+        Effect.gen(function*() {
+          const { router, state } = yield* makeRoute()
+          const last = HttpApp.appendPreResponseHandler((_, response) => Effect.succeed(change(response)))
+          const send = yield* serve(
+            HttpRouter.use(router, (app) => Effect.zipLeft(app, last)).pipe(
+              HttpResilience.staleIfError({ name: "api" })
+            )
+          )
+          yield* send("/page", { method: "GET" })
+          yield* Ref.set(state, "fail")
+          expect((yield* send("/page", { method: "GET" })).status).toBe(500)
+        }).pipe(Effect.provide(live)))
+    }
 
     it.scopedLive("neither is a stream, nor what is too large", () =>
       Effect.gen(function*() {

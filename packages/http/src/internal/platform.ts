@@ -103,9 +103,11 @@ interface Course {
   ended: HttpFallback.Failure | undefined
   /** What the app failed with. */
   cause: Cause.Cause<unknown>
+  /** Its response is its own, and no failure. */
+  isGood: boolean
 }
 
-/** A substitute for a response that went wrong, or the response, which substitutes may keep. */
+/** A substitute for a response that went wrong, or the response. */
 const substituted = (
   { substitutes }: Chain,
   request: HttpServerRequest,
@@ -113,17 +115,24 @@ const substituted = (
   response: ServerResponse.HttpServerResponse
 ): Effect.Effect<ServerResponse.HttpServerResponse> => {
   const failure = course.ended ?? Option.getOrUndefined(failureOf(response, course.cause))
+  course.isGood = failure === undefined
   return failure === undefined
+    ? Effect.succeed(response)
+    : Effect.map(insteadOf(substitutes, request, failure), Option.getOrElse(() => response))
+}
+
+/** Shows substitutes a good response, for them to keep. */
+const observed = ({ substitutes }: Chain, course: Course): App.PreResponseHandler => (request, response) =>
+  course.isGood
     ? Effect.as(
       Effect.forEach(substitutes, ({ observe }) => observe?.(request, response) ?? Effect.void, { discard: true }),
       response
     )
-    : Effect.map(insteadOf(substitutes, request, failure), Option.getOrElse(() => response))
-}
+    : Effect.succeed(response)
 
 /** Has the request hold what it was given until its response is sent. Returns its course, to be filled in. */
 const holdUntilSent = (chain: Chain, request: HttpServerRequest, scope: Scope.Scope, admit: Admit) => {
-  const course: Course = { ended: undefined, cause: Cause.empty }
+  const course: Course = { ended: undefined, cause: Cause.empty, isGood: false }
   const answered = (answer: ServerResponse.HttpServerResponse) => {
     // The outcome is that of the answer there was, whatever is sent instead.
     const told = admit.answered(outcomeOf(request, answer.status))
@@ -184,12 +193,15 @@ const withFindings = <E, R>(
   })
 }
 
-/** Remembers what an app fails with, where somebody asks. */
-const withCause = <A, E, R>({ substitutes }: Chain, course: Course, effect: Effect.Effect<A, E, R>) =>
-  substitutes.length === 0 ? effect : Effect.tapErrorCause(effect, (cause) =>
-    Effect.sync(() => {
-      course.cause = cause
-    }))
+/**
+ * Remembers what an app fails with, where somebody asks. Its own pre-response handlers have the last word on its response:
+ * they may say that it is private, and stand in line when the app has ended.
+ */
+const withSubstitutes = <A, E, R>(chain: Chain, course: Course, effect: Effect.Effect<A, E, R>) =>
+  chain.substitutes.length === 0 ? effect : Effect.onExit(effect, (exit) => {
+    if (exit._tag === "Failure") course.cause = exit.cause
+    return App.appendPreResponseHandler(observed(chain, course))
+  })
 
 /** The chain around an app. @internal */
 export const protect = <E, R>(chain: Chain, app: App.Default<E, R>): App.Default<E, R> =>
@@ -204,7 +216,7 @@ export const protect = <E, R>(chain: Chain, app: App.Default<E, R>): App.Default
             : Effect.flatMap(
               holdUntilSent(chain, request, scope, decision),
               (course) =>
-                withCause(
+                withSubstitutes(
                   chain,
                   course,
                   restore(withFindings(chain, request, decision, withLimits(chain, request, decision, course, app)))
