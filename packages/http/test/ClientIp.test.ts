@@ -16,6 +16,7 @@ const forwarded = (value: string) => ({ forwarded: value })
 const behindLan = ClientIp.fromForwardedFor({ trusted: ["10.0.0.0/8", "fd00::/8"] })
 const oneHop = ClientIp.fromForwardedFor({ hops: 1 })
 const twoHops = ClientIp.fromForwardedFor({ hops: 2 })
+const twoHops7239 = ClientIp.fromForwarded({ hops: 2 })
 const behindLan7239 = ClientIp.fromForwarded({ trusted: ["10.0.0.0/8"] })
 const cloudflare = ClientIp.fromHeader("CF-Connecting-IP", { onlyFrom: ["10.0.0.1"] })
 
@@ -89,6 +90,20 @@ const rows: ReadonlyArray<Row> = [
   ["an element without for", behindLan7239, "10.0.0.1", forwarded("for=1.1.1.1, proto=https"), "10.0.0.1"],
   ["a comma in quotes", behindLan7239, "10.0.0.1", forwarded("for=\"1.1.1.1, for=2.2.2.2\""), "10.0.0.1"],
   ["quotes that do not close", behindLan7239, "10.0.0.1", forwarded("for=\"1.1.1.1, for=198.51.100.7"), "10.0.0.1"],
+  [
+    "a quote that opens after the client swallows no proxy",
+    twoHops7239,
+    "10.0.0.2",
+    forwarded("for=6.6.6.6, for=\", for=203.0.113.9, for=10.0.0.1"),
+    undefined
+  ],
+  [
+    "a quote that closes swallows no proxy either",
+    twoHops7239,
+    "10.0.0.2",
+    forwarded("for=6.6.6.6, for=\",\", for=203.0.113.9, for=10.0.0.1"),
+    "203.0.113.9"
+  ],
   ["for, twice", behindLan7239, "10.0.0.1", forwarded("for=198.51.100.7;for=1.1.1.1"), "10.0.0.1"],
   ["X-Forwarded-For is not Forwarded", behindLan7239, "10.0.0.1", xff("198.51.100.7"), "10.0.0.1"],
   // A header of one value.
@@ -118,6 +133,33 @@ describe("ClientIp", () => {
         )
       )
     }))
+  })
+
+  it("whatever a client sends, so many proxies make of it the client or nobody", () => {
+    const junk = fc.oneof(
+      fc.constantFrom("for=6.6.6.6", "for=\"", "\"", "for=\"6.6.6.6", "for=\"\\", "for=\"6.6.6.6\"", "6.6.6.6"),
+      fc.string(),
+      fc.stringOf(fc.constantFrom("\"", "\\", ",", ";", "=", "for=", "6.6.6.6", " "), { maxLength: 20 }),
+      fc.string({ minLength: 4090, maxLength: 4200 })
+    )
+    const proxy = fc.constantFrom("10.0.0.1", "10.0.0.2", "2001:db8::2")
+    const quoted = (address: string) => address.includes(":") ? `for="[${address}]"` : `for=${address}`
+    const proxies = fc.array(proxy, { maxLength: 2 })
+    const client = fc.constantFrom("198.51.100.7", "2001:db8::7")
+    fc.assert(
+      fc.property(fc.array(junk, { maxLength: 4 }), client, proxies, (sent, client, proxies) => {
+        const written = [client, ...proxies]
+        const hops = written.length
+        const from = (rule: ClientIp.Rule, headers: Record<string, string>) => found(rule, "192.0.2.1", headers)
+        expect(from(ClientIp.fromForwardedFor({ hops }), xff([...sent, ...written].join(", ")))).toBe(client)
+        const header = forwarded([...sent, ...written.map(quoted)].join(", "))
+        expect([client, undefined]).toContain(from(ClientIp.fromForwarded({ hops }), header))
+        // And where the proxies' addresses are known, it is nobody but the client or the proxy that calls.
+        const trusted = [...proxies, "192.0.2.1"]
+        expect([client, "192.0.2.1"]).toContain(from(ClientIp.fromForwarded({ trusted }), header))
+      }),
+      { numRuns: 2000 }
+    )
   })
 
   describe("keyOf", () => {

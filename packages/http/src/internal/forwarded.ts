@@ -1,4 +1,4 @@
-/** The pieces of a text between separators that do not stand in a quoted string. */
+/** The pieces of a text between separators that do not stand in a quoted string; none where one does not close. */
 const split = (text: string, separator: string): ReadonlyArray<string> => {
   const pieces: Array<string> = []
   let from = 0
@@ -12,15 +12,20 @@ const split = (text: string, separator: string): ReadonlyArray<string> => {
     }
   }
   pieces.push(text.slice(from))
-  return pieces
+  return quoted ? [] : pieces
 }
 
-/** The elements of a `Forwarded` header, one for each proxy, the nearest last (RFC 7239, section 4). @internal */
+/**
+ * The elements of a `Forwarded` header, one for each proxy, the nearest last (RFC 7239, section 4). Where a quote does not
+ * close there are none: a client could open one to swallow what the proxies wrote, and have its own words counted.
+ *
+ * @internal
+ */
 export const elementsOf = (header: string): ReadonlyArray<string> => header.trim() === "" ? [] : split(header, ",")
 
 /**
- * What an element says of whom it was forwarded for, without quotes; `""` where it says nothing, says it twice, or the
- * quotes do not close.
+ * What an element says of whom it was forwarded for, without quotes; `""` where it says nothing, or says it
+ * twice.
  *
  * @internal
  */
