@@ -1,6 +1,7 @@
 /**
  * Gives the errors of core the method by which `@effect/platform` makes a response of an error: one that nobody handles
- * becomes a 429, 503 or 504 with `Retry-After`, instead of an empty 500. Importing the index of this package imports it.
+ * becomes a 503 or 504 with `Retry-After`, instead of an empty 500. None becomes a 429, for the limiter in a handler may
+ * be one of calls that go out. Importing the index of this package imports it.
  *
  * @since 0.1.0
  */
@@ -24,7 +25,7 @@ import * as ServerResponse from "@effect/platform/HttpServerResponse"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
-import { bodyOf, rejectionOf } from "./internal/rejection.js"
+import { bodyOf, unhandledRejectionOf } from "./internal/rejection.js"
 import { markTurnedAway } from "./internal/turnedAway.js"
 
 const errors = [
@@ -43,7 +44,7 @@ const errors = [
 
 function respond(this: ResilienceError) {
   return Effect.zipWith(Random.next, Effect.serviceOption(HttpServerRequest), (random, request) => {
-    const rejection = rejectionOf(this, { detail: "minimal" }, { random, traceId: undefined })
+    const rejection = unhandledRejectionOf(this, random)
     if (Option.isSome(request) && ResilienceError.isRejection(this)) markTurnedAway(request.value, rejection.status)
     return ServerResponse.text(bodyOf(rejection), {
       status: rejection.status,

@@ -3,6 +3,7 @@ import {
   CircuitOpenError,
   Priority,
   RateLimiterStore,
+  RateLimitExceededError,
   Registry,
   ResilienceLive
 } from "@effect-resilience/core"
@@ -183,7 +184,15 @@ describe("HttpResilience", () => {
         reason: "Open",
         retryAfter: Option.some(Duration.seconds(30))
       })
+      const paced = new RateLimitExceededError({
+        instance: "stripe-prod",
+        reason: "Exceeded",
+        retryAfter: Option.some(Duration.seconds(5)),
+        limit: 10,
+        remaining: 0
+      })
       yield* serve(HttpRouter.empty.pipe(
+        HttpRouter.get("/paced", Effect.fail(paced)),
         HttpRouter.get("/full", Effect.fail(full)),
         HttpRouter.get("/open", Effect.fail(open)),
         HttpRouter.get("/died", Effect.die(full))
@@ -198,6 +207,15 @@ describe("HttpResilience", () => {
       })
       const circuit = yield* HttpClient.get("/open")
       expect([circuit.status, Number(circuit.headers["retry-after"]) >= 30]).toEqual([503, true])
+      // It may be a limiter of calls that go out: nothing that this client did, nor should know of.
+      const limited = yield* HttpClient.get("/paced")
+      expect([limited.status, Number(limited.headers["retry-after"]) >= 5]).toEqual([503, true])
+      expect(yield* limited.json).toEqual({
+        _tag: "ServiceUnavailable",
+        type: "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity",
+        title: "Request cannot be satisfied due to temporary server capacity constraints",
+        status: 503
+      })
     }).pipe(Effect.provide(Live)))
 
   it.scopedLive("HT21: a caller's own deadline is a 504, and no failure of the service", () =>

@@ -54,8 +54,15 @@ const timedOut = { status: 504, type: "about:blank", title: "Gateway Timeout" }
 /** Whose fault a limiter's refusal is: the client's, or ours. */
 const oursReasons: ReadonlySet<string> = new Set(["TooManyKeys", "StoreUnavailable", "QueueFull"])
 
+/** What a rejection is called, by its kind. */
+interface Kind {
+  readonly status: number
+  readonly type: string
+  readonly title: string
+}
+
 /** The status of an error: 429 for the client's fault, 503 for ours, 504 where there was no time. */
-const kindOf = (error: ResilienceError) => {
+const kindOf = (error: ResilienceError): Kind => {
   switch (error._tag) {
     case "RateLimitExceededError":
       if (error.reason === "DeadlineTooClose") return timedOut
@@ -94,9 +101,9 @@ const waitOf = (error: ResilienceError, look: Look, status: number): Duration.Du
 export const rejectionOf = (
   error: ResilienceError,
   look: Look,
-  at: { readonly random: number; readonly traceId: string | undefined }
+  at: { readonly random: number; readonly traceId: string | undefined },
+  kind: Kind = kindOf(error)
 ): Rejection => {
-  const kind = kindOf(error)
   const status = look.status ?? kind.status
   const wait = waitOf(error, look, status)
   const isKnown = wait !== undefined && Duration.isFinite(wait)
@@ -118,6 +125,22 @@ export const rejectionOf = (
       ...(at.traceId === undefined ? {} : { instance: urn(at.traceId) })
     }
   }
+}
+
+/**
+ * The same of an error that came out of a handler. Whom a limiter in there counts is not known: it may be one of calls
+ * that go out, and a client that is told 429 would look for the fault in itself.
+ *
+ * @internal
+ */
+export const unhandledRejectionOf = (error: ResilienceError, random: number): Rejection => {
+  const kind = kindOf(error)
+  return rejectionOf(
+    error,
+    { detail: "minimal" },
+    { random, traceId: undefined },
+    kind === quotaExceeded ? reducedCapacity : kind
+  )
 }
 
 /** What a new request is told while the server goes down. @internal */
