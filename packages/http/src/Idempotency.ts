@@ -26,6 +26,7 @@ import { readBody, withBody } from "./internal/idempotency/body.js"
 import { parseKey } from "./internal/idempotency/key.js"
 import type { Claim } from "./internal/idempotency/settle.js"
 import { boundedStore, runOnce } from "./internal/idempotency/settle.js"
+import { onceAMinute, storeFailed } from "./internal/onceAMinute.js"
 import { pathOf, targetOf } from "./internal/paths.js"
 import { revive } from "./internal/storedResponse.js"
 
@@ -138,6 +139,7 @@ const middleware = <R = never>(options: Idempotency.Options<R>): Idempotency.Mid
   const settings = option.resolve("Idempotency", options.name, idempotencyFields, { ...options })
   const { name, principal } = options
   const count = counterOf(name)
+  const failed = onceAMinute(storeFailed("Idempotency", name))
   return <E, R1>(app: App.Default<E, R1>) =>
     Effect.withFiberRuntime<HttpServerResponse, E, R1 | R | HttpServerRequest | IdempotencyStore>((fiber) => {
       const request = Context.unsafeGet(fiber.currentContext, ServerRequest.HttpServerRequest)
@@ -153,7 +155,7 @@ const middleware = <R = never>(options: Idempotency.Options<R>): Idempotency.Mid
       const store = boundedStore(
         Context.unsafeGet(fiber.currentContext as Context.Context<IdempotencyStore>, IdempotencyStore),
         settings.storeTimeout,
-        name
+        failed
       )
       return Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(

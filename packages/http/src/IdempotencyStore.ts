@@ -9,9 +9,11 @@ import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Predicate from "effect/Predicate"
 import * as Ref from "effect/Ref"
 import * as Schema from "effect/Schema"
 import { IdempotencyTable } from "./internal/idempotency/table.js"
+import { watched } from "./internal/idempotency/watch.js"
 import { StoredResponse } from "./StoredResponse.js"
 
 /**
@@ -43,6 +45,10 @@ export class IdempotencyStoreError
 
 /** What the table of the documentation says. @internal */
 export const idempotencyStoreFields = {
+  name: option.field<string, string>("memory", (input) => {
+    if (Predicate.isString(input) && input !== "") return input
+    throw new option.Requirement("a string that is not empty")
+  }),
   maxEntries: option.integer(10_000, { min: 1 }),
   maxBytes: option.integer(64 * 1024 * 1024, { min: 0 })
 } satisfies option.Fields<IdempotencyStore.Options>
@@ -50,7 +56,7 @@ export const idempotencyStoreFields = {
 const makeMemory = (options: IdempotencyStore.Options = {}): Effect.Effect<IdempotencyStore.Memory> =>
   Effect.gen(function*() {
     const { maxBytes, maxEntries } = yield* orDie(() =>
-      option.resolve("IdempotencyStore", "memory", idempotencyStoreFields, { ...options })
+      option.resolve("IdempotencyStore", options.name ?? "memory", idempotencyStoreFields, { ...options })
     )
     const table = yield* Ref.make(new IdempotencyTable(maxEntries, maxBytes))
     /** A step of the table at a moment: nothing can come between. */
@@ -84,9 +90,15 @@ export class IdempotencyStore
 {
   /** A store in this process: enough where a client's retries reach the same one. */
   static readonly makeMemory = makeMemory
-  /** `makeMemory` as a layer. */
-  static readonly layerMemory = (options?: IdempotencyStore.Options): Layer.Layer<IdempotencyStore> =>
-    Layer.effect(IdempotencyStore, makeMemory(options))
+  /** `makeMemory` as a layer, watched. */
+  static readonly layerMemory = (options: IdempotencyStore.Options = {}): Layer.Layer<IdempotencyStore> =>
+    Layer.scoped(
+      IdempotencyStore,
+      Effect.flatMap(makeMemory(options), (store) => watched(options.name ?? "memory", store))
+    )
+
+  /** A store of your own as operators see it: it stands in the `Registry`, and what it does and holds is measured. */
+  static readonly watched = watched
 
   /** What a store answers and keeps, with its form on the wire. */
   static readonly Begun = Schema.Union(
@@ -105,6 +117,8 @@ export declare namespace IdempotencyStore {
    * @category models
    */
   export interface Options {
+    /** What it is called in the `Registry` and in metrics. Defaults to `"memory"`. */
+    readonly name?: string | undefined
     /** Keys held at once; the oldest that is done goes first, one in flight never. Defaults to `10000`. */
     readonly maxEntries?: number | undefined
     /** Bytes of the responses held, about. Defaults to `67108864`, 64 MiB. */
@@ -133,6 +147,8 @@ export declare namespace IdempotencyStore {
     readonly fingerprint: string
     /** For how long the key is held from now on. */
     readonly lease: Duration.Duration
+    /** Whether its owner has the key, and wants it for longer. */
+    readonly isRenewal?: boolean | undefined
   }
 
   /**
@@ -168,6 +184,8 @@ export declare namespace IdempotencyStore {
     readonly complete: (request: Complete) => Effect.Effect<boolean, IdempotencyStoreError>
     /** Frees the key, if it is in flight for the caller; `false` otherwise. */
     readonly release: (owner: Owner) => Effect.Effect<boolean, IdempotencyStoreError>
+    /** How much it holds, where it can tell without asking anybody: for the metrics. */
+    readonly metrics?: Effect.Effect<Metrics> | undefined
   }
 
   /**

@@ -125,6 +125,8 @@ export declare namespace StaleStore {
     readonly get: (key: string) => Effect.Effect<Option.Option<Found>, StaleStoreError>
     /** Keeps it for `ttl` at most, in place of what was there. Every good response waits for it. */
     readonly put: (key: string, entry: Entry, ttl: Duration.Duration) => Effect.Effect<void, StaleStoreError>
+    /** How much it holds, where it can tell without asking anybody: for the metrics. */
+    readonly metrics?: Effect.Effect<Metrics> | undefined
   }
 
   /**

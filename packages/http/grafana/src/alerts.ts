@@ -70,6 +70,20 @@ export const alertRules = {
         `The store of the rate limiter ${called} fails`
       ),
       alert(
+        "IdempotencyStoreFails",
+        `sum by (${by}) (rate(${series("resilience.idempotency.store_errors")}[5m])) > 0`,
+        "1m",
+        "warning",
+        `The store of the idempotency keys ${called} fails`
+      ),
+      alert(
+        "StaleStoreFails",
+        `sum by (${by}) (rate(${series("resilience.cache.requests")}{result="store_error"}[5m])) > 0`,
+        "1m",
+        "warning",
+        `The store of the last good responses ${called} fails`
+      ),
+      alert(
         "DryRunWouldReject",
         `sum by (${by}, resilience_pattern) (rate(${series("resilience.rejections")}{enforced="false"}[5m])) > 0`,
         "5m",

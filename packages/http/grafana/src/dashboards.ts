@@ -114,6 +114,30 @@ const rowsOf = (of: Selector): ReadonlyArray<Row> => [
     ]
   },
   {
+    title: "Kept responses",
+    panels: [
+      graph("Last good responses asked for", "ops", [
+        `${named} {{result}}`,
+        rate(of("resilience.cache.requests"), `${by},result`)
+      ]),
+      graph("Last good responses kept", "none", [named, `sum by (${by}) (${of("resilience.cache.entries")})`]),
+      graph("Idempotency keys", "ops", [
+        `${named} {{outcome}}`,
+        rate(of("resilience.idempotency.requests"), `${by},outcome`)
+      ]),
+      graph("Idempotency keys held", "none", [
+        `${named} {{state}}`,
+        `sum by (${by},state) (${of("resilience.idempotency.keys")})`
+      ]),
+      graph(
+        "Bytes kept",
+        "bytes",
+        [`${named} last good responses`, `sum by (${by}) (${of("resilience.cache.bytes")})`],
+        [`${named} idempotency keys`, `sum by (${by}) (${of("resilience.idempotency.bytes")})`]
+      )
+    ]
+  },
+  {
     title: "Load",
     panels: [
       graph("Pressure", "percentunit", [named, `max by (${by}) (${of("resilience.load.pressure")})`]),

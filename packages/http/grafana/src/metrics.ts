@@ -34,6 +34,13 @@ const definitions = {
   "resilience.rate_limiter.wait.duration": ["histogram", "s"],
   "resilience.rate_limiter.keys": ["gauge"],
   "resilience.fallback.calls": ["counter"],
+  "resilience.cache.requests": ["counter"],
+  "resilience.cache.entries": ["gauge"],
+  "resilience.cache.bytes": ["gauge"],
+  "resilience.idempotency.requests": ["counter"],
+  "resilience.idempotency.store_errors": ["counter"],
+  "resilience.idempotency.keys": ["gauge"],
+  "resilience.idempotency.bytes": ["gauge"],
   "http.server.request.duration": ["histogram", "s"],
   "http.server.active_requests": ["gauge"]
 } as const satisfies Record<string, readonly [Type, string?]>

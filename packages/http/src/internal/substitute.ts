@@ -1,18 +1,23 @@
-import { ResilienceError } from "@effect-resilience/core"
-import { option } from "@effect-resilience/core/extension"
+import { Fallback, ResilienceError } from "@effect-resilience/core"
+import { openInstance, option } from "@effect-resilience/core/extension"
 import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import type { HttpServerResponse } from "@effect/platform/HttpServerResponse"
 import * as ServerResponse from "@effect/platform/HttpServerResponse"
 import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import { constFalse, constVoid } from "effect/Function"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
+import type { Scope } from "effect/Scope"
 import type { HttpFallback } from "../HttpFallback.js"
+import { onceAMinute } from "./onceAMinute.js"
 
 /** Another answer than the one there would be. @internal */
 export interface Substitute {
+  /** Whether it is asked at all. */
+  readonly applies: (request: HttpServerRequest, failure: HttpFallback.Failure) => boolean
   readonly answer: (
     request: HttpServerRequest,
     failure: HttpFallback.Failure
@@ -109,40 +114,66 @@ export const insteadOf = (
   Effect.reduce(
     substitutes,
     Option.none<HttpServerResponse>(),
-    (found, substitute) => Option.isSome(found) ? Effect.succeed(found) : substitute.answer(request, failure)
+    (found, substitute) =>
+      Option.isSome(found) || !substitute.applies(request, failure)
+        ? Effect.succeed(found)
+        : substitute.answer(request, failure)
   )
 
-/** In time or not at all; what goes wrong is logged, and changes nothing. @internal */
+/** In time or not at all; what goes wrong is told to `failed`, and changes nothing. @internal */
 export const attempt = <A>(
-  what: string,
   limit: Duration.Duration | undefined,
+  failed: (error: unknown) => Effect.Effect<void>,
   effect: Effect.Effect<A, unknown>
 ): Effect.Effect<Option.Option<A>> => {
-  const bounded = limit === undefined ? Effect.asSome(effect) : Effect.tap(
-    Effect.timeoutOption(Effect.interruptible(Effect.disconnect(effect)), limit),
-    (done) => Option.isNone(done) ? Effect.logWarning(`${what} took too long`) : Effect.void
-  )
-  return Effect.catchAllCause(
-    bounded,
-    (cause) => Effect.as(Effect.logWarning(`${what} failed`, cause), Option.none())
-  )
+  const bounded = limit === undefined ? effect : Effect.timeoutFail(Effect.interruptible(Effect.disconnect(effect)), {
+    duration: limit,
+    onTimeout: () => new Error(`there was no answer within ${Duration.format(limit)}`)
+  })
+  return Effect.matchCauseEffect(bounded, {
+    onSuccess: Effect.succeedSome,
+    onFailure: (cause) => Effect.as(failed(Cause.squash(cause)), Option.none())
+  })
 }
 
-/** The fallback of the options. @internal */
-export const fallback = (options: option.Resolved<typeof fallbackFields>): Substitute => {
-  const { mark, on, respond, timeout } = options
-  return {
-    answer: (request, failure) => {
-      if (!on.has(failure.reason)) return Effect.succeedNone
-      const answer = Predicate.isFunction(respond)
-        ? attempt("The fallback", timeout, Effect.suspend(() => respond(request, failure)))
-        : Effect.succeedSome(respond)
-      return Effect.map(
-        answer,
-        Option.map((response) =>
-          mark ? ServerResponse.setHeader(response, "cache-status", "resilience; hit; detail=\"fallback\"") : response
-        )
-      )
+/**
+ * A substitute as a `Fallback` of the registry: who answered is counted and told as it is of any other.
+ *
+ * @internal
+ */
+export const counted = (name: string, substitute: Substitute): Effect.Effect<Substitute, never, Scope> =>
+  Effect.map(Fallback.make({ name }), (instance) => {
+    const primary = instance.withFallbackValue(constVoid)(Effect.void)
+    const used = ({ reason, status }: HttpFallback.Failure) =>
+      instance.withFallback(() => Effect.void)(Effect.fail({ _tag: reason, status }))
+    const lost = Effect.ignore(instance.withFallbackResult(constFalse, () => Effect.void)(Effect.fail("no answer")))
+    return {
+      applies: substitute.applies,
+      answer: (request, failure) =>
+        Effect.tap(substitute.answer(request, failure), (found) => Option.isSome(found) ? used(failure) : lost),
+      observe: (request, response) => Effect.zipRight(primary, substitute.observe?.(request, response) ?? Effect.void)
     }
-  }
-}
+  })
+
+/** The fallback of the options. @internal */
+export const fallback = (
+  name: string,
+  { mark, on, respond, timeout }: option.Resolved<typeof fallbackFields>
+): Effect.Effect<Substitute, never, Scope> =>
+  Effect.flatMap(openInstance("Fallback", name), ({ emitter }) => {
+    const failed = onceAMinute((error) => emitter.internalError("Option", error))
+    return counted(name, {
+      applies: (_, failure) => on.has(failure.reason),
+      answer: (request, failure) => {
+        const answer = Predicate.isFunction(respond)
+          ? attempt(timeout, failed, Effect.suspend(() => respond(request, failure)))
+          : Effect.succeedSome(respond)
+        return Effect.map(
+          answer,
+          Option.map((response) =>
+            mark ? ServerResponse.setHeader(response, "cache-status", "resilience; hit; detail=\"fallback\"") : response
+          )
+        )
+      }
+    })
+  })

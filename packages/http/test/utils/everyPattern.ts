@@ -11,7 +11,15 @@ import {
   SystemLoad,
   Timeout
 } from "@effect-resilience/core"
-import { HttpResilience, HttpServerMetrics } from "@effect-resilience/http"
+import {
+  HttpResilience,
+  HttpServerMetrics,
+  Idempotency,
+  IdempotencyStore,
+  IdempotencyStoreError,
+  StaleStore,
+  StaleStoreError
+} from "@effect-resilience/http"
 import { HttpRouter, HttpServerResponse } from "@effect/platform"
 import { Deferred, Effect, Fiber, Layer, TestClock } from "effect"
 import { serveWeb } from "./servers.js"
@@ -84,6 +92,43 @@ export const useEveryPattern = Effect.gen(function*() {
     HttpServerMetrics.middleware()
   ))
   for (const path of ["/", "/", "/boom"]) yield* Effect.promise(() => handler(new Request(`http://x.test${path}`)))
+
+  const keys = yield* IdempotencyStore.makeMemory()
+  const noKeys = new IdempotencyStoreError({ operation: "begin", reason: "Unavailable" })
+  const paying = yield* serveWeb(HttpRouter.empty.pipe(
+    HttpRouter.post("/", HttpServerResponse.text("paid")),
+    Idempotency.middleware({ name: "every-pay", principal: Idempotency.anybody })
+  )).pipe(
+    Effect.provideServiceEffect(
+      IdempotencyStore,
+      IdempotencyStore.watched("every", {
+        ...keys,
+        begin: (request) => Effect.suspend(() => isDown ? Effect.fail(noKeys) : keys.begin(request))
+      })
+    )
+  )
+  let isDown = false
+  for (const down of [false, true]) {
+    isDown = down
+    yield* Effect.promise(() =>
+      paying(new Request("http://x.test/", { method: "POST", headers: { "idempotency-key": "\"a\"" } }))
+    )
+  }
+
+  const pages = yield* StaleStore.makeMemory()
+  const noPages = new StaleStoreError({ operation: "get", detail: "down" })
+  const isPageDown = (key: string) => key.includes("down")
+  const stale = yield* serveWeb(HttpRouter.empty.pipe(
+    HttpRouter.get("/", HttpServerResponse.text("page")),
+    HttpRouter.get("/down", HttpServerResponse.text("page")),
+    HttpResilience.staleIfError({ name: "every-page" })
+  )).pipe(Effect.provide(
+    yield* Layer.build(HttpResilience.Live.pipe(Layer.provide(Layer.succeed(StaleStore, {
+      ...pages,
+      put: (key, entry, ttl) => isPageDown(key) ? Effect.fail(noPages) : pages.put(key, entry, ttl)
+    }))))
+  ))
+  for (const path of ["/", "/down"]) yield* Effect.promise(() => stale(new Request(`http://x.test${path}`)))
 }).pipe(
   Effect.scoped,
   Effect.provide(HttpResilience.Live.pipe(

@@ -40,7 +40,7 @@ export interface BoundedStore extends IdempotencyStore.Service {
 export const boundedStore = (
   store: IdempotencyStore.Service,
   limit: Duration.Duration,
-  name: string
+  failed: (error: IdempotencyStoreError) => Effect.Effect<void>
 ): BoundedStore => {
   const bounded = <A>(
     operation: IdempotencyStoreError["operation"],
@@ -51,7 +51,7 @@ export const boundedStore = (
         duration: limit,
         onTimeout: () => new IdempotencyStoreError({ operation, reason: "Timeout" })
       }),
-      (error) => Effect.annotateLogs(Effect.logWarning(error.message), { instance: name })
+      failed
     )
   const release = (owner: IdempotencyStore.Owner) =>
     Effect.uninterruptible(bounded("release", store.release({ key: owner.key, token: owner.token })))
@@ -109,7 +109,7 @@ interface Held extends Run {
  */
 const renewing = (run: Held): Effect.Effect<void> => {
   const { claim, lease, store } = run
-  const once = Effect.match(store.renew({ ...claim, lease }, () => run.isFree), {
+  const once = Effect.match(store.renew({ ...claim, lease, isRenewal: true }, () => run.isFree), {
     // The next one may do.
     onFailure: () => true,
     onSuccess: ({ _tag }) => _tag === "New"

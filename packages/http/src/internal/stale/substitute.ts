@@ -10,6 +10,7 @@ import { capture, revive } from "../storedResponse.js"
 import type { staleFields, Substitute } from "../substitute.js"
 import { attempt } from "../substitute.js"
 import { isRefusedBy, keepingOf } from "./rules.js"
+import type { StaleWatch } from "./watch.js"
 
 /** Those of RFC 5861, and 429, which has to be asked for. */
 const statuses: ReadonlySet<number> = new Set([500, 502, 503, 504, 429])
@@ -42,7 +43,8 @@ export const stale = (
   name: string,
   options: Options,
   store: StaleStore.Service,
-  limit: Duration.Duration | undefined
+  limit: Duration.Duration | undefined,
+  watch: StaleWatch
 ): Substitute => {
   const find = (key: string, request: HttpServerRequest) =>
     Effect.flatMap(
@@ -66,34 +68,34 @@ export const stale = (
     const { age, maxAge, staleIfError, vary } = keeping.value
     const ttl = Duration.seconds(Math.max(0, maxAge - age) + staleIfError)
     const entry = { vary, response: stored, maxAge, age }
-    if (vary.length === 0) return store.put(key, entry, ttl)
-    return Effect.zipRight(
+    const put = vary.length === 0 ? store.put(key, entry, ttl) : Effect.zipRight(
       store.put(key, { ...entry, response: null }, ttl),
       store.put(variantOf(key, vary, request), entry, ttl)
     )
+    return Effect.zipRight(put, watch.kept)
   }
 
   return {
-    answer: (request, failure) => {
-      if (request.method !== "GET" || !statuses.has(failure.status) || !options.on.has(failure.reason)) {
-        return Effect.succeedNone
-      }
+    applies: (request, failure) =>
+      request.method === "GET" && statuses.has(failure.status) && options.on.has(failure.reason),
+    answer: (request) => {
       const read = Effect.suspend(() => {
         const key = isRefusedBy(request) ? undefined : keyOf(name, options, request)
         return key === undefined ? Effect.succeedNone : find(key, request)
       })
-      return Effect.map(
-        attempt("Reading a stale response", limit, read),
-        (found) =>
-          Option.flatMap(Option.flatten(found), ({ age: since, entry }) => {
-            if (entry.response === null) return Option.none()
-            const age = entry.age + Math.floor(Duration.toSeconds(since))
-            return Option.some(revive(entry.response, {
-              "age": String(age),
-              "cache-status": `resilience; hit; ttl=${entry.maxAge - age}; detail="stale-if-error"`
-            }))
-          })
+      const answer = Effect.map(
+        read,
+        Option.flatMap(({ age: since, entry }) => {
+          if (entry.response === null) return Option.none()
+          const age = entry.age + Math.floor(Duration.toSeconds(since))
+          return Option.some(revive(entry.response, {
+            "age": String(age),
+            "cache-status": `resilience; hit; ttl=${entry.maxAge - age}; detail="stale-if-error"`
+          }))
+        })
       )
+      const told = Effect.tap(answer, (found) => watch.looked(Option.isSome(found)))
+      return Effect.map(attempt(limit, watch.failed, told), Option.flatten)
     },
     observe: (request, response) => {
       if (request.method !== "GET" || response.status !== 200) return Effect.void
@@ -101,7 +103,7 @@ export const stale = (
         const key = keyOf(name, options, request)
         return key === undefined ? Effect.void : keep(request, key, response)
       })
-      return Effect.asVoid(attempt("Keeping a response", limit, kept))
+      return Effect.asVoid(attempt(limit, watch.failed, kept))
     }
   }
 }
