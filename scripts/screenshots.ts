@@ -4,6 +4,7 @@ import { fileURLToPath } from "node:url"
 import { openBrowser, openPage } from "../packages/http/test/utils/browser.js"
 import { sceneApp, SceneLive } from "../packages/http/test/utils/scene.js"
 import { serveNode } from "../packages/http/test/utils/servers.js"
+import { smaller } from "./small-png.js"
 
 const target = (name: string) => fileURLToPath(new URL(`../docs/images/${name}.png`, import.meta.url))
 
@@ -36,7 +37,7 @@ const shoot = Effect.gen(function*() {
   )
   yield* Effect.sleep(Number(process.argv[2] ?? 30_000))
   for (const { colorScheme, complaints, page } of shots) {
-    yield* Effect.promise(() => page.screenshot({ path: target(`dashboard-${colorScheme}`) }))
+    yield* Effect.promise(async () => smaller(target(`dashboard-${colorScheme}`), await page.screenshot()))
     for (const complaint of complaints) yield* Effect.logError(complaint)
   }
 })

@@ -28,15 +28,22 @@ export const fullScript: ReadonlyArray<Phase> = [
   phase("healthy", "healthy", 5),
   phase("a quarter of the answers are errors", "erroring", 8),
   phase("refuses connections", "refusing", 6),
-  phase("healthy again", "healthy", 5),
+  phase("healthy again", "healthy", 7),
   phase("answers after 1.5 s", "slow", 6),
   phase("hangs", "hanging", 10),
   phase("recovers, slowly at first", "recovering", 10),
   phase("3 times the calls that it can answer", "crowded", 8, 3),
-  phase("the usual number of calls again", "quiet", 4)
+  phase("the usual number of calls again", "quiet", 7)
 ]
 
-const shortened: { readonly [M in Mode]?: number } = { erroring: 5, hanging: 5, recovering: 5, crowded: 4 }
+const shortened: { readonly [M in Mode]?: number } = {
+  healthy: 1,
+  erroring: 5,
+  hanging: 5,
+  recovering: 5,
+  crowded: 4,
+  quiet: 1
+}
 
 /** The same story for a machine in a hurry. */
 export const shortScript: ReadonlyArray<Phase> = fullScript.map((phase) => ({
