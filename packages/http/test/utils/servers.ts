@@ -6,9 +6,9 @@ import type { Runtime, Scope } from "effect"
 import * as http from "node:http"
 
 /** Serves on a free port of the loopback interface; the address is returned. */
-export const serveNode = <E, R>(app: HttpApp.Default<E, R>) =>
+export const serveNode = <E, R>(app: HttpApp.Default<E, R>, options: http.ServerOptions = {}) =>
   Effect.gen(function*() {
-    const server = http.createServer()
+    const server = http.createServer(options)
     const context = yield* Layer.build(NodeHttpServer.layer(() => server, { port: 0, host: "127.0.0.1" }))
     yield* Effect.provide(HttpServer.serveEffect(app), context)
     const address = server.address()
