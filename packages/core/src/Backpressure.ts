@@ -18,7 +18,7 @@ import { callMetrics, noCalls } from "./internal/calls.js"
 import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { eventFields } from "./internal/event.js"
 import type { Handlers, Restore } from "./internal/guard.js"
-import { hold, passThrough } from "./internal/guard.js"
+import { hold, onClose, passThrough } from "./internal/guard.js"
 import { silent } from "./internal/hub.js"
 import { callSite, openInstance, register } from "./internal/instance.js"
 import * as metric from "./internal/metrics.js"
@@ -329,7 +329,7 @@ const build = (options: Named, site: string): Effect.Effect<Backpressure.Service
       acquire: Effect.uninterruptibleMask((restore) =>
         Effect.zipRight(
           enter(maxWait, restore, () => Effect.void),
-          Effect.addFinalizer((exit) => Effect.map(read, (water) => leave(water, classify(exit))))
+          onClose((exit) => Effect.map(read, (water) => leave(water, classify(exit))))
         )
       ),
       gate: (stream) => Stream.tap(stream, () => ready),

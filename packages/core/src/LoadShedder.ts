@@ -21,7 +21,7 @@ import { callMetrics, noCalls } from "./internal/calls.js"
 import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { eventFields } from "./internal/event.js"
 import type { Handlers, Restore } from "./internal/guard.js"
-import { hold, passThrough } from "./internal/guard.js"
+import { hold, onClose, passThrough } from "./internal/guard.js"
 import { silent } from "./internal/hub.js"
 import { callSite, openInstance, register } from "./internal/instance.js"
 import * as metric from "./internal/metrics.js"
@@ -350,7 +350,7 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
       Effect.uninterruptibleMask((restore) =>
         Effect.zipRight(
           enter(call, known(call), restore, () => Effect.void),
-          Effect.addFinalizer((exit) => Effect.map(read, (self) => leave(self, call.cost ?? 1, classify(exit))))
+          onClose((exit) => Effect.map(read, (self) => leave(self, call.cost ?? 1, classify(exit))))
         )
       )
 

@@ -12,7 +12,7 @@ import type { Guard } from "../Pattern.js"
 import { deadlineOf, rankOf } from "./ambient.js"
 import { FairWaiters } from "./fairWaiters.js"
 import type { Handlers, Reading, Restore } from "./guard.js"
-import { finish, hold, read } from "./guard.js"
+import { finish, hold, onClose, read } from "./guard.js"
 import type { Emitter } from "./hub.js"
 import { Permits } from "./permits.js"
 import type { Counters } from "./tally.js"
@@ -142,7 +142,7 @@ export class Governor {
               return this.reported(finish(Exit.void, reading))
             })
           return Effect.as(
-            Effect.addFinalizer((exit) => settle(exit, classify)),
+            onClose((exit) => settle(exit, classify)),
             { settle: (outcome: Outcome) => settle(Exit.void, () => outcome) }
           )
         }

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as RuntimeFlags from "effect/RuntimeFlags"
+import * as Scope from "effect/Scope"
 import type { Classify, Outcome } from "../Outcome.js"
 import { OptionThrewError } from "../Outcome.js"
 import type { ClassifyBy, Guard } from "../Pattern.js"
@@ -110,6 +111,20 @@ export const hold = <E>(
       : already ??= chain((effect) => effect)
   )
 }
+
+/**
+ * Gives back when the scope closes. `Effect.addFinalizer` would also bring the `FiberRef`s of the acquisition to the
+ * finalizer: it compares all of them, twice, which is dearer than all that a permit does.
+ *
+ * @internal
+ */
+export const onClose = (
+  finalizer: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
+): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.flatMap(
+    Effect.scope,
+    (scope) => Scope.addFinalizerExit(scope, (exit) => Effect.uninterruptible(finalizer(exit)))
+  )
 
 /**
  * The typed form of a guard that classifies: the exits it sees are those of the effect it is piped to.

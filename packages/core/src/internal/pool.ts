@@ -12,7 +12,7 @@ import { deadlineOf, rankOf } from "./ambient.js"
 import type { Call } from "./event.js"
 import { FairWaiters } from "./fairWaiters.js"
 import type { Handlers, Restore } from "./guard.js"
-import { hold } from "./guard.js"
+import { hold, onClose } from "./guard.js"
 import type { Emitter } from "./hub.js"
 import type { KeyedTable } from "./keyed.js"
 import { Permits } from "./permits.js"
@@ -127,9 +127,7 @@ export class Pool {
       Effect.flatMap(
         this.enter(demand, restore, (pool, visit) => Exit.succeed({ pool, visit })),
         ({ pool, visit }) =>
-          Effect.addFinalizer((exit) =>
-            Effect.map(pool.read, (permits) => pool.leave(permits, demand, visit, classify(exit)))
-          )
+          onClose((exit) => Effect.map(pool.read, (permits) => pool.leave(permits, demand, visit, classify(exit))))
       )
     )
   }

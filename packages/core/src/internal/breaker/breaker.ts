@@ -13,7 +13,7 @@ import type { Guard } from "../../Pattern.js"
 import { errorOf } from "../errors.js"
 import type { Call } from "../event.js"
 import type { Handlers } from "../guard.js"
-import { finish, hold, observe, read } from "../guard.js"
+import { finish, hold, observe, onClose, read } from "../guard.js"
 import type { Emitter } from "../hub.js"
 import type { KeyedTable } from "../keyed.js"
 import { parseDuration, show } from "../options.js"
@@ -414,30 +414,27 @@ export class Breaker {
 
   /** The scoped form: settled by hand, or by the exit of the scope. */
   get acquire(): Effect.Effect<CircuitBreaker.Permit, CircuitOpenError, Scope> {
-    return Effect.map(
-      Effect.acquireRelease(
-        this.enter((flight) => {
-          let open = true
-          const once = (settling: () => Effect.Effect<unknown, unknown>) =>
-            Effect.suspend(() => {
-              if (!open) return Effect.void
-              open = false
-              // The exit of the scope has its own failure already: only a function that threw is news.
-              return Effect.catchAllCause(
-                Effect.asVoid(Effect.uninterruptible(settling())),
-                (cause) => isThrow(cause) ? Effect.failCause(cause) : Effect.void
-              )
-            })
-          return Exit.succeed({
-            settle: (outcome: Outcome) =>
-              once(() => this.settled(flight.period, flight, Exit.void, outcome, undefined, Exit.void)),
-            close: (exit: Exit.Exit<unknown, unknown>) => once(() => this.conclude(flight.period, flight, exit))
+    return Effect.uninterruptible(Effect.flatMap(
+      this.enter((flight) => {
+        let open = true
+        const once = (settling: () => Effect.Effect<unknown, unknown>) =>
+          Effect.suspend(() => {
+            if (!open) return Effect.void
+            open = false
+            // The exit of the scope has its own failure already: only a function that threw is news.
+            return Effect.catchAllCause(
+              Effect.asVoid(Effect.uninterruptible(settling())),
+              (cause) => isThrow(cause) ? Effect.failCause(cause) : Effect.void
+            )
           })
-        }),
-        (permit, exit) => permit.close(exit)
-      ),
-      ({ settle }) => ({ settle })
-    )
+        return Exit.succeed({
+          settle: (outcome: Outcome) =>
+            once(() => this.settled(flight.period, flight, Exit.void, outcome, undefined, Exit.void)),
+          close: (exit: Exit.Exit<unknown, unknown>) => once(() => this.conclude(flight.period, flight, exit))
+        })
+      }),
+      ({ close, settle }) => Effect.as(onClose(close), { settle })
+    ))
   }
 
   get wouldAdmit(): Effect.Effect<boolean> {
