@@ -71,7 +71,11 @@ const make: Effect.Effect<HttpResilience.Service, never, Scope.Scope> = Effect.g
           (chain) => {
             const first = chains.get(options.name) ?? { options, chain }
             chains.set(options.name, first)
-            return first.chain
+            return Effect.map(first.chain, (built) => {
+              // What is there need not be asked for again: to read what is cached takes a lock.
+              chains.set(options.name, { options, chain: Effect.succeed(built) })
+              return built
+            })
           }
         )
       })

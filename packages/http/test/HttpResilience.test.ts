@@ -110,6 +110,18 @@ describe("HttpResilience", () => {
       expect(Date.now() - before).toBeLessThan(1500)
     }).pipe(Effect.provide(Live)))
 
+  it.scopedLive("a path that is excluded has all the time it takes", () =>
+    Effect.gen(function*() {
+      const slow = Effect.as(Effect.sleep(200), HttpServerResponse.text("at last"))
+      yield* serve(HttpRouter.empty.pipe(
+        HttpRouter.get("/slow", slow),
+        HttpRouter.get("/other", slow),
+        HttpResilience.standard({ name: "api", timeout: "50 millis", exclude: ["/slow"] })
+      ))
+      expect((yield* HttpClient.get("/slow")).status).toBe(200)
+      expect((yield* HttpClient.get("/other")).status).toBe(504)
+    }).pipe(Effect.provide(Live)))
+
   it.scopedLive("a full bulkhead turns away", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()

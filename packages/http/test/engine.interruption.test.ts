@@ -36,8 +36,8 @@ const open = {
   isExcluded: () => false,
   isDraining: () => false,
   isLongLived: () => false,
-  priorityOf: () => Option.none(),
-  timeoutOf: () => Option.none(),
+  priorityOf: () => undefined,
+  timeoutOf: () => undefined,
   forms: [],
   detail: "minimal" as const
 }

@@ -129,8 +129,7 @@ describe("Retry-After", () => {
 })
 
 describe("what callers say of their patience", () => {
-  const wait = (headers: Record<string, string>) =>
-    Option.getOrUndefined(Option.map(callerTimeout(headers, timeoutHeaders), Duration.toMillis))
+  const wait = (headers: Record<string, string>) => callerTimeout(headers, timeoutHeaders)
 
   it.each([
     ["nothing", {}, undefined],

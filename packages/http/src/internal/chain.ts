@@ -1,5 +1,4 @@
 import { Priority, Timeout } from "@effect-resilience/core"
-import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
@@ -16,22 +15,28 @@ import type { Chain } from "./platform.js"
 import type { RequestInfo } from "./request.js"
 import { substitutesOf } from "./substitutes.js"
 
+/** The last that a header says. */
+const levelOf = (text: string): Priority.Level | undefined => {
+  const last = text.split(",").at(-1)?.trim().toLowerCase()
+  return Priority.levels.find((level) => level === last)
+}
+
 /** A header may only lower the priority of a request, unless its sender is trusted. */
 const priorityOf = (part: HttpResilience.PriorityOptions | false) => {
-  if (part === false) return () => Option.none<Priority.Level>()
+  if (part === false) return () => undefined
   const name = (part.header ?? "x-priority").toLowerCase()
   const highest = part.default ?? "normal"
-  return (request: RequestInfo): Option.Option<Priority.Level> => {
-    const text = request.headers[name]?.split(",").at(-1)?.trim().toLowerCase()
-    const asked = Priority.levels.find((level) => level === text)
-    if (asked === undefined) return part.default === undefined ? Option.none() : Option.some(highest)
+  return (request: RequestInfo): Priority.Level | undefined => {
+    const text = request.headers[name]
+    const asked = text === undefined ? undefined : levelOf(text)
+    if (asked === undefined) return part.default
     const isLower = Priority.rank(asked) <= Priority.rank(highest)
-    return Option.some(isLower || part.trust?.(request) === true ? asked : highest)
+    return isLower || part.trust?.(request) === true ? asked : highest
   }
 }
 
 const timeoutOf = (part: HttpResilience.DeadlineOptions | false) => {
-  if (part === false) return () => Option.none<Duration.Duration>()
+  if (part === false) return () => undefined
   const names = (part.headers ?? timeoutHeaders).map((name) => name.toLowerCase())
   return (request: RequestInfo) => callerTimeout(request.headers, names)
 }

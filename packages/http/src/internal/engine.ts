@@ -2,6 +2,7 @@ import type { Outcome, RateLimiter, ResilienceError } from "@effect-resilience/c
 import { Deadline, DeadlineExceededError, Priority } from "@effect-resilience/core"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -39,7 +40,8 @@ export interface Step {
   readonly look: Look
   /** Would reject, but lets through: its pattern counts whom. */
   readonly dryRun: boolean
-  readonly admit: (arrival: Arrival) => Effect.Effect<Ticket, Refused, Scope.Scope>
+  /** `undefined` where it has no say in such a request. */
+  readonly admit: (arrival: Arrival) => Effect.Effect<Ticket, Refused, Scope.Scope> | undefined
 }
 
 /** A step says no. The quotas are told all the same. @internal */
@@ -87,15 +89,21 @@ export interface EngineConfig {
   /** Whether the server goes down, and takes no more requests. */
   readonly isDraining: () => boolean
   readonly isLongLived: (request: RequestInfo) => boolean
-  readonly priorityOf: (request: RequestInfo) => Option.Option<Priority.Level>
-  readonly timeoutOf: (request: RequestInfo) => Option.Option<Duration.Duration>
+  /** What the request says of its priority; the ambient one counts where it says nothing. */
+  readonly priorityOf: (request: RequestInfo) => Priority.Level | undefined
+  /** How long the caller waits, in milliseconds, where it says so. */
+  readonly timeoutOf: (request: RequestInfo) => number | undefined
   readonly forms: ReadonlyArray<Form>
   readonly detail: "minimal" | "full"
 }
 
-const nothing: Admit = {
+/** @internal */
+export const noHeaders: Readonly<Record<string, string>> = {}
+
+/** For paths that nothing is done about. */
+const excluded: Admit = {
   _tag: "Admit",
-  headers: {},
+  headers: noHeaders,
   priority: "normal",
   deadline: undefined,
   isExcluded: true,
@@ -105,6 +113,9 @@ const nothing: Admit = {
   sent: Effect.void,
   done: () => Effect.void
 }
+
+const leftAlone = Effect.succeed(excluded)
+const told = Effect.succeed(noHeaders)
 
 /**
  * Decides about requests, by what every server knows of them: whether they are let in, with which header fields, and what
@@ -121,16 +132,19 @@ export class Engine {
    */
   decide(request: RequestInfo, restore: Restore): Effect.Effect<Decision> {
     const { config } = this
-    if (config.isExcluded(request.path)) return Effect.succeed(nothing)
+    if (config.isExcluded(request.path)) return leftAlone
     if (config.isDraining()) return turnedAway
-    return Effect.flatMap(this.deadline(request), (deadline): Effect.Effect<Decision> => {
-      if (deadline !== undefined && deadline.spent) return this.turnDown(expired(), { detail: config.detail })
-      const decided = Effect.flatMap(
-        this.priority(request),
-        (priority) =>
-          this.admit({ request, priority, isLongLived: config.isLongLived(request) }, deadline?.instant, restore)
+    return Effect.withFiberRuntime((fiber): Effect.Effect<Decision> => {
+      const timeout = config.timeoutOf(request)
+      if (timeout !== undefined && timeout <= 0) return this.turnDown(expired(), { detail: config.detail })
+      const { unsafeMap: ambient } = fiber.currentContext
+      const priority = config.priorityOf(request) ?? ambient.get(Priority.key) ?? "normal"
+      const arrival = { request, priority, isLongLived: config.isLongLived(request) }
+      if (timeout === undefined) return this.admit(arrival, undefined, restore)
+      return Effect.flatMap(
+        Clock.currentTimeNanos,
+        (now) => this.admit(arrival, { at: now + nanos(timeout), origin: "caller" }, restore)
       )
-      return deadline === undefined ? decided : Effect.provideService(decided, Deadline, deadline.instant)
     })
   }
 
@@ -146,27 +160,13 @@ export class Engine {
     )
   }
 
-  private quotaHeaders(quotas: ReadonlyArray<Quota>): Effect.Effect<Record<string, string>> {
+  private quotaHeaders(quotas: ReadonlyArray<Quota>): Effect.Effect<Readonly<Record<string, string>>> {
     return quotas.length === 0
-      ? Effect.succeed({})
+      ? told
       : Effect.map(Clock.currentTimeMillis, (time) => rateLimitHeaders(quotas, this.config.forms, time))
   }
 
-  private deadline(request: RequestInfo) {
-    const timeout = Option.getOrUndefined(this.config.timeoutOf(request))
-    if (timeout === undefined) return Effect.succeed(undefined)
-    const spent = Duration.toMillis(timeout) <= 0
-    return Effect.map(Clock.currentTimeNanos, (now) => ({
-      spent,
-      instant: { at: now + Option.getOrElse(Duration.toNanos(timeout), () => 0n), origin: "caller" as const }
-    }))
-  }
-
-  private priority(request: RequestInfo): Effect.Effect<Priority.Level> {
-    const found = this.config.priorityOf(request)
-    return Option.isSome(found) ? Effect.succeed(found.value) : Priority
-  }
-
+  /** The steps, one after the other, in a scope of the request's own. */
   private admit(
     arrival: Arrival,
     deadline: Deadline.Instant | undefined,
@@ -175,20 +175,8 @@ export class Engine {
     return Effect.flatMap(Scope.make(), (scope) => {
       const tickets: Array<Ticket> = []
       const quotas: Array<Quota> = []
-      const walk = Effect.forEach(this.config.steps, (step) =>
-        Effect.matchEffect(step.admit(arrival), {
-          onSuccess: (ticket) => {
-            tickets.push(ticket)
-            if (ticket.quotas !== undefined) quotas.push(...ticket.quotas)
-            return Effect.void
-          },
-          onFailure: (refused) => {
-            quotas.push(...refused.quotas)
-            return step.dryRun ? Effect.void : Effect.fail({ step, refused })
-          }
-        }), { discard: true })
       return Effect.matchCauseEffect(
-        restore(Effect.provideService(Scope.extend(walk, scope), Priority, arrival.priority)),
+        restore(this.inside(arrival, deadline, scope, this.walk(0, arrival, tickets, quotas))),
         {
           onSuccess: () =>
             Effect.map(this.quotaHeaders(quotas), (headers) => admitted(arrival, deadline, scope, tickets, headers)),
@@ -205,6 +193,50 @@ export class Engine {
       )
     })
   }
+
+  /** What patterns ask for: all of it at once, for to provide a service is dear. */
+  private inside<A, E>(
+    { priority }: Arrival,
+    deadline: Deadline.Instant | undefined,
+    scope: Scope.Scope,
+    effect: Effect.Effect<A, E, Scope.Scope>
+  ): Effect.Effect<A, E> {
+    return Effect.mapInputContext(effect, (context: Context.Context<never>) => {
+      const services = new Map(context.unsafeMap)
+      services.set(Scope.Scope.key, scope)
+      services.set(Priority.key, priority)
+      if (deadline !== undefined) services.set(Deadline.key, deadline)
+      return Context.unsafeMake<Scope.Scope>(services)
+    })
+  }
+
+  private walk(
+    index: number,
+    arrival: Arrival,
+    tickets: Array<Ticket>,
+    quotas: Array<Quota>
+  ): Effect.Effect<void, { readonly step: Step; readonly refused: Refused }, Scope.Scope> {
+    for (let i = index; i < this.config.steps.length; i++) {
+      const step = this.config.steps[i] as Step
+      const admission = step.admit(arrival)
+      if (admission === undefined) continue
+      const rest = () => this.walk(i + 1, arrival, tickets, quotas)
+      return Effect.matchEffect(admission, {
+        onSuccess: (ticket) => {
+          tickets.push(ticket)
+          if (ticket.quotas !== undefined) quotas.push(...ticket.quotas)
+          return rest()
+        },
+        onFailure: (refused) => {
+          quotas.push(...refused.quotas)
+          return step.dryRun
+            ? rest()
+            : Effect.fail({ step, refused })
+        }
+      })
+    }
+    return Effect.void
+  }
 }
 
 const admitted = (
@@ -220,16 +252,12 @@ const admitted = (
     Effect.suspend(() => {
       if (outcome !== undefined) return Effect.void
       outcome = result
-      return Effect.forEach(tickets, (ticket) => ticket.answered?.(result) ?? Effect.void, { discard: true })
+      return each(tickets, "answered", result)
     })
   const sent = Effect.suspend(() => {
     if (isSent) return Effect.void
     isSent = true
-    const result = outcome ??= "ignored"
-    return Effect.zipRight(
-      Effect.forEach(tickets, (ticket) => ticket.sent?.(result) ?? Effect.void, { discard: true }),
-      Scope.close(scope, Exit.void)
-    )
+    return Effect.zipRight(each(tickets, "sent", outcome ??= "ignored"), Scope.close(scope, Exit.void))
   })
   return {
     _tag: "Admit",
@@ -244,6 +272,19 @@ const admitted = (
     done: (result) => Effect.zipRight(answered(result), sent)
   }
 }
+
+/** Tells each ticket that asks for it. */
+const each = (tickets: ReadonlyArray<Ticket>, moment: "answered" | "sent", outcome: Outcome): Effect.Effect<void> => {
+  let all: Effect.Effect<void> = Effect.void
+  for (const ticket of tickets) {
+    const told = ticket[moment]?.(outcome)
+    if (told !== undefined) all = all === Effect.void ? told : Effect.zipRight(all, told)
+  }
+  return all
+}
+
+/** Of milliseconds. */
+const nanos = (millis: number): bigint => BigInt(Math.round(millis * 1e6))
 
 const turnedAway: Effect.Effect<Reject> = Effect.map(Random.next, (random) => {
   const rejection = goingDown(Duration.seconds(1), random)

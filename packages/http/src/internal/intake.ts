@@ -1,6 +1,3 @@
-import * as Duration from "effect/Duration"
-import * as Option from "effect/Option"
-
 type Headers = Readonly<Record<string, string | undefined>>
 
 /** Milliseconds in the units of `grpc-timeout`. */
@@ -25,16 +22,20 @@ export const timeoutHeaders = [
 ] as const
 
 /**
- * How long the caller waits: the least of what these headers say. A header that came twice counts with its last value;
- * one that cannot be read says nothing, and so does `0` from Envoy, which there means no limit.
+ * How long the caller waits, in milliseconds: the least of what these headers say; `undefined` where they say nothing. A
+ * header that came twice counts with its last value; one that cannot be read says nothing, and so does `0` from Envoy,
+ * which there means no limit.
  *
  * @internal
  */
-export const callerTimeout = (headers: Headers, names: ReadonlyArray<string>): Option.Option<Duration.Duration> => {
-  const limits = names.flatMap((name) => {
-    const text = (headers[name] ?? "").split(",").at(-1)?.trim() ?? ""
-    const limit = (readers[name] ?? milliseconds)(text)
-    return limit === undefined || (limit === 0 && name.startsWith("x-envoy-")) ? [] : [limit]
-  })
-  return limits.length === 0 ? Option.none() : Option.some(Duration.millis(Math.min(...limits)))
+export const callerTimeout = (headers: Headers, names: ReadonlyArray<string>): number | undefined => {
+  let least: number | undefined
+  for (const name of names) {
+    const text = headers[name]
+    if (text === undefined) continue
+    const limit = (readers[name] ?? milliseconds)(text.split(",").at(-1)?.trim() ?? "")
+    if (limit === undefined || (limit === 0 && name.startsWith("x-envoy-"))) continue
+    least = least === undefined ? limit : Math.min(least, limit)
+  }
+  return least
 }

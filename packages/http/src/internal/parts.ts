@@ -81,7 +81,7 @@ export const bulkhead: Build<HttpResilience.BulkheadOptions> = (name, { key, ...
         look,
         dryRun,
         // Those that stay have a bulkhead of their own.
-        admit: (arrival) => arrival.isLongLived ? Effect.succeed(none) : admit(arrival)
+        admit: (arrival) => arrival.isLongLived ? undefined : admit(arrival)
       }
     }
   )
@@ -91,8 +91,7 @@ export const bulkhead: Build<HttpResilience.BulkheadOptions> = (name, { key, ...
 export const longLived: Build<HttpResilience.BulkheadOptions> = (name, part, detail) =>
   Effect.map(bulkhead(`${name}-long-lived`, part, detail), (step) => ({
     ...step,
-    admit: (arrival: Arrival) =>
-      arrival.isLongLived ? step.admit({ ...arrival, isLongLived: false }) : Effect.succeed(none)
+    admit: (arrival: Arrival) => arrival.isLongLived ? step.admit({ ...arrival, isLongLived: false }) : undefined
   }))
 
 /** @internal */
@@ -141,7 +140,7 @@ export const adaptiveConcurrency: Build<HttpResilience.AdaptiveConcurrencyOption
         pattern: "AdaptiveConcurrency",
         look,
         dryRun,
-        admit: (arrival) => arrival.isLongLived ? Effect.succeed(none) : admit(arrival)
+        admit: (arrival) => arrival.isLongLived ? undefined : admit(arrival)
       }
     }
   )
@@ -198,7 +197,7 @@ export const rateLimiter: Build<HttpResilience.RateLimitOptions> = (name, part, 
       dryRun,
       admit: ({ request }) => {
         const found = key(request)
-        if (Option.isNone(found) && onMissingKey === "skip") return Effect.succeed(none)
+        if (Option.isNone(found) && onMissingKey === "skip") return undefined
         if (Option.isNone(found) && onMissingKey === "reject") {
           rejected("UnknownClient")
           return Effect.fail(new Refused(unknownClient(name)))

@@ -11,7 +11,8 @@ export const pathMatcher = (patterns: ReadonlyArray<string>): (path: string) => 
       .replace(/(?<!\.)\*+/g, "[^/]*")
     return new RegExp(`^${source}/?$`)
   })
-  return (path) => expressions.some((expression) => expression.test(path))
+  const one = new RegExp(expressions.map(({ source }) => source).join("|"))
+  return expressions.length === 0 ? () => false : (path) => one.test(path)
 }
 
 /** Those by which a service is watched. @internal */
@@ -28,8 +29,12 @@ export const healthPaths: ReadonlyArray<string> = [
 
 /** Path and query as the client sent them, wherever a router is mounted. @internal */
 export const targetOf = ({ originalUrl }: { readonly originalUrl: string }): string =>
-  originalUrl.replace(/^https?:\/\/[^/]*/, "")
+  // Most have nothing to take off.
+  originalUrl.startsWith("/") ? originalUrl : originalUrl.replace(/^https?:\/\/[^/]*/, "")
 
 /** The path as the client sent it, without its query. @internal */
-export const pathOf = (request: { readonly originalUrl: string }): string =>
-  targetOf(request).replace(/[?#].*$/, "") || "/"
+export const pathOf = (request: { readonly originalUrl: string }): string => {
+  const target = targetOf(request)
+  const end = target.search(/[?#]/)
+  return (end < 0 ? target : target.slice(0, end)) || "/"
+}

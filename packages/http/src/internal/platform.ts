@@ -8,12 +8,14 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
+import * as RuntimeFlags from "effect/RuntimeFlags"
 import type * as Scope from "effect/Scope"
 import { ClientIp } from "../ClientIp.js"
 import type { HttpFallback } from "../HttpFallback.js"
 import type { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "../HttpProblem.js"
 import { RateLimitDecision } from "../RateLimitDecision.js"
-import type { Admit, Engine, Reject } from "./engine.js"
+import type { Admit, Engine, Reject, Restore } from "./engine.js"
+import { noHeaders } from "./engine.js"
 import { pathOf } from "./paths.js"
 import type { Look } from "./rejection.js"
 import { bodyOf, typed } from "./rejection.js"
@@ -41,13 +43,25 @@ export interface Chain {
   readonly substitutes: ReadonlyArray<Substitute>
 }
 
-/** What a decision is made from. @internal */
-export const infoOf = (request: HttpServerRequest): RequestInfo => ({
-  method: request.method,
-  path: pathOf(request),
-  headers: request.headers,
-  remoteAddress: request.remoteAddress
-})
+/** What a decision is made from. Most is not asked for with most requests. @internal */
+export const infoOf = (request: HttpServerRequest): RequestInfo => new Info(request)
+
+class Info implements RequestInfo {
+  private found: string | undefined
+  constructor(private readonly request: HttpServerRequest) {}
+  get method() {
+    return this.request.method
+  }
+  get path() {
+    return this.found ??= pathOf(this.request)
+  }
+  get headers() {
+    return this.request.headers
+  }
+  get remoteAddress() {
+    return this.request.remoteAddress
+  }
+}
 
 /** More than this is not read for one who is turned away. */
 const largestUnread = 64 * 1024
@@ -136,11 +150,10 @@ const holdUntilSent = (chain: Chain, request: HttpServerRequest, scope: Scope.Sc
   const answered = (answer: ServerResponse.HttpServerResponse) => {
     // The outcome is that of the answer there was, whatever is sent instead.
     const told = admit.answered(outcomeOf(request, answer.status))
-    if (chain.substitutes.length === 0) return Effect.as(told, ServerResponse.setHeaders(answer, admit.headers))
-    return Effect.map(
-      Effect.zipRight(told, substituted(chain, request, course, answer)),
-      ServerResponse.setHeaders(admit.headers)
-    )
+    const withHeaders = (response: ServerResponse.HttpServerResponse) =>
+      admit.headers === noHeaders ? response : ServerResponse.setHeaders(response, admit.headers)
+    if (chain.substitutes.length === 0) return Effect.as(told, withHeaders(answer))
+    return Effect.map(Effect.zipRight(told, substituted(chain, request, course, answer)), withHeaders)
   }
   return Effect.as(served(request, scope, { answered, sent: admit.sent }), course)
 }
@@ -158,7 +171,6 @@ const withLimits = <E, R>(
   course: Course,
   app: App.Default<E, R>
 ): App.Default<E, R> => {
-  if (admit.isExcluded) return app
   const { deadline } = admit
   const timeout = request.headers["upgrade"] === undefined ? chain.timeout : undefined
   if (timeout === undefined && deadline === undefined) return app
@@ -205,14 +217,16 @@ const withSubstitutes = <A, E, R>(chain: Chain, course: Course, effect: Effect.E
 
 /** The chain around an app. @internal */
 export const protect = <E, R>(chain: Chain, app: App.Default<E, R>): App.Default<E, R> =>
-  Effect.withFiberRuntime<ServerResponse.HttpServerResponse, E, R | HttpServerRequest>((fiber) => {
+  Effect.withFiberRuntime<ServerResponse.HttpServerResponse, E, R | HttpServerRequest>((fiber, status) => {
     const { request, scope } = current(fiber)
-    return Effect.uninterruptibleMask((restore) =>
+    const guarded = (restore: Restore) =>
       Effect.flatMap(
         chain.engine.decide(infoOf(request), Effect.interruptible),
         (decision): App.Default<E, R> =>
           decision._tag === "Reject"
             ? turnAway(chain, decision, request)
+            : decision.isExcluded
+            ? restore(withFindings(chain, request, decision, app))
             : Effect.flatMap(
               holdUntilSent(chain, request, scope, decision),
               (course) =>
@@ -223,7 +237,10 @@ export const protect = <E, R>(chain: Chain, app: App.Default<E, R>): App.Default
                 )
             )
       )
-    )
+    // What is around a router is uninterruptible already; to mask it again would cost more than to look.
+    return RuntimeFlags.interruption(status.runtimeFlags)
+      ? Effect.uninterruptible(guarded(Effect.interruptible))
+      : guarded((effect) => effect)
   })
 
 /** The chain before a handler of an `HttpApi`: a rejection is a typed failure. @internal */
