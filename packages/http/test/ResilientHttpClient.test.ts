@@ -212,13 +212,17 @@ describe("limits", () => {
   live(
     "our own timeouts open the circuit, the impatience of a caller does not",
     Effect.gen(function*() {
-      const { url } = yield* backend(() => {})
+      const { url } = yield* backend((response, { path }) => {
+        if (path === "/well") response.end()
+      })
       const client = yield* resilient({
         name: "api",
         retry: false,
         attemptTimeout: "300 millis",
-        circuitBreaker: { minimumCalls: 5 }
+        circuitBreaker: { minimumCalls: 6 }
       })
+      // The first call takes longer than the others, and would be late before it is sent.
+      yield* client.get(`${url}/well`)
       const impatient = client.get(url).pipe(Deadline.within("100 millis", { origin: "caller" }), Effect.flip)
       for (let call = 0; call < 10; call++) expect(yield* impatient).toMatchObject({ origin: "caller" })
       expect(yield* snapshot("CircuitBreaker", "api")).toMatchObject({ open: [] })
