@@ -93,7 +93,12 @@ const tasks = {
     tsc("-b", "bench"),
     [process.execPath, [at("bench/build/scenarios.js"), ...args]]
   ],
-  "bench:overload": (args) => [build, tsc("-b", "bench"), [process.execPath, [at("bench/build/overload.js"), ...args]]]
+  "bench:overload": (args) => [build, tsc("-b", "bench"), [process.execPath, [at("bench/build/overload.js"), ...args]]],
+  "bench:http": (args) => [
+    build,
+    tsc("-b", "bench"),
+    [process.execPath, [at("bench/build/http.js"), ...args]]
+  ]
 }
 
 const main = () => {

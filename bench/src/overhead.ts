@@ -6,12 +6,12 @@
  */
 import { spawnSync } from "node:child_process"
 import { existsSync, readFileSync } from "node:fs"
-import { createRequire } from "node:module"
 import { cpus, loadavg } from "node:os"
 import { fileURLToPath } from "node:url"
 import { bare, cases as guards } from "./cases.js"
 import { loadControl } from "./loadControl.js"
 import { memoryComparison, weighCase } from "./memory.js"
+import { median, quantile, versionOf } from "./report.js"
 import { comparisons } from "./targets.js"
 
 const args = process.argv.slice(2)
@@ -58,28 +58,8 @@ const weigher = async (name: string, keys: number) => {
 
 // ---------------------------------------------------------------- all of them
 
-const median = (values: ReadonlyArray<number>) => quantile(values, 0.5)
-const quantile = (values: ReadonlyArray<number>, q: number) => {
-  const sorted = [...values].sort((a, b) => a - b)
-  const at = (sorted.length - 1) * q
-  const low = sorted[Math.floor(at)] ?? NaN
-  return low + ((sorted[Math.ceil(at)] ?? NaN) - low) * (at % 1)
-}
 const shuffled = <A>(values: ReadonlyArray<A>): ReadonlyArray<A> =>
   values.map((value) => [Math.random(), value] as const).sort(([a], [b]) => a - b).map(([, value]) => value)
-
-const require = createRequire(import.meta.url)
-/** The version of a peer, and the Node it asks for. */
-const versionOf = (peer: string) => {
-  let folder = require.resolve(peer).replace(/[^/\\]+$/, "")
-  while (
-    !existsSync(`${folder}package.json`) || JSON.parse(readFileSync(`${folder}package.json`, "utf8")).name !== peer
-  ) {
-    folder = folder.replace(/[^/\\]+[/\\]$/, "")
-  }
-  const { engines, version } = JSON.parse(readFileSync(`${folder}package.json`, "utf8"))
-  return `${peer} ${version} (declares node ${engines?.node ?? "anything"})`
-}
 
 /** Runs a case in a process of its own; its last line is the result. */
 const inProcess = (kind: string, name: string, ...numbers: ReadonlyArray<number>) => {
