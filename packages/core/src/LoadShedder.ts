@@ -121,7 +121,10 @@ export const loadShedderFields = {
   maxQueueDepth: option.integer(500, { min: 0 }),
   maxQueueWait: option.duration("100 millis"),
   shares: option.field<Partial<Shares>, Shares>({}, parseShares, "critical, high, normal 1, low 0.8, sheddable 0.5"),
-  cpu: ratio(0.85),
+  cpu: option.field<number | false, number | false>(
+    0.85,
+    (input) => input === false ? false : option.parseNumber({ above: 0, max: 1 })(input)
+  ),
   memory: ratio(0.85),
   eventLoopDelay: option.duration("5 millis"),
   recoverAt: option.number(0.8, { above: 0, max: 1 }),
@@ -357,7 +360,8 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
     const take = (sample: SystemLoad.Sample) =>
       Effect.map(read, (self) => {
         latest = sample
-        const part = (value: number | undefined, of: number) => value === undefined ? 0 : value / of
+        const part = (value: number | undefined, of: number | false) =>
+          value === undefined || of === false ? 0 : value / of
         self.observe(
           {
             Cpu: part(sample.cpu, resolved.cpu),
@@ -369,7 +373,7 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
         pressureOf(self.signals)
         show(self)
       })
-    const thresholds = signals.filter((signal) => options[signal] !== undefined)
+    const thresholds = signals.filter((signal) => options[signal] !== undefined && options[signal] !== false)
     if (system._tag === "None" && thresholds.length > 0) {
       yield* emitter.internalError(
         "Sampler",
@@ -574,8 +578,11 @@ export declare namespace LoadShedder {
      * for sheddable.
      */
     readonly shares?: { readonly [L in Priority.Level]?: number } | undefined
-    /** Processor time in use from which calls are shed, above 0 to 1. Defaults to `0.85`. */
-    readonly cpu?: number | undefined
+    /**
+     * Processor time in use from which calls are shed, above 0 to 1; `false` does not look at it, where a process may use
+     * all there is. Defaults to `0.85`.
+     */
+    readonly cpu?: number | false | undefined
     /** Memory in use from which calls are shed, above 0 to 1. Defaults to `0.85`. */
     readonly memory?: number | undefined
     /** The least lag of the event loop over 100 ms from which calls are shed, as in CoDel. Defaults to `"5 millis"`. */

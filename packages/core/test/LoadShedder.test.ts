@@ -237,6 +237,14 @@ describe("signals", () => {
         })))
   }
 
+  it.effect("Cpu: is not looked at where a process may use all of it", () =>
+    withLoad({ cpu: false }, (shedder) =>
+      Effect.gen(function*() {
+        yield* sampled({ cpu: 1 }, 20)
+        yield* shedder.withSheddingBy({ priority: "sheddable" })(Effect.void)
+        expect(yield* shedder.metrics).toMatchObject({ pressure: 0, system: { cpu: 1 } })
+      })))
+
   it.effect("EventLoop: each class waits for the loop twice as long as the one below it, at once and with no memory", () =>
     Effect.gen(function*() {
       let lag = 0

@@ -92,7 +92,7 @@ const bad: {
       "low",
       null
     ],
-    cpu: [0, -0.1, 1.1, NaN, Infinity, "0.5", null],
+    cpu: [0, -0.1, 1.1, NaN, Infinity, "0.5", null, true],
     memory: [0, -0.1, 1.1, NaN, Infinity, "0.5", null],
     eventLoopDelay: [...durations, 0, Infinity],
     recoverAt: [0, -0.1, 1.1, NaN, Infinity, "0.5", null],

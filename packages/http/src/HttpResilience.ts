@@ -376,7 +376,7 @@ export declare namespace HttpResilience {
     readonly deadline?: DeadlineOptions | false | undefined
     /** The priority of a request. Defaults to `{}`. */
     readonly priority?: PriorityOptions | false | undefined
-    /** Sheds by priority under load. Defaults to `{}`. */
+    /** Sheds by priority under load; its `cpu` is not looked at unless it is given. Defaults to `{}`. */
     readonly loadShedder?: LoadShedderOptions | false | undefined
     /** A rate per client. Defaults to `false`. */
     readonly rateLimit?: RateLimitOptions | false | undefined

@@ -5,7 +5,8 @@ import {
   RateLimiterStore,
   RateLimitExceededError,
   Registry,
-  ResilienceLive
+  ResilienceLive,
+  SystemLoad
 } from "@effect-resilience/core"
 import { ClientIp, HttpResilience, RateLimitDecision, TooManyRequests } from "@effect-resilience/http"
 import type { HttpApp } from "@effect/platform"
@@ -27,6 +28,7 @@ import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber, Layer, Option, Schema } from "effect"
 import { Agent } from "node:http"
+import { eventually } from "./utils/client.js"
 import { fetchNode, serveNode } from "./utils/servers.js"
 
 const serve = <E, R>(app: HttpApp.Default<E, R>) => HttpServer.serveEffect(app)
@@ -121,6 +123,34 @@ describe("HttpResilience", () => {
       expect((yield* HttpClient.get("/slow")).status).toBe(200)
       expect((yield* HttpClient.get("/other")).status).toBe(504)
     }).pipe(Effect.provide(Live)))
+
+  const busy = { sampleEvery: "1 millis" } as const
+  for (
+    const [says, sample, loadShedder, status] of [
+      ["a full processor turns nobody away", { cpu: 1 }, busy, 200],
+      ["a full processor turns away where its threshold is given", { cpu: 1 }, { ...busy, cpu: 0.85 }, 503],
+      ["an event loop that is late all the time turns away", { eventLoopDelay: Duration.millis(11) }, busy, 503]
+    ] as const
+  ) {
+    it.scopedLive(says, () =>
+      Effect.gen(function*() {
+        let samples = 0
+        const load = Layer.succeed(SystemLoad, {
+          sample: Effect.sync(() => {
+            samples++
+            return sample
+          })
+        })
+        const app = HttpRouter.empty.pipe(
+          HttpRouter.get("/", HttpServerResponse.text("hello")),
+          HttpResilience.standard({ name: "api", loadShedder })
+        )
+        yield* Effect.provide(serve(app), yield* Layer.build(HttpResilience.Live.pipe(Layer.provide(load))))
+        yield* HttpClient.get("/")
+        yield* eventually(Effect.sync(() => samples > 20))
+        expect((yield* HttpClient.get("/")).status).toBe(status)
+      }).pipe(Effect.provide(NodeHttpServer.layerTest)))
+  }
 
   it.scopedLive("a full bulkhead turns away", () =>
     Effect.gen(function*() {

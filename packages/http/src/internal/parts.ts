@@ -98,7 +98,16 @@ export const longLived: Build<HttpResilience.BulkheadOptions> = (name, part, det
 export const loadShedder: Build<HttpResilience.LoadShedderOptions> = (name, { cohort, ...part }, detail) => {
   const { dryRun, look, options } = split(part, detail)
   return Effect.map(
-    make(dryRun, LoadShedder.make({ ...options, ...(dryRun ? { maxQueueDepth: 0 } : {}), name })),
+    make(
+      dryRun,
+      LoadShedder.make({
+        ...options,
+        // A server that answers as much as it can uses its processor up: only what has to wait for it is too much.
+        cpu: options.cpu ?? false,
+        ...(dryRun ? { maxQueueDepth: 0 } : {}),
+        name
+      })
+    ),
     (instance): Step => ({
       pattern: "LoadShedder",
       look,
