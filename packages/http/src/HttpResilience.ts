@@ -112,11 +112,17 @@ const standard = (options: HttpResilience.Options): HttpResilience.Middleware =>
     )
 }
 
-const typedChain = (options: HttpResilience.Options) => {
+/** The chain for places that cannot wrap a handler. @internal */
+export const admission = (
+  options: HttpResilience.AdmissionOptions
+): Effect.Effect<Effect.Effect<Chain>, never, HttpResilience> => {
   const all = { ...options, timeout: false, staleIfError: false, fallback: false } as const
   const chain = build(all, check(all))
-  return Effect.map(HttpResilience, (service) => Effect.flatMap(service.chain(all, chain), admitTyped))
+  return Effect.map(HttpResilience, (service) => service.chain(all, chain))
 }
+
+const typedChain = (options: HttpResilience.AdmissionOptions) =>
+  Effect.map(admission(options), Effect.flatMap(admitTyped))
 
 /**
  * Where the middleware of a server keeps its state: the instances by name, for the length of the layer, with the
@@ -210,14 +216,12 @@ export class HttpResilience
    * The chain before the handlers of an `HttpApi`, for the layer of a tag with `failure: HttpResilience.Failure`: the
    * statuses stand in OpenAPI and in the derived client. It cannot wrap a handler, so it has no timeout.
    */
-  static readonly apiMiddleware = (
-    options: Omit<HttpResilience.Options, "timeout" | "render" | "staleIfError" | "fallback">
-  ) => Effect.map(typedChain(options), Effect.asVoid)
+  static readonly apiMiddleware = (options: HttpResilience.AdmissionOptions) =>
+    Effect.map(typedChain(options), Effect.asVoid)
 
   /** The same for a tag that also `provides: RateLimitDecision`. */
-  static readonly apiMiddlewareWithDecision = (
-    options: Omit<HttpResilience.Options, "timeout" | "render" | "staleIfError" | "fallback">
-  ) => Effect.map(typedChain(options), Effect.map(({ decision }) => Option.fromNullable(decision)))
+  static readonly apiMiddlewareWithDecision = (options: HttpResilience.AdmissionOptions) =>
+    Effect.map(typedChain(options), Effect.map(({ decision }) => Option.fromNullable(decision)))
 
   /** What the chain of an `HttpApi` fails with. */
   static readonly Failure = Schema.Union(TooManyRequests, ServiceUnavailable, GatewayTimeout)
@@ -397,4 +401,12 @@ export declare namespace HttpResilience {
     /** Answers where there is no answer, and nothing stale either. Defaults to `false`. */
     readonly fallback?: HttpFallback.Options | false | undefined
   }
+
+  /**
+   * What a chain has that cannot wrap a handler: it lets in or turns away, and ends nothing that has begun.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type AdmissionOptions = Omit<Options, "timeout" | "render" | "staleIfError" | "fallback">
 }

@@ -23,6 +23,7 @@ import type { RequestInfo } from "./request.js"
 import { current, served } from "./served.js"
 import type { Substitute } from "./substitute.js"
 import { failureOf, insteadOf, rejected } from "./substitute.js"
+import type { Sourced } from "./turnedAway.js"
 import { markTurnedAway, wasTurnedAway } from "./turnedAway.js"
 
 /*
@@ -67,7 +68,9 @@ class Info implements RequestInfo {
 const largestUnread = 64 * 1024
 
 /** Whether the connection has to go, or the client would go on sending what nobody reads. @internal */
-export const hasUnreadBody = ({ headers, source }: HttpServerRequest): boolean => {
+export const hasUnreadBody = (
+  { headers, source }: { readonly headers: RequestInfo["headers"]; readonly source: unknown }
+): boolean => {
   if (!Predicate.hasProperty(source, "httpVersionMajor") || source.httpVersionMajor !== 1) return false
   return headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > largestUnread
 }
@@ -108,7 +111,8 @@ const answerTo = (chain: Chain, rejection: Reject, request: HttpServerRequest) =
   )
 }
 
-const outcomeOf = (request: HttpServerRequest, status: number): Outcome =>
+/** What an answer says of how the service does. @internal */
+export const outcomeOf = (request: Sourced, status: number): Outcome =>
   status === 499 || wasTurnedAway(request, status) ? "ignored" : status >= 500 ? "failure" : "success"
 
 /** What is found out about a request on its way, before its response is known. */

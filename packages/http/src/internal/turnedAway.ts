@@ -1,4 +1,3 @@
-import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import * as Predicate from "effect/Predicate"
 
 /*
@@ -8,14 +7,17 @@ import * as Predicate from "effect/Predicate"
  */
 const statuses = new WeakMap<object, number>()
 
-/** What all copies of a request have in common. */
-const sourceOf = (request: HttpServerRequest): object => Predicate.isObject(request.source) ? request.source : request
+/** A request, and what all its copies have in common. @internal */
+export interface Sourced {
+  readonly source: unknown
+}
+
+const sourceOf = (request: Sourced): object => Predicate.isObject(request.source) ? request.source : request
 
 /** This request was turned away with this status. @internal */
-export const markTurnedAway = (request: HttpServerRequest, status: number): void => {
+export const markTurnedAway = (request: Sourced, status: number): void => {
   statuses.set(sourceOf(request), status)
 }
 
 /** Whether a request that is answered with this status was turned away with it. @internal */
-export const wasTurnedAway = (request: HttpServerRequest, status: number): boolean =>
-  statuses.get(sourceOf(request)) === status
+export const wasTurnedAway = (request: Sourced, status: number): boolean => statuses.get(sourceOf(request)) === status
