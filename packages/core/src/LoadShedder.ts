@@ -27,7 +27,7 @@ import { callSite, openInstance, register } from "./internal/instance.js"
 import * as metric from "./internal/metrics.js"
 import * as option from "./internal/options.js"
 import { Permits } from "./internal/permits.js"
-import { cohortOf, isShed, levels, loopPressure, Shed } from "./internal/shed.js"
+import { cohortOf, isShed, levels, Shed } from "./internal/shed.js"
 import { makeTag, orDie } from "./internal/tag.js"
 import type { Nanos } from "./internal/time.js"
 import { clockOf, now, toNanos } from "./internal/time.js"
@@ -252,8 +252,8 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
     const target = Duration.toMillis(resolved.eventLoopDelay)
     const sampledLag = () => latest.eventLoopDelay === undefined ? 0 : Duration.toMillis(latest.eventLoopDelay)
     const lagOf = system._tag === "Some" ? system.value.eventLoopLag ?? sampledLag : () => 0
-    /** The pressure of the event loop, of this moment. */
-    const late = () => loopPressure(lagOf(), target)
+    /** The pressure of the event loop at this moment. */
+    const loopOf = (self: Shed) => self.late(lagOf() / target)
 
     /** Lets a call in, or has it wait under `restore`; `known` is its cohort. Uninterruptible. */
     const enter = <A, E, R>(
@@ -262,14 +262,14 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
       restore: Restore,
       onEntered: () => Effect.Effect<A, E, R>
     ): Effect.Effect<A, E | LoadShedError, R> => {
-      const admit = (self: Shed, cohort: number, late: number): Effect.Effect<A, E | LoadShedError, R> => {
+      const admit = (self: Shed, cohort: number, loop: number): Effect.Effect<A, E | LoadShedError, R> => {
         const fiber = Fiber.getCurrentFiber()
         const level = priority ?? (fiber._tag === "Some" ? priorityOf(fiber.value) : "normal")
         const rank = Priority.rank(level)
         const deadline = fiber._tag === "Some" ? deadlineOf(fiber.value) : undefined
         // Its time is over, wherever it spent it: nothing that starts now can be of use.
         if (deadline !== undefined && deadline.at <= now()) return refuse(self, "Queue", level)
-        const verdict = self.admit(cost, rank, cohort, late, now)
+        const verdict = self.admit(cost, rank, cohort, loop, now)
         if (verdict === true) {
           entered(self)
           return onEntered()
@@ -279,11 +279,11 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
         return wait(self, fiber.value, level, new Place(cost, rank), restore, onEntered)
       }
       return Effect.flatMap(read, (self) => {
-        const lateness = late()
-        if (known !== undefined) return admit(self, known, lateness)
-        if (self.pressure.value === 0 && lateness === 0) return admit(self, 0, 0)
+        const loop = loopOf(self)
+        if (known !== undefined) return admit(self, known, loop)
+        if (self.pressure.value === 0 && loop === 0) return admit(self, 0, 0)
         // A call of no cohort is shed by chance, drawn only where it matters; then the state is read anew.
-        return Effect.flatMap(Random.next, (drawn) => Effect.flatMap(read, (self) => admit(self, drawn, lateness)))
+        return Effect.flatMap(Random.next, (drawn) => Effect.flatMap(read, (self) => admit(self, drawn, loop)))
       })
     }
 
@@ -368,7 +368,7 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
             Memory: part(sample.memory, resolved.memory)
           },
           sample.signal ?? 0,
-          loopPressure(sampledLag(), target)
+          sampledLag() / target
         )
         pressureOf(self.signals)
         show(self)
@@ -442,7 +442,7 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
       wouldAdmit: Effect.map(read, (self) => {
         const fiber = Fiber.getCurrentFiber()
         const rank = Priority.rank(fiber._tag === "Some" ? priorityOf(fiber.value) : "normal")
-        return !isShed(Math.max(self.pressure.value, late()), rank, 1) && self.hasRoom(rank, now)
+        return !isShed(Math.max(self.pressure.value, loopOf(self)), rank, 1) && self.hasRoom(rank, now)
       }),
       level: Effect.map(read, ({ level }) => level),
       metrics,
@@ -585,13 +585,17 @@ export declare namespace LoadShedder {
     readonly cpu?: number | false | undefined
     /** Memory in use from which calls are shed, above 0 to 1. Defaults to `0.85`. */
     readonly memory?: number | undefined
-    /** The least lag of the event loop over 100 ms from which calls are shed, as in CoDel. Defaults to `"5 millis"`. */
+    /**
+     * How long calls may wait for the event loop. While its least lag over 100 ms has reached this, by two samples, calls
+     * that have waited longer are shed: normal ones from this on and all of them at twice as much, as in CoDel. What is ten
+     * times as late is shed at once. Defaults to `"5 millis"`.
+     */
     readonly eventLoopDelay?: Duration.DurationInput | undefined
     /** The part of a threshold below which a signal, or a level, has recovered, above 0 to 1. Defaults to `0.8`. */
     readonly recoverAt?: number | undefined
     /**
-     * How often the signals are read. With each reading over a threshold the pressure rises by 0.1, with each after all
-     * have recovered it falls by 0.05. Defaults to `"200 millis"`.
+     * How often the signals are read. With each reading of `cpu` or `memory` over its threshold the pressure rises by 0.1,
+     * with each after both have recovered it falls by 0.05. Defaults to `"200 millis"`.
      */
     readonly sampleEvery?: Duration.DurationInput | undefined
   }

@@ -103,9 +103,9 @@ export declare namespace SystemLoad {
     /** The latest sample. It is read often and must not take long: measure elsewhere, and answer with what was measured. */
     readonly sample: Effect.Effect<Sample>
     /**
-     * How long a call that comes now has waited for the event loop, in milliseconds, as far as that counts. It is asked
-     * with each call and must cost next to nothing. Defaults to `eventLoopDelay` of the latest sample, which is too old to
-     * do more than guard.
+     * How late the event loop is at this moment, in milliseconds: for so long a call that comes now has waited at least. It
+     * is asked with each call and must cost next to nothing. Defaults to `eventLoopDelay` of the latest sample, which is
+     * too old to do more than guard.
      */
     readonly eventLoopLag?: (() => number) | undefined
   }

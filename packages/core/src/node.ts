@@ -54,7 +54,7 @@ const watchLag = (tickMillis: number) =>
       return {
         least: () => lag.value,
         // The timer became due after the data of the call, or the loop would have rung it before it read them.
-        waited: () => toMillis(lag.waited(late(now()))),
+        now: () => toMillis(late(now())),
         stop: () => timers.clearTimeout(timer)
       }
     }),
@@ -137,7 +137,7 @@ const build = (options: NodeSystemLoad.Options): Effect.Effect<SystemLoad.Servic
         const least = lag.least()
         return least === undefined ? slow : { ...slow, eventLoopDelay: fromNanos(least) }
       }),
-      eventLoopLag: lag.waited
+      eventLoopLag: lag.now
     }
   })
 

@@ -248,12 +248,25 @@ describe("signals", () => {
   it.effect("EventLoop: each class waits for the loop twice as long as the one below it, at once and with no memory", () =>
     Effect.gen(function*() {
       let lag = 0
-      const load = Layer.succeed(SystemLoad, { sample: Effect.succeed({}), eventLoopLag: () => lag })
+      let standing = 4.9
+      const load = Layer.succeed(SystemLoad, {
+        sample: Effect.sync(() => ({ eventLoopDelay: Duration.millis(standing) })),
+        eventLoopLag: () => lag
+      })
       const shedder = yield* Effect.provide(LoadShedder.make({ name: "s" }), load)
       const whoPasses = Effect.filter(
         Priority.levels,
         (priority) => Effect.isSuccess(shedder.withSheddingBy({ priority, cohort: "a" })(Effect.void))
       )
+      // A pause is no overload, unless it is far too long.
+      yield* TestClock.adjust("1 second")
+      lag = 49
+      expect(yield* whoPasses).toEqual(Priority.levels)
+      lag = 50
+      expect(yield* whoPasses).toEqual(["critical"])
+      standing = 5
+      yield* TestClock.adjust("200 millis")
+      yield* TestClock.adjust("200 millis")
       const passing: Array<ReadonlyArray<string>> = []
       for (lag of [1, 2.6, 5.1, 10.1, 20.1, 0]) passing.push(yield* whoPasses)
       expect(passing).toEqual([
@@ -265,18 +278,22 @@ describe("signals", () => {
         Priority.levels
       ])
       const { level, pressure, shed } = yield* shedder.metrics
-      expect(shed).toMatchObject({ EventLoop: 10, Cpu: 0 })
+      expect(shed).toMatchObject({ EventLoop: 14, Cpu: 0 })
       expect({ level, pressure }).toEqual({ level: "critical", pressure: 1 })
       expect(yield* shedder.wouldAdmit).toBe(true)
       lag = 11
       expect(yield* shedder.wouldAdmit).toBe(false)
       expect(yield* Effect.flip(shedder.withShedding(Effect.void))).toMatchObject({ reason: "EventLoop", pressure: 1 })
+      standing = 4.9
+      yield* TestClock.adjust("200 millis")
+      yield* TestClock.adjust("200 millis")
+      yield* shedder.withShedding(Effect.void)
     }).pipe(Effect.scoped))
 
   it.effect("EventLoop: where nobody tells the lag of this moment, that of the sample counts", () =>
     withLoad({ eventLoopDelay: "50 millis" }, (shedder) =>
       Effect.gen(function*() {
-        yield* sampled({ eventLoopDelay: Duration.millis(99) })
+        yield* sampled({ eventLoopDelay: Duration.millis(99) }, 2)
         expect(yield* Effect.isSuccess(shedder.withSheddingBy({ priority: "high" })(Effect.void))).toBe(true)
         expect(yield* reasonOf(shedder.withSheddingBy({ priority: "low" })(Effect.void))).toBe("EventLoop")
         yield* sampled({ eventLoopDelay: Duration.millis(101) })

@@ -44,16 +44,6 @@ describe("the least lag", () => {
     expect(lags([20, 1], [3000, 2900])).toBe(1n)
     expect(lags([50, 1], [100, 1], [3000, 2900], [3020, 1])).toBe(1n)
   })
-  it("of a call is what stands, or what is longer than a window", () => {
-    const least = new LeastLag(0n)
-    const ms = (n: number) => BigInt(n) * 1_000_000n
-    // Nothing stood yet: a pause is forgiven.
-    expect(least.waited(ms(90))).toBe(0n)
-    expect(least.waited(ms(100))).toBe(ms(100))
-    least.record(ms(30), ms(50))
-    least.record(ms(20), ms(100))
-    expect([5, 20, 90, 150].map((late) => least.waited(ms(late)))).toEqual([ms(5), ms(20), ms(20), ms(150)])
-  })
 })
 
 describe("cgroups", () => {

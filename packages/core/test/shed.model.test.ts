@@ -12,7 +12,8 @@ import {
   loopPressure,
   observe,
   rise,
-  Shed
+  Shed,
+  stand
 } from "../src/internal/shed.js"
 import { type Waiter, Waiters } from "../src/internal/waiters.js"
 import { holds } from "./utils/holds.js"
@@ -21,16 +22,18 @@ const runs = 10_000
 const part = fc.double({ min: 0, max: 2, noNaN: true })
 const unit = fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true })
 
+const lag = fc.oneof(fc.constant(0), fc.double({ min: 0, max: 12, noNaN: true }), fc.constantFrom(0.25, 1, 2, 4, 10))
+
 type Step =
   | {
     readonly _tag: "come"
     readonly cost: number
     readonly rank: number
     readonly cohort: number
-    readonly late: number
+    readonly lag: number
   }
   | { readonly _tag: "end"; readonly pick: number }
-  | { readonly _tag: "sample"; readonly ratios: readonly [number, number]; readonly own: number; readonly late: number }
+  | { readonly _tag: "sample"; readonly ratios: readonly [number, number]; readonly own: number; readonly lag: number }
 
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
@@ -40,7 +43,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       cost: fc.integer({ min: 1, max: 3 }),
       rank: fc.integer({ min: 0, max: 4 }),
       cohort: unit,
-      late: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, unit)
+      lag
     })
   },
   { weight: 3, arbitrary: fc.record({ _tag: fc.constant("end" as const), pick: fc.nat(20) }) },
@@ -50,7 +53,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       _tag: fc.constant("sample" as const),
       ratios: fc.tuple(part, part),
       own: fc.oneof(fc.constant(0), part),
-      late: fc.oneof(fc.constant(0), unit)
+      lag
     })
   }
 )
@@ -71,6 +74,9 @@ class Model {
   risen = 0
   risenBy = 0
   own = 0
+  /** What the samples say of the loop, the latest last. */
+  lates: Array<boolean> = [false]
+  isLate = false
   loop = 0
   level = 0
   constructor(
@@ -84,7 +90,7 @@ class Model {
   pressure = () => Math.max(this.risen, this.own)
   reason = () => this.own > this.risen ? "Signal" : ["Cpu", "Memory"][this.risenBy]
 
-  sample(ratios: ReadonlyArray<number>, own: number, late: number) {
+  sample(ratios: ReadonlyArray<number>, own: number, lag: number) {
     this.over = this.over.map((was, i) => ratios[i]! >= 1 || (was && ratios[i]! >= this.recoverAt))
     const worst = Math.max(...ratios)
     if (worst >= 1) {
@@ -92,8 +98,12 @@ class Model {
       this.risenBy = ratios.indexOf(worst)
     } else if (!this.over.includes(true)) this.risen = Math.max(0, this.risen - fall)
     this.own = Math.min(1, own)
-    this.loop = Math.max(0, late, this.loop - fall)
+    this.lates = [...this.lates, lag >= 1]
+    const [before, last] = this.lates.slice(-2)
+    if (before === last) this.isLate = last!
+    this.loop = Math.max(0, this.late(lag), this.loop - fall)
   }
+  late = (lag: number) => this.isLate || lag >= 10 ? Math.min(1, Math.max(0, 0.5 + Math.log2(lag) / 4)) : 0
   come(entry: Entry, cohort: number, late: number): string {
     const pressure = Math.max(this.pressure(), late)
     if (entry.rank < 4 && entry.rank / 4 + cohort / 4 < pressure) {
@@ -164,16 +174,18 @@ describe("shedding, against a model", () => {
           for (const one of steps) {
             if (one._tag === "sample") {
               const [Cpu, Memory] = one.ratios
-              shed.observe({ Cpu, Memory }, one.own, one.late)
-              model.sample(one.ratios, one.own, one.late)
+              shed.observe({ Cpu, Memory }, one.own, one.lag)
+              model.sample(one.ratios, one.own, one.lag)
               expect(shed.pressure.value).toBe(model.pressure())
             } else if (one._tag === "come") {
-              const verdict = shed.admit(one.cost, one.rank, one.cohort, one.late, zero)
+              const late = shed.late(one.lag)
+              expect(late).toBeCloseTo(model.late(one.lag), 12)
+              const verdict = shed.admit(one.cost, one.rank, one.cohort, late, zero)
               if (verdict === "Wait") permits.enqueue(new Call(one.cost, one.rank), 0n)
               // A quotient of sums and a sum of quotients may differ in the last bit.
-              const pressure = Math.max(model.pressure(), one.late)
+              const pressure = Math.max(model.pressure(), late)
               if (Math.abs((one.rank + one.cohort) / 4 - pressure) < 1e-12) return
-              expect(verdict === true ? "in" : verdict).toBe(model.come({ id: ++id, ...one }, one.cohort, one.late))
+              expect(verdict === true ? "in" : verdict).toBe(model.come({ id: ++id, ...one }, one.cohort, late))
               if (verdict === true) expect(permits.used).toBeLessThanOrEqual(roomOf(shares[one.rank]!, max))
             } else {
               const entry = model.inside[one.pick % Math.max(1, model.inside.length)]
@@ -238,15 +250,25 @@ describe("the pressure", () => {
   })
 
   it("of the event loop has each class wait twice as long as the one below it", () => {
-    const pressures = [0, 1.25, 2.5, 5, 10, 20, 1000].map((lag) => loopPressure(lag, 5))
+    const late = { isLate: true, against: 0 }
+    const pressures = [0, 0.25, 0.5, 1, 2, 4, 1000].map((lag) => loopPressure(lag, late))
     expect(pressures).toEqual([0, 0, 0.25, 0.5, 0.75, 1, 1])
     const rankOf = Priority.rank
     // All of a class are shed from here on, and nobody below half of it.
-    for (const [level, lag] of [["sheddable", 2.5], ["low", 5], ["normal", 10], ["high", 20]] as const) {
-      expect(isShed(loopPressure(lag * 1.001, 5), rankOf(level), 0.999)).toBe(true)
-      expect(isShed(loopPressure(lag / 2, 5), rankOf(level), 0)).toBe(false)
+    for (const [level, lag] of [["sheddable", 0.5], ["low", 1], ["normal", 2], ["high", 4]] as const) {
+      expect(isShed(loopPressure(lag * 1.001, late), rankOf(level), 0.999)).toBe(true)
+      expect(isShed(loopPressure(lag / 2, late), rankOf(level), 0)).toBe(false)
     }
-    expect(loopPressure(NaN, 5)).toBe(0)
+    expect(loopPressure(NaN, late)).toBe(0)
+  })
+
+  it("of the event loop counts while that is late all the time, or far too late", () => {
+    const after = (lags: ReadonlyArray<number>) => lags.reduce(stand, { isLate: false, against: 0 })
+    const isLate = (...lags: ReadonlyArray<number>) => after(lags).isLate
+    expect([isLate(9), isLate(9, 0, 9), isLate(9, 1), isLate(1, 1, 0.9), isLate(1, 1, 0.9, 0), isLate(NaN, NaN)])
+      .toEqual([false, false, true, true, false, false])
+    const calm = after([])
+    expect([1, 9.9, 10, 20].map((lag) => loopPressure(lag, calm))).toEqual([0, 0, 1, 1])
   })
 
   it("gives a level, which is left well below where it was reached", () => {

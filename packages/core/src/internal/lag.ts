@@ -31,18 +31,6 @@ export class LeastLag {
     this.begun = now
   }
 
-  /**
-   * What a call that comes now has waited for, as far as it counts, where the timer is late by so much already: no more
-   * than what stood in the last window, unless it is longer than a window itself.
-   *
-   * Source: CoDel as in folly (Facebook), which drops after the target while a queue stands, else after the interval.
-   */
-  waited(late: Nanos): Nanos {
-    if (late >= lagWindow) return late
-    const stood = this.last ?? 0n
-    return late < stood ? late : stood
-  }
-
   /** The least lag of the last full window; nothing before there was one. */
   get value(): Nanos | undefined {
     return this.last

@@ -72,14 +72,36 @@ export const observe = (before: Pressure, ratios: Ratios, own: number, recoverAt
     : { value: risen, by: risenBy, risen, risenBy, over }
 }
 
+/** Whether the event loop is late all the time, and how many samples in a row say otherwise. @internal */
+export interface Standing {
+  readonly isLate: boolean
+  readonly against: number
+}
+
+/** Samples in a row by which the event loop comes to be late all the time, and no more so. @internal */
+export const persistence = 2
+/** From so many times the target on a lag counts although the loop was not late before. @internal */
+export const tooLate = 10
+
+/** What is known of the event loop after a sample of its lag, as a part of its target. Pure. @internal */
+export const stand = ({ against, isLate }: Standing, lag: number): Standing => {
+  if (lag >= 1 === isLate) return { isLate, against: 0 }
+  return against + 1 < persistence ? { isLate, against: against + 1 } : { isLate: !isLate, against: 0 }
+}
+
 /**
- * The pressure of an event loop that is late: 0.5 where that reaches its target, 0.25 more with each doubling. So each
- * class waits for the loop twice as long as the one below it before it is shed. It needs no memory, for the lag tells how
- * long this very call has waited.
+ * The pressure of an event loop that is late by so many times its target: 0.5 at the target, 0.25 more with each doubling.
+ * So each class waits for the loop twice as long as the one below it before it is shed.
+ *
+ * It rises and falls with each call, for the lag tells how long this very call has waited. Where the loop is late now and
+ * then, as it is at high load, a call is not shed before it has waited far too long.
+ *
+ * Source: CoDel as in folly (Facebook): the target counts while a queue stands, else only a much longer wait does.
  *
  * @internal
  */
-export const loopPressure = (lag: number, target: number): number => clamp((2 + Math.log2(lag / target)) / classes)
+export const loopPressure = (lag: number, { isLate }: Standing): number =>
+  isLate || lag >= tooLate ? clamp((2 + Math.log2(lag)) / classes) : 0
 
 /** Ranks below the highest, over which the pressure is spread. */
 const classes = 4
@@ -123,6 +145,7 @@ export const levelOf = (before: Level, load: number, recoverAt: number): Level =
 export class Shed {
   pressure = calm
   level: Level = "normal"
+  private lateness: Standing = { isLate: false, against: 0 }
   /** The pressure of the event loop, to look at: calls raise it, samples lower it. */
   private loop = 0
   /** Since when somebody waits. */
@@ -153,18 +176,18 @@ export class Shed {
     return Math.max(this.permits.used / this.permits.limit, this.signals)
   }
 
-  /** Takes the permits of a call, or says why not. `"Wait"`: it may join the line. `late`: the pressure of the loop now. */
+  /** Takes the permits of a call, or says why not. `"Wait"`: it may join the line. `loop`: its pressure now. */
   admit(
     cost: number,
     rank: number,
     cohort: number,
-    late: number,
+    loop: number,
     now: () => Nanos
   ): true | "Wait" | "InFlight" | "Queue" | Signal {
     const { permits, pressure } = this
-    if (isShed(Math.max(late, pressure.value), rank, cohort)) {
-      this.loop = Math.max(late, this.loop)
-      return late > pressure.value ? "EventLoop" : pressure.by
+    if (isShed(Math.max(loop, pressure.value), rank, cohort)) {
+      this.loop = Math.max(loop, this.loop)
+      return loop > pressure.value ? "EventLoop" : pressure.by
     }
     const room = this.room[rank] ?? 0
     if (permits.used + cost <= room && permits.take(cost, rank, now)) return true
@@ -180,9 +203,15 @@ export class Shed {
     return this.mayWait[rank] === true && permits.hasPlace(rank, now())
   }
 
-  observe(ratios: Ratios, own: number, late: number): void {
+  /** The pressure of the event loop for a call that meets this lag. */
+  late(lag: number): number {
+    return loopPressure(lag, this.lateness)
+  }
+
+  observe(ratios: Ratios, own: number, lag: number): void {
     this.pressure = observe(this.pressure, ratios, own, this.recoverAt)
-    this.loop = Math.max(late, this.loop - fall, 0)
+    this.lateness = stand(this.lateness, lag)
+    this.loop = Math.max(this.late(lag), this.loop - fall, 0)
   }
 
   /** The level that was left, where another is reached. */
