@@ -6,6 +6,7 @@
  * @since 0.1.0
  */
 import type { Outcome } from "@effect-resilience/core"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
@@ -86,6 +87,14 @@ const handle = (
       decision._tag === "Reject"
         ? Effect.sync(() => turnAway(request, response, decision))
         : letIn(request, response, decision, closed, next))
+  ).pipe(
+    // A function of the options that throws. Who is gone needs no answer.
+    Effect.catchAllCause((cause) =>
+      Cause.isInterruptedOnly(cause) ? Effect.void : Effect.zipRight(
+        Effect.logError("A request could not be decided about", cause),
+        Effect.sync(() => response.writeHead(500).end())
+      )
+    )
   )
 
 /**

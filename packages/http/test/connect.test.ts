@@ -3,7 +3,7 @@ import { Registry, ResilienceLive } from "@effect-resilience/core"
 import { Drain, HttpResilience } from "@effect-resilience/http"
 import { middleware } from "@effect-resilience/http/connect"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, Schedule } from "effect"
+import { Deferred, Effect, Fiber, Layer, Logger, Schedule } from "effect"
 import { AsyncLocalStorage } from "node:async_hooks"
 import { Agent, createServer, type RequestListener } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -222,6 +222,23 @@ describe("connect", () => {
       yield* allBack
       expect(yield* permits).toMatchObject({ admitted: 50, rejected: 0 })
     }).pipe(Effect.provide(Live)))
+
+  it.scopedLive("a policy that breaks lets nobody in, and leaves nobody without an answer", () =>
+    Effect.gen(function*() {
+      const send = yield* serve({
+        name: "api",
+        bulkhead,
+        loadShedder: false,
+        rateLimit: {
+          rate: "1/minute",
+          key: () => {
+            throw new Error("a key that breaks")
+          }
+        }
+      }, (_, response) => response.end("hello"))
+      expect(yield* send("/")).toMatchObject({ status: 500, body: "" })
+      yield* allBack
+    }).pipe(Effect.provide([Live, Logger.replace(Logger.defaultLogger, Logger.none)])))
 
   it.scopedLive("while the server goes down nobody is let in", () =>
     Effect.gen(function*() {
