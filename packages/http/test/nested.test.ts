@@ -15,12 +15,15 @@ import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Layer, Option } from "effect"
 import { runtimes } from "./utils/servers.js"
 
+const anybody = () => Option.some("anybody")
+
 const outer = (name: string) =>
   HttpResilience.standard({
     name,
     exclude: [],
     circuitBreaker: { consecutiveFailures: 3 },
-    adaptiveConcurrency: { initialLimit: 50 }
+    adaptiveConcurrency: { initialLimit: 50 },
+    rateLimit: { rate: "900/hour", key: anybody }
   })
 
 /** How breaker and limit around judged the requests. */
@@ -116,6 +119,41 @@ for (const [runtime, serve] of Object.entries(runtimes)) {
         expect(yield* judged).toEqual(both({ failed: 2, ignored: 0, succeeded: 0 }))
       }).pipe(Effect.provide(Live)))
 
+    it.scopedLive("limits of both are told, by whoever answers", () =>
+      Effect.gen(function*() {
+        const limit = (name: string, rate: string, older: ReadonlyArray<"draft-10" | "draft-6">) =>
+          HttpResilience.rateLimit({ name, rate: rate as "1/hour", key: anybody, rateLimitHeaders: older })
+        const both = ["draft-10", "draft-6"] as const
+        const send = yield* serve(HttpRouter.empty.pipe(
+          HttpRouter.get("/", HttpServerResponse.text("hello")),
+          limit("inner", "2/hour", both),
+          limit("outer", "100/hour", both)
+        ))
+        const get = Effect.map(send("/", { method: "GET" }), ({ headers, status }) => ({
+          status,
+          policies: headers["ratelimit-policy"],
+          left: String(headers["ratelimit"]).match(/r=\d+/g),
+          least: [headers["ratelimit-limit"], headers["ratelimit-remaining"]]
+        }))
+        const policies = "\"outer\";q=100;w=3600, \"inner\";q=2;w=3600"
+        expect(yield* get).toEqual({ status: 200, policies, left: ["r=99", "r=1"], least: ["2", "1"] })
+        yield* get
+        expect(yield* get).toEqual({ status: 429, policies, left: ["r=97", "r=0"], least: ["2", "0"] })
+      }).pipe(Effect.provide(Live)))
+
+    it.scopedLive("one policy at two places is told once, as it was last", () =>
+      Effect.gen(function*() {
+        const limit = HttpResilience.rateLimit({ name: "api", rate: "3/hour", key: anybody })
+        const send = yield* serve(HttpRouter.empty.pipe(
+          HttpRouter.get("/", HttpServerResponse.text("hello")),
+          HttpRouter.use(limit),
+          limit
+        ))
+        const get = Effect.map(send("/", { method: "GET" }), ({ headers, status }) => [status, headers["ratelimit"]])
+        expect(yield* get).toEqual([200, expect.stringMatching(/^"api";r=1;t=\d+$/)])
+        expect(yield* get).toEqual([429, expect.stringMatching(/^"api";r=0;t=\d+$/)])
+      }).pipe(Effect.provide(Live)))
+
     it.scopedLive("who was turned away and answered all the same is a success", () =>
       Effect.gen(function*() {
         const app = Effect.catchAll(Effect.fail(full), () => HttpServerResponse.text("from the cache"))
@@ -147,5 +185,7 @@ describe("a policy inside of another, in an HttpApi", () => {
       const get = Effect.map(HttpClient.get("/one"), ({ status }) => status)
       expect(yield* Effect.all([get, get, get, get, get])).toEqual([204, 503, 503, 503, 503])
       expect(yield* judged).toEqual(both({ failed: 0, ignored: 4, succeeded: 1 }))
+      const { headers } = yield* HttpClient.get("/one")
+      expect(headers["ratelimit-policy"]).toBe("\"server\";q=900;w=3600, \"endpoint\";q=1;w=60")
     }).pipe(Effect.provide(served)))
 })

@@ -53,6 +53,8 @@ export class Refused {
 export interface Admit {
   readonly _tag: "Admit"
   readonly headers: Readonly<Record<string, string>>
+  /** What its limiters said: the headers tell of it. */
+  readonly quotas: ReadonlyArray<Quota>
   readonly priority: Priority.Level
   readonly deadline: Deadline.Instant | undefined
   /** The path is none of the chain's: nothing of it applies. */
@@ -73,6 +75,7 @@ export interface Reject extends Rejection {
   readonly _tag: "Reject"
   /** What turned the request away; nothing of ours did where the server goes down. */
   readonly error: ResilienceError | undefined
+  readonly quotas: ReadonlyArray<Quota>
 }
 
 /** @internal */
@@ -104,6 +107,7 @@ export const noHeaders: Readonly<Record<string, string>> = {}
 const excluded: Admit = {
   _tag: "Admit",
   headers: noHeaders,
+  quotas: [],
   priority: "normal",
   deadline: undefined,
   isExcluded: true,
@@ -155,12 +159,13 @@ export class Engine {
         const span = fiber.currentSpan
         const traceId = span?._tag === "Span" ? span.traceId : undefined
         const rejection = rejectionOf(error, look, { random, traceId })
-        return { _tag: "Reject", error, ...rejection, headers: { ...rejection.headers, ...headers } }
+        return { _tag: "Reject", error, quotas, ...rejection, headers: { ...rejection.headers, ...headers } }
       })
     )
   }
 
-  private quotaHeaders(quotas: ReadonlyArray<Quota>): Effect.Effect<Readonly<Record<string, string>>> {
+  /** The header fields that tell of these. */
+  quotaHeaders(quotas: ReadonlyArray<Quota>): Effect.Effect<Readonly<Record<string, string>>> {
     return quotas.length === 0
       ? told
       : Effect.map(Clock.currentTimeMillis, (time) => rateLimitHeaders(quotas, this.config.forms, time))
@@ -179,7 +184,10 @@ export class Engine {
         restore(this.inside(arrival, deadline, scope, this.walk(0, arrival, tickets, quotas))),
         {
           onSuccess: () =>
-            Effect.map(this.quotaHeaders(quotas), (headers) => admitted(arrival, deadline, scope, tickets, headers)),
+            Effect.map(
+              this.quotaHeaders(quotas),
+              (headers) => admitted(arrival, deadline, scope, tickets, quotas, headers)
+            ),
           // The call did not run: what earlier steps gave says nothing of how it went.
           onFailure: (cause): Effect.Effect<Decision> =>
             Effect.zipRight(
@@ -244,6 +252,7 @@ const admitted = (
   deadline: Deadline.Instant | undefined,
   scope: Scope.CloseableScope,
   tickets: ReadonlyArray<Ticket>,
+  quotas: ReadonlyArray<Quota>,
   headers: Readonly<Record<string, string>>
 ): Admit => {
   let outcome: Outcome | undefined
@@ -262,6 +271,7 @@ const admitted = (
   return {
     _tag: "Admit",
     headers,
+    quotas,
     priority: arrival.priority,
     deadline,
     isExcluded: false,
@@ -288,7 +298,13 @@ const nanos = (millis: number): bigint => BigInt(Math.round(millis * 1e6))
 
 const turnedAway: Effect.Effect<Reject> = Effect.map(Random.next, (random) => {
   const rejection = goingDown(Duration.seconds(1), random)
-  return { _tag: "Reject", error: undefined, ...rejection, headers: { ...rejection.headers, connection: "close" } }
+  return {
+    _tag: "Reject",
+    error: undefined,
+    quotas: [],
+    ...rejection,
+    headers: { ...rejection.headers, connection: "close" }
+  }
 })
 
 const expired = (): DeadlineExceededError =>

@@ -14,9 +14,10 @@ import { ClientIp } from "../ClientIp.js"
 import type { HttpFallback } from "../HttpFallback.js"
 import type { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "../HttpProblem.js"
 import { RateLimitDecision } from "../RateLimitDecision.js"
-import type { Admit, Engine, Reject, Restore } from "./engine.js"
+import type { Admit, Decision, Engine, Reject, Restore } from "./engine.js"
 import { noHeaders } from "./engine.js"
 import { pathOf } from "./paths.js"
+import { notedQuotas, noteQuotas } from "./quotas.js"
 import type { Look } from "./rejection.js"
 import { bodyOf, typed } from "./rejection.js"
 import type { RequestInfo } from "./request.js"
@@ -92,6 +93,27 @@ const closing = (request: HttpServerRequest, response: ServerResponse.HttpServer
 const quotasOf = (headers: Readonly<Record<string, string>>) =>
   Object.fromEntries(Object.entries(headers).filter(([name]) => /^(x-)?ratelimit/.test(name)))
 
+/** The fields of a decision. Where policies around have limiters, too, they tell of all. */
+const fieldsOf = (
+  chain: Chain,
+  request: HttpServerRequest,
+  decision: Decision
+): Effect.Effect<Readonly<Record<string, string>>> => {
+  const { headers, quotas } = decision
+  const all = notedQuotas(request)
+  if (quotas.length === 0 || all === quotas) return Effect.succeed(headers)
+  return Effect.map(chain.engine.quotaHeaders(all), (fields) => ({ ...headers, ...fields }))
+}
+
+/** Decides about a request, uninterruptible but for its waits. */
+const decide = (chain: Chain, request: HttpServerRequest): Effect.Effect<Decision> =>
+  Effect.flatMap(chain.engine.decide(infoOf(request), Effect.interruptible), (decision) => {
+    noteQuotas(request, decision.quotas)
+    return decision._tag === "Admit"
+      ? Effect.succeed(decision)
+      : Effect.map(fieldsOf(chain, request, decision), (headers): Decision => ({ ...decision, headers }))
+  })
+
 /** The answer to a request that was turned away: a substitute, or what it is told. While a server drains it is told. */
 const turnAway = (chain: Chain, rejection: Reject, request: HttpServerRequest) =>
   Effect.map(answerTo(chain, rejection, request), (response) => {
@@ -154,10 +176,12 @@ const holdUntilSent = (chain: Chain, request: HttpServerRequest, scope: Scope.Sc
   const answered = (answer: ServerResponse.HttpServerResponse) => {
     // The outcome is that of the answer there was, whatever is sent instead.
     const told = admit.answered(outcomeOf(request, answer.status))
-    const withHeaders = (response: ServerResponse.HttpServerResponse) =>
-      admit.headers === noHeaders ? response : ServerResponse.setHeaders(response, admit.headers)
-    if (chain.substitutes.length === 0) return Effect.as(told, withHeaders(answer))
-    return Effect.map(Effect.zipRight(told, substituted(chain, request, course, answer)), withHeaders)
+    const final = chain.substitutes.length === 0
+      ? Effect.as(told, answer)
+      : Effect.zipRight(told, substituted(chain, request, course, answer))
+    return admit.headers === noHeaders
+      ? final
+      : Effect.zipWith(final, fieldsOf(chain, request, admit), ServerResponse.setHeaders)
   }
   return Effect.as(served(request, scope, { answered, sent: admit.sent }), course)
 }
@@ -225,7 +249,7 @@ export const protect = <E, R>(chain: Chain, app: App.Default<E, R>): App.Default
     const { request, scope } = current(fiber)
     const guarded = (restore: Restore) =>
       Effect.flatMap(
-        chain.engine.decide(infoOf(request), Effect.interruptible),
+        decide(chain, request),
         (decision): App.Default<E, R> =>
           decision._tag === "Reject"
             ? turnAway(chain, decision, request)
@@ -254,7 +278,7 @@ export const admitTyped = (
   Effect.withFiberRuntime((fiber) => {
     const { request, scope } = current(fiber)
     return Effect.uninterruptible(
-      Effect.flatMap(chain.engine.decide(infoOf(request), Effect.interruptible), (decision) => {
+      Effect.flatMap(decide(chain, request), (decision) => {
         if (decision._tag === "Admit") return Effect.as(holdUntilSent(chain, request, scope, decision), decision)
         const failure = typed(decision)
         markTurnedAway(request, failure.status)

@@ -12,7 +12,8 @@ export interface Sourced {
   readonly source: unknown
 }
 
-const sourceOf = (request: Sourced): object => Predicate.isObject(request.source) ? request.source : request
+/** @internal */
+export const sourceOf = (request: Sourced): object => Predicate.isObject(request.source) ? request.source : request
 
 /** This request was turned away with this status. @internal */
 export const markTurnedAway = (request: Sourced, status: number): void => {
