@@ -344,10 +344,13 @@ export declare namespace HttpResilience {
   export interface PriorityOptions {
     /** The header field. Defaults to `"x-priority"`. */
     readonly header?: string | undefined
-    /** The priority of a request that does not say, and the highest that anybody may ask for. Defaults to the ambient one, and `"normal"`. */
+    /** The priority of a request that does not say, and the highest that anybody may ask for. Defaults to the ambient one. */
     readonly default?: Priority.Level | undefined
-    /** Whose word counts: gateways, say. Defaults to nobody's. */
-    readonly trust?: ((request: RequestInfo) => boolean) | undefined
+    /**
+     * Whose word counts even where it raises: the addresses of gateways, or ranges of them like `"10.0.0.0/8"`, which the
+     * peer of the socket has to be one of; or a function. Defaults to nobody's.
+     */
+    readonly trust?: ReadonlyArray<string> | ((request: RequestInfo) => boolean) | undefined
   }
 
   /**

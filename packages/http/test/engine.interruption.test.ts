@@ -36,7 +36,7 @@ const open = {
   isExcluded: () => false,
   isDraining: () => false,
   isLongLived: () => false,
-  priorityOf: () => undefined,
+  priorityOf: () => "normal" as const,
   timeoutOf: () => undefined,
   forms: [],
   detail: "minimal" as const

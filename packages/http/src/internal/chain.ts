@@ -1,4 +1,4 @@
-import { Priority, Timeout } from "@effect-resilience/core"
+import { Timeout } from "@effect-resilience/core"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
@@ -12,28 +12,9 @@ import type { Resolved } from "./options.js"
 import * as parts from "./parts.js"
 import { pathMatcher } from "./paths.js"
 import type { Chain } from "./platform.js"
+import { priorityOf } from "./priority.js"
 import type { RequestInfo } from "./request.js"
 import { substitutesOf } from "./substitutes.js"
-
-/** The last that a header says. */
-const levelOf = (text: string): Priority.Level | undefined => {
-  const last = text.split(",").at(-1)?.trim().toLowerCase()
-  return Priority.levels.find((level) => level === last)
-}
-
-/** A header may only lower the priority of a request, unless its sender is trusted. */
-const priorityOf = (part: HttpResilience.PriorityOptions | false) => {
-  if (part === false) return () => undefined
-  const name = (part.header ?? "x-priority").toLowerCase()
-  const highest = part.default ?? "normal"
-  return (request: RequestInfo): Priority.Level | undefined => {
-    const text = request.headers[name]
-    const asked = text === undefined ? undefined : levelOf(text)
-    if (asked === undefined) return part.default
-    const isLower = Priority.rank(asked) <= Priority.rank(highest)
-    return isLower || part.trust?.(request) === true ? asked : highest
-  }
-}
 
 const timeoutOf = (part: HttpResilience.DeadlineOptions | false) => {
   if (part === false) return () => undefined
@@ -93,7 +74,7 @@ export const build = (options: HttpResilience.Options, resolved: Resolved): Effe
         isExcluded,
         isDraining: () => drain?.isRefusing() ?? false,
         isLongLived: resolved.isLongLived,
-        priorityOf: priorityOf(resolved.priority),
+        priorityOf: priorityOf(name, resolved.priority),
         timeoutOf: timeoutOf(resolved.deadline),
         forms: resolved.rateLimitHeaders,
         detail

@@ -92,8 +92,7 @@ export interface EngineConfig {
   /** Whether the server goes down, and takes no more requests. */
   readonly isDraining: () => boolean
   readonly isLongLived: (request: RequestInfo) => boolean
-  /** What the request says of its priority; the ambient one counts where it says nothing. */
-  readonly priorityOf: (request: RequestInfo) => Priority.Level | undefined
+  readonly priorityOf: (request: RequestInfo, ambient: Priority.Level) => Priority.Level
   /** How long the caller waits, in milliseconds, where it says so. */
   readonly timeoutOf: (request: RequestInfo) => number | undefined
   readonly forms: ReadonlyArray<Form>
@@ -141,8 +140,7 @@ export class Engine {
     return Effect.withFiberRuntime((fiber): Effect.Effect<Decision> => {
       const timeout = config.timeoutOf(request)
       if (timeout !== undefined && timeout <= 0) return this.turnDown(expired(), { detail: config.detail })
-      const { unsafeMap: ambient } = fiber.currentContext
-      const priority = config.priorityOf(request) ?? ambient.get(Priority.key) ?? "normal"
+      const priority = config.priorityOf(request, Context.get(fiber.currentContext, Priority))
       const arrival = { request, priority, isLongLived: config.isLongLived(request) }
       if (timeout === undefined) return this.admit(arrival, undefined, restore)
       return Effect.flatMap(

@@ -6,6 +6,7 @@ import { ClientIp } from "../ClientIp.js"
 import type { HttpFallback } from "../HttpFallback.js"
 import type { HttpResilience } from "../HttpResilience.js"
 import { healthPaths } from "./paths.js"
+import { priorityOf } from "./priority.js"
 import type { Form } from "./rateLimitHeaders.js"
 import { forms, isPolicyName } from "./rateLimitHeaders.js"
 import type { RequestInfo } from "./request.js"
@@ -80,5 +81,6 @@ export const check = (options: HttpResilience.Options): Resolved => {
       throw new option.InvalidOptionError("HttpResilience", options.name, `${part}.fair`, fair, needed)
     }
   }
+  priorityOf(options.name, resolved.priority)
   return { ...resolved, ...substituteParts(options.name, resolved) }
 }

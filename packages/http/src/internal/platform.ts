@@ -220,13 +220,15 @@ const withFindings = <E, R>(
   chain: Chain,
   request: HttpServerRequest,
   admit: Admit,
+  ambient: Priority.Level,
   app: App.Default<E, R>
 ): App.Default<E, R> => {
   const { clientIp } = chain
-  if (clientIp === undefined && admit.decision === undefined && admit.priority === "normal") return app
+  const priority = admit.isExcluded ? ambient : admit.priority
+  if (clientIp === undefined && admit.decision === undefined && priority === ambient) return app
   return Effect.mapInputContext(app, (context: Context.Context<R | HttpServerRequest>) => {
     const found = new Map(context.unsafeMap)
-    found.set(Priority.key, admit.priority)
+    found.set(Priority.key, priority)
     if (clientIp !== undefined) found.set(ClientIp.key, clientIp(infoOf(request)))
     if (admit.decision !== undefined) found.set(RateLimitDecision.key, Option.some(admit.decision))
     return Context.unsafeMake<R | HttpServerRequest>(found)
@@ -247,6 +249,7 @@ const withSubstitutes = <A, E, R>(chain: Chain, course: Course, effect: Effect.E
 export const protect = <E, R>(chain: Chain, app: App.Default<E, R>): App.Default<E, R> =>
   Effect.withFiberRuntime<ServerResponse.HttpServerResponse, E, R | HttpServerRequest>((fiber, status) => {
     const { request, scope } = current(fiber)
+    const ambient = Context.get(fiber.currentContext, Priority)
     const guarded = (restore: Restore) =>
       Effect.flatMap(
         decide(chain, request),
@@ -254,14 +257,16 @@ export const protect = <E, R>(chain: Chain, app: App.Default<E, R>): App.Default
           decision._tag === "Reject"
             ? turnAway(chain, decision, request)
             : decision.isExcluded
-            ? restore(withFindings(chain, request, decision, app))
+            ? restore(withFindings(chain, request, decision, ambient, app))
             : Effect.flatMap(
               holdUntilSent(chain, request, scope, decision),
               (course) =>
                 withSubstitutes(
                   chain,
                   course,
-                  restore(withFindings(chain, request, decision, withLimits(chain, request, decision, course, app)))
+                  restore(
+                    withFindings(chain, request, decision, ambient, withLimits(chain, request, decision, course, app))
+                  )
                 )
             )
       )
