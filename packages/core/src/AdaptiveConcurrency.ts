@@ -128,8 +128,8 @@ type Named = AdaptiveConcurrency.Options & { readonly name: string }
 
 const bounds = ["initialLimit", "minLimit", "maxLimit"] as const
 
-/** The options, with the algorithm that they describe. */
-const check = (options: Named) => {
+/** The options, with the algorithm that they describe. @internal */
+export const check = (options: Named) => {
   const { algorithm: chosen, ...resolved } = option.resolve(
     "AdaptiveConcurrency",
     options.name,

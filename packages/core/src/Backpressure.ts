@@ -91,8 +91,8 @@ export const backpressureFields = {
 
 type Named = Backpressure.Options & { readonly name: string }
 
-/** The marks must lie in their order; those that are not given lie where they should. */
-const check = (options: Named) => {
+/** The marks must lie in their order; those that are not given lie where they should. @internal */
+export const check = (options: Named) => {
   const { name } = options
   const given = option.resolve("Backpressure", name, backpressureFields, options)
   const { maxPending, maxWaiters = maxPending } = given

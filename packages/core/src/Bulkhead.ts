@@ -92,7 +92,8 @@ export const bulkheadFields = { ...poolFields, fair: fairField } satisfies optio
 
 type Named = Bulkhead.Options & { readonly name: string }
 
-const check = (options: Named) => option.resolve("Bulkhead", options.name, bulkheadFields, options)
+/** Reads the options of a bulkhead. Throws an `InvalidOptionError` for a bad one. @internal */
+export const check = (options: Named) => option.resolve("Bulkhead", options.name, bulkheadFields, options)
 
 /** Reads the options of a pool. Throws an `InvalidOptionError` for a bad one. @internal */
 export const checkPool = ({ name, ...given }: Bulkhead.PoolOptions & { readonly name: string }) =>

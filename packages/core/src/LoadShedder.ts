@@ -133,7 +133,8 @@ export const loadShedderFields = {
 
 type Named = LoadShedder.Options & { readonly name: string }
 
-const check = (options: Named) => option.resolve("LoadShedder", options.name, loadShedderFields, options)
+/** Reads the options of a shedder. Throws an `InvalidOptionError` for a bad one. @internal */
+export const check = (options: Named) => option.resolve("LoadShedder", options.name, loadShedderFields, options)
 
 /** What a call said of itself: nonsense is a bug of the caller. */
 const argumentsOrDie = (name: string, { cohort, cost = 1, priority }: LoadShedder.Call): LoadShedder.Call => {

@@ -1,4 +1,7 @@
-import { checkPool } from "../Bulkhead.js"
+import { check as checkAdaptiveConcurrency } from "../AdaptiveConcurrency.js"
+import { check as checkBackpressure } from "../Backpressure.js"
+import { check as checkBulkhead, checkPool } from "../Bulkhead.js"
+import { check as checkLoadShedder } from "../LoadShedder.js"
 import { check as checkRateLimiter } from "../RateLimiter.js"
 import { check as checkRetryBudget } from "../RetryBudget.js"
 import { check as checkCircuitBreaker } from "./breaker/options.js"
@@ -10,9 +13,13 @@ import { check as checkCircuitBreaker } from "./breaker/options.js"
  * @internal
  */
 export const optionChecks = {
+  AdaptiveConcurrency: checkAdaptiveConcurrency,
+  Backpressure: checkBackpressure,
+  Bulkhead: checkBulkhead,
   /** Of a pool of a keyed bulkhead. */
   BulkheadPool: checkPool,
   CircuitBreaker: checkCircuitBreaker,
+  LoadShedder: checkLoadShedder,
   RateLimiter: checkRateLimiter,
   RetryBudget: checkRetryBudget
 }

@@ -5,6 +5,7 @@ import * as Predicate from "effect/Predicate"
 import { ClientIp } from "../ClientIp.js"
 import type { HttpFallback } from "../HttpFallback.js"
 import type { HttpResilience } from "../HttpResilience.js"
+import { checkParts } from "./partChecks.js"
 import { healthPaths } from "./paths.js"
 import { priorityOf } from "./priority.js"
 import type { Form } from "./rateLimitHeaders.js"
@@ -74,6 +75,7 @@ export const check = (options: HttpResilience.Options): Resolved => {
       "printable ASCII, for it stands in header fields"
     )
   }
+  checkParts(options.name, resolved)
   for (const part of ["bulkhead", "longLived", "adaptiveConcurrency"] as const) {
     const { fair, key } = resolved[part] || {}
     if (fair === false && key !== undefined) {

@@ -18,6 +18,7 @@ import { ClientIp } from "../ClientIp.js"
 import type { HttpResilience } from "../HttpResilience.js"
 import type { Arrival, Step, Ticket } from "./engine.js"
 import { Refused } from "./engine.js"
+import { longLivedName } from "./partChecks.js"
 import type { Quota } from "./rateLimitHeaders.js"
 import type { Look } from "./rejection.js"
 import type { RequestInfo } from "./request.js"
@@ -89,7 +90,7 @@ export const bulkhead: Build<HttpResilience.BulkheadOptions> = (name, { key, ...
 
 /** @internal */
 export const longLived: Build<HttpResilience.BulkheadOptions> = (name, part, detail) =>
-  Effect.map(bulkhead(`${name}-long-lived`, part, detail), (step) => ({
+  Effect.map(bulkhead(longLivedName(name), part, detail), (step) => ({
     ...step,
     admit: (arrival: Arrival) => arrival.isLongLived ? step.admit({ ...arrival, isLongLived: false }) : undefined
   }))
