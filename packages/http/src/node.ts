@@ -20,16 +20,30 @@ import * as Layer from "effect/Layer"
 import type { Scope } from "effect/Scope"
 import type * as http from "node:http"
 import type * as net from "node:net"
+import type { Duplex } from "node:stream"
 import { Drain, make } from "./Drain.js"
 
 const destroy = (request: HttpServerRequest): void => void NodeHttpServerRequest.toServerResponse(request).destroy()
 
-/** Takes no more connections, and ends those that there are. */
-const close = (server: http.Server): Effect.Effect<void> =>
+/** The sockets that a server has given away to an upgrade, as long as they are open: it waits for them, and forgets them. */
+const trackUpgrades = (server: http.Server): Effect.Effect<ReadonlySet<Duplex>, never, Scope> =>
+  Effect.suspend(() => {
+    const open = new Set<Duplex>()
+    const track = (_: http.IncomingMessage, socket: Duplex) => {
+      open.add(socket)
+      socket.once("close", () => open.delete(socket))
+    }
+    server.on("upgrade", track)
+    return Effect.as(Effect.addFinalizer(() => Effect.sync(() => server.off("upgrade", track))), open)
+  })
+
+/** Takes no more connections, and ends those that there are, the upgraded among them. */
+const close = (server: http.Server, upgraded: ReadonlySet<Duplex>): Effect.Effect<void> =>
   Effect.async((resume) => {
     if (!server.listening) return resume(Effect.void)
     server.close(() => resume(Effect.void))
     server.closeAllConnections()
+    for (const socket of upgraded) socket.destroy()
   })
 
 const makeServer = (
@@ -41,8 +55,10 @@ const makeServer = (
     const drain = yield* make(options)
     const server = yield* Effect.sync(evaluate)
     const inner = yield* NodeHttpServer.make(() => server, listen)
-    // The last finalizer is the first to run: the handler is still there while the requests end.
-    const last = Effect.addFinalizer(() => Effect.zipRight(drain.drain, close(server)))
+    // The last finalizer is the first to run: the handler is still there while the requests end. And a listener for upgrades
+    // comes after that of the handler, for with one Node lets go of a socket.
+    const last = Effect.flatMap(trackUpgrades(server), (upgraded) =>
+      Effect.addFinalizer(() => Effect.zipRight(drain.drain, close(server, upgraded))))
     const serve = (app: App.Default<unknown>, middleware?: Middleware.HttpMiddleware) => {
       const guarded = drain.guard(app, destroy)
       return Effect.zipRight(middleware === undefined ? inner.serve(guarded) : inner.serve(guarded, middleware), last)

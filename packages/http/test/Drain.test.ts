@@ -5,6 +5,7 @@ import { HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "@
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Schedule, Scope, Stream, TestClock } from "effect"
 import * as http from "node:http"
+import { connect } from "node:net"
 import { fetchNode, serveWeb } from "./utils/servers.js"
 import { sweep } from "./utils/sweep.js"
 
@@ -64,7 +65,52 @@ const serve = <E>(app: HttpApp.Default<E>, options: Drain.Options) =>
     }
   })
 
+/** A handler that listens as long as its socket is open. */
+const listening = Effect.gen(function*() {
+  const socket = yield* HttpServerRequest.upgrade
+  yield* Effect.ignore(socket.run(() => Effect.void))
+  return HttpServerResponse.empty()
+})
+
+/** Opens a WebSocket by hand, and says no more, whatever comes; returns when it is open. */
+const openDeaf = (url: string) =>
+  Effect.flatMap(
+    Effect.acquireRelease(
+      Effect.sync(() => connect(Number(new URL(url).port), "127.0.0.1")),
+      (socket) => Effect.sync(() => socket.destroy())
+    ),
+    (socket) =>
+      Effect.async<string>((resume) => {
+        socket.on("error", () => {})
+        socket.once("data", (data) => resume(Effect.succeed(data.toString().split("\r\n")[0] ?? "")))
+        socket.write([
+          "GET /ws HTTP/1.1",
+          "Host: localhost",
+          "Connection: Upgrade",
+          "Upgrade: websocket",
+          "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+          "Sec-WebSocket-Version: 13",
+          "",
+          ""
+        ].join("\r\n"))
+      })
+  )
+
 describe("on Node", () => {
+  it.scopedLive(
+    "a WebSocket whose peer does not answer holds it up no longer than the limit",
+    () =>
+      Effect.gen(function*() {
+        const app = HttpRouter.empty.pipe(HttpRouter.get("/ws", listening))
+        const { close, url } = yield* serve(app, { delay: 0, limit: "100 millis" })
+        expect(yield* openDeaf(url)).toBe("HTTP/1.1 101 Switching Protocols")
+        const [elapsed] = yield* Effect.timed(Effect.flatMap(close, Fiber.join))
+        // The limit, and the second in which what is interrupted may still end.
+        expect(Duration.toMillis(elapsed)).toBeLessThan(3000)
+      }).pipe(Effect.timeout("8 seconds"), Effect.provide(silent)),
+    10_000
+  )
+
   it.scopedLive("readiness turns first, then new requests are refused, then those under way are done", () =>
     Effect.gen(function*() {
       const { open, router, started } = yield* makeRouter
