@@ -21,7 +21,7 @@ import * as Random from "effect/Random"
 import type { Scope } from "effect/Scope"
 import type { Flight } from "./internal/drain.js"
 import { Flights } from "./internal/drain.js"
-import { healthPaths, pathMatcher, pathOf } from "./internal/paths.js"
+import { excludeField, pathMatcher, pathOf } from "./internal/paths.js"
 import { bodyOf, goingDown } from "./internal/rejection.js"
 import { current, served } from "./internal/served.js"
 
@@ -29,10 +29,7 @@ const fields = {
   delay: option.duration("5 seconds", { min: 0 }),
   limit: option.duration("20 seconds", { min: 0 }),
   retryAfter: option.duration("1 second", { above: 0 }),
-  exclude: option.field<ReadonlyArray<string>, ReadonlyArray<string>>(healthPaths, (input) => {
-    if (Array.isArray(input) && input.every(Predicate.isString)) return input
-    throw new option.Requirement("a list of strings")
-  }, "`HttpResilience.healthPaths`")
+  exclude: excludeField("`HttpResilience.healthPaths`")
 } satisfies option.Fields<Drain.Options>
 
 /** What cannot be interrupted has so long to end all the same, before it is left behind. */
@@ -180,7 +177,7 @@ export declare namespace Drain {
     readonly limit?: Duration.DurationInput | undefined
     /** When a refused client may come back, to another instance. Up to a second is added. Defaults to `"1 second"`. */
     readonly retryAfter?: Duration.DurationInput | undefined
-    /** Paths that are served to the end: `*` stands for a segment, `**` for any number. Defaults to `HttpResilience.healthPaths`. */
+    /** Paths that are served to the end, in the form of `HttpResilience.Common`. Defaults to `HttpResilience.healthPaths`. */
     readonly exclude?: ReadonlyArray<string> | undefined
   }
 

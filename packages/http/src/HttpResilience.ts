@@ -360,7 +360,10 @@ export declare namespace HttpResilience {
   export interface Common {
     /** The name of the instances. Printable ASCII. */
     readonly name: string
-    /** Paths that are let through: `*` stands for a segment, `**` for any number. Defaults to `HttpResilience.healthPaths`. */
+    /**
+     * Paths that are let through, as the client sent them, wherever a router is mounted: `*` is a segment or a part of one
+     * (`"/*.ico"`), `**` any number of whole ones. Defaults to `HttpResilience.healthPaths`.
+     */
     readonly exclude?: ReadonlyArray<string> | undefined
     /** How much a rejection tells: `"full"` adds pattern, reason and message. Defaults to `"minimal"`. */
     readonly detail?: "minimal" | "full" | undefined

@@ -6,7 +6,7 @@ import { ClientIp } from "../ClientIp.js"
 import type { HttpFallback } from "../HttpFallback.js"
 import type { HttpResilience } from "../HttpResilience.js"
 import { checkParts } from "./partChecks.js"
-import { healthPaths } from "./paths.js"
+import { excludeField } from "./paths.js"
 import { priorityOf } from "./priority.js"
 import type { Form } from "./rateLimitHeaders.js"
 import { forms, isPolicyName } from "./rateLimitHeaders.js"
@@ -20,18 +20,12 @@ const part = <O>(fallback: O | false) =>
     throw new option.Requirement("options or false")
   }, fallback === false ? "false" : JSON.stringify(fallback))
 
-const strings = (fallback: ReadonlyArray<string>, shown: string) =>
-  option.field<ReadonlyArray<string>, ReadonlyArray<string>>(fallback, (input) => {
-    if (Array.isArray(input) && input.every(Predicate.isString)) return input
-    throw new option.Requirement("a list of strings")
-  }, shown)
-
 const isLongLived = (request: RequestInfo): boolean =>
   request.headers["upgrade"] !== undefined || (request.headers["accept"] ?? "").startsWith("text/event-stream")
 
 /** The options, their defaults and what they accept. @internal */
 export const httpResilienceFields = {
-  exclude: strings(healthPaths, "HttpResilience.healthPaths"),
+  exclude: excludeField("HttpResilience.healthPaths"),
   detail: option.literal<"minimal" | "full">("minimal", "minimal", "full"),
   render: option.optional(option.fn<NonNullable<HttpResilience.Options["render"]>>(undefined as never, "—")),
   rateLimitHeaders: option.field<ReadonlyArray<Form>, ReadonlyArray<Form>>(["draft-10"], (input) => {
