@@ -1,6 +1,7 @@
 import type { Bulkhead } from "@effect-resilience/core"
 import { Registry, ResilienceLive } from "@effect-resilience/core"
-import { HttpResilience, Idempotency, IdempotencyStore } from "@effect-resilience/http"
+import { Drain, HttpResilience, Idempotency, IdempotencyStore, StaleStore } from "@effect-resilience/http"
+import type { HttpApp } from "@effect/platform"
 import { HttpRouter, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Layer, Schedule, Stream } from "effect"
@@ -322,4 +323,141 @@ describe("with idempotency keys, stale responses and a fallback", () => {
       yield* allBack
       expect((yield* Effect.promise(() => fetchNode(`${url}/text`)))?.status).toBe(200)
     }).pipe(Effect.provide(live)))
+})
+
+describe("HT24: a client that goes, of an app that its going does not stop", () => {
+  /** Sends a request whose client goes when `started` is, and returns when the server knows. */
+  const leaving = {
+    "on Node": <E, R>(app: HttpApp.Default<E, R>, started: Deferred.Deferred<void>) =>
+      Effect.gen(function*() {
+        const { server, url } = yield* serveNode(app)
+        const closed = yield* Deferred.make<void>()
+        server.once("connection", (socket) => {
+          socket.once("close", () => Effect.runFork(Deferred.succeed(closed, undefined)))
+        })
+        const send = (init: { readonly method: string; readonly headers?: Record<string, string> }) =>
+          Effect.promise(() =>
+            fetchNode(`${url}/slow`, {
+              ...init,
+              onSent: (request) => Effect.runFork(Effect.andThen(Deferred.await(started), () => request.destroy()))
+            })
+          )
+        return {
+          leave: (method: string, headers = {}) => Effect.zipRight(send({ method, headers }), Deferred.await(closed)),
+          get: Effect.promise(async () => (await fetchNode(`${url}/slow`))?.status)
+        }
+      }),
+    "on the web": <E, R>(app: HttpApp.Default<E, R>, started: Deferred.Deferred<void>) =>
+      Effect.map(serveWeb(app), (handler) => ({
+        leave: (method: string, headers = {}) =>
+          Effect.suspend(() => {
+            const controller = new AbortController()
+            void handler(new Request("http://localhost/slow", { method, headers, signal: controller.signal }))
+            return Effect.andThen(Deferred.await(started), () => controller.abort())
+          }),
+        get: Effect.promise(async () => (await handler(new Request("http://localhost/slow"))).status)
+      }))
+  }
+  const one = HttpResilience.bulkhead({ name: "api", maxConcurrent: 1, maxQueued: 0 })
+  const standard = (options: Partial<HttpResilience.Options>) =>
+    HttpResilience.standard({
+      name: "api",
+      loadShedder: false,
+      longLived: false,
+      adaptiveConcurrency: false,
+      bulkhead: { maxConcurrent: 1, maxQueued: 0 },
+      ...options
+    })
+  const makeSlow = Effect.gen(function*() {
+    const started = yield* Deferred.make<void>()
+    const gate = yield* Deferred.make<void>()
+    const wait = Effect.zipRight(Deferred.succeed(started, undefined), Deferred.await(gate))
+    const slow = Effect.as(wait, HttpServerResponse.text("slow"))
+    return { started, wait, slow, open: Deferred.succeed(gate, undefined) }
+  })
+  type Slow = Effect.Effect<HttpServerResponse.HttpServerResponse>
+  const route = (slow: Slow) => HttpRouter.all(HttpRouter.empty, "/slow", slow, { uninterruptible: true })
+
+  const apps: Record<string, (slow: Slow) => HttpApp.Default<unknown, any>> = {
+    "a bare app": one,
+    "a route that cannot be interrupted": (slow) => one(route(slow)),
+    "a route that cannot be interrupted, without a timeout": (slow) => standard({ timeout: false })(route(slow)),
+    "a handler that finishes for its key": (slow) =>
+      Effect.flatMap(IdempotencyStore.makeMemory(), (store) =>
+        HttpRouter.empty.pipe(
+          HttpRouter.all("/slow", slow),
+          Idempotency.middleware({ name: "api", principal: Idempotency.anybody, onInterrupt: "finish" }),
+          one,
+          Effect.provideService(IdempotencyStore, store)
+        ))
+  }
+
+  for (const [where, serve] of Object.entries(leaving)) {
+    for (const [what, make] of Object.entries(apps)) {
+      it.scopedLive(`${what} holds its permit until it ends, ${where}`, () =>
+        Effect.gen(function*() {
+          const { open, slow, started } = yield* makeSlow
+          const { get, leave } = yield* serve(make(slow), started)
+          yield* leave("POST", { "idempotency-key": "\"a\"" })
+          expect(yield* get).toBe(503)
+          expect(yield* held).toBe(1)
+          yield* open
+          yield* allBack
+          expect(yield* get).toBe(200)
+        }).pipe(Effect.provide(live)))
+    }
+
+    it.scopedLive(`a response that is being kept, ${where}`, () =>
+      Effect.flatMap(makeSlow, ({ open, started, wait }) => {
+        const store = Layer.succeed(StaleStore, {
+          get: () => Effect.succeedNone,
+          put: () => Effect.uninterruptible(wait)
+        })
+        const app = HttpRouter.empty.pipe(
+          HttpRouter.get("/slow", HttpServerResponse.text("fast", { headers: { "cache-control": "public" } })),
+          standard({ staleIfError: { timeout: "10 seconds" } })
+        )
+        return Effect.gen(function*() {
+          const { leave } = yield* serve(app, started)
+          yield* leave("GET")
+          yield* open
+          yield* allBack
+        }).pipe(Effect.provide(Layer.provide(live, store)))
+      }))
+
+    it.scopedLive(`a policy whose app was left behind by another, ${where}`, () =>
+      Effect.gen(function*() {
+        const { open, slow, started } = yield* makeSlow
+        const asked = yield* Deferred.make<void>()
+        const app = route(slow).pipe(
+          one,
+          HttpResilience.standard({
+            name: "around",
+            longLived: false,
+            timeout: "20 millis",
+            fallback: { respond: () => Effect.zipRight(Deferred.succeed(asked, undefined), Effect.never) }
+          })
+        )
+        const { leave } = yield* serve(app, asked)
+        yield* leave("GET")
+        yield* Deferred.await(started)
+        yield* open
+        yield* allBack
+      }).pipe(Effect.provide(live)))
+
+    it.scopedLive(`a drain counts it until it ends, ${where}`, () =>
+      Effect.gen(function*() {
+        const { open, slow, started } = yield* makeSlow
+        const { inFlight } = yield* Drain
+        const { leave } = yield* serve(Drain.middleware(slow), started)
+        yield* leave("GET")
+        expect(yield* inFlight).toBe(1)
+        yield* open
+        yield* inFlight.pipe(
+          Effect.repeat({ schedule: Schedule.spaced("5 millis"), until: (inFlight) => inFlight === 0 }),
+          Effect.timeout("5 seconds"),
+          Effect.orDie
+        )
+      }).pipe(Effect.provide(Drain.Live)))
+  }
 })
