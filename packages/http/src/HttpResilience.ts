@@ -373,7 +373,10 @@ export declare namespace HttpResilience {
     readonly render?: ((rejection: Rejection, request: HttpServerRequest) => HttpServerResponse) | undefined
     /** The forms of the rate limit's header fields; `[]` for none. Defaults to `["draft-10"]`. */
     readonly rateLimitHeaders?: ReadonlyArray<Form> | undefined
-    /** Whether a request stays for long: it has its own bulkhead. Defaults to upgrades, and who accepts `text/event-stream`. */
+    /**
+     * Which requests stay for long before they are answered, such as long polls: they are in the bulkhead `longLived` and
+     * in no other. Streams of events and upgrades are known by their answers. Defaults to none.
+     */
     readonly isLongLived?: ((request: RequestInfo) => boolean) | undefined
   }
 

@@ -325,7 +325,7 @@ describe("with idempotency keys, stale responses and a fallback", () => {
     }).pipe(Effect.provide(live)))
 })
 
-describe("HT24: a client that goes, of an app that its going does not stop", () => {
+describe("a client that goes, of an app that its going does not stop", () => {
   /** Sends a request whose client goes when `started` is, and returns when the server knows. */
   const leaving = {
     "on Node": <E, R>(app: HttpApp.Default<E, R>, started: Deferred.Deferred<void>) =>
@@ -445,7 +445,7 @@ describe("HT24: a client that goes, of an app that its going does not stop", () 
         yield* allBack
       }).pipe(Effect.provide(live)))
 
-    it.scopedLive(`a drain counts it until it ends, ${where}`, () =>
+    it.scopedLive(`HT24: a drain counts it until it ends, ${where}`, () =>
       Effect.gen(function*() {
         const { open, slow, started } = yield* makeSlow
         const { inFlight } = yield* Drain

@@ -36,6 +36,8 @@ const open = {
   isExcluded: () => false,
   isDraining: () => false,
   isLongLived: () => false,
+  longLived: undefined,
+  holdsThatStay: false,
   priorityOf: () => "normal" as const,
   timeoutOf: () => undefined,
   forms: [],
@@ -47,11 +49,12 @@ const all = Effect.scoped(Effect.all({
   shedder: LoadShedder.make({ name: "s", maxInFlight: 1 }),
   backpressure: Backpressure.make({ name: "p", maxPending: 5, highWaterMark: 1, lowWaterMark: 0 }),
   adaptive: AdaptiveConcurrency.make({ name: "a", initialLimit: 1, minLimit: 1, maxLimit: 1 }),
-  breaker: CircuitBreaker.make({ name: "c" })
+  breaker: CircuitBreaker.make({ name: "c" }),
+  longLived: Bulkhead.make({ name: "l", maxConcurrent: 1, maxQueued: 5 })
 }))
 
-/** What the adapter does with a request, in short. */
-const serve = (engine: Engine): Subject["with"] => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+/** What the adapter does with a request, in short: with one that stays, too. */
+const serve = (stays: boolean) => (engine: Engine): Subject["with"] => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.scoped(
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(
@@ -61,14 +64,17 @@ const serve = (engine: Engine): Subject["with"] => <A, E, R>(effect: Effect.Effe
             ? decision.error ?? Effect.dieMessage("it does not drain")
             : Effect.zipRight(
               Effect.addFinalizer(() => decision.sent),
-              Effect.tap(restore(effect), decision.answered("success"))
+              Effect.tap(
+                restore(stays ? Effect.zipRight(decision.stays, effect) : effect),
+                decision.answered("success")
+              )
             )
       )
     )
   )
 
 const subject = (around: (engine: Engine) => Subject["with"]) =>
-  Effect.map(all, ({ adaptive, backpressure, breaker, bulkhead, shedder }): Subject => {
+  Effect.map(all, ({ adaptive, backpressure, breaker, bulkhead, longLived, shedder }): Subject => {
     const engine = new Engine({
       name: "api",
       steps: [
@@ -99,7 +105,11 @@ const subject = (around: (engine: Engine) => Subject["with"]) =>
           })
         )
       ],
-      ...open
+      ...open,
+      longLived: stepOf(
+        "Bulkhead",
+        Effect.mapBoth(longLived.acquire, { onSuccess: () => none, onFailure: (_) => new Refused(_) })
+      )
     })
     return {
       with: around(engine),
@@ -110,7 +120,9 @@ const subject = (around: (engine: Engine) => Subject["with"]) =>
           (yield* bulkhead.metrics).active,
           (yield* bulkhead.metrics).waiting,
           (yield* adaptive.metrics).active,
-          (yield* breaker.metrics).running
+          (yield* breaker.metrics).running,
+          (yield* longLived.metrics).active,
+          (yield* longLived.metrics).waiting
         ]
         return held.every((count) => count === 0)
       })
@@ -129,7 +141,7 @@ const fairSubject = Effect.gen(function*() {
   const steps = yield* Scope.extend(built, yield* Scope.make())
   const { snapshot } = yield* Registry
   return {
-    with: serve(new Engine({ name: "api", steps, ...open })),
+    with: serve(false)(new Engine({ name: "api", steps, ...open })),
     whole: Effect.map(snapshot, ({ instances }) =>
       instances.length === 3 &&
       instances.every(({ metrics }) =>
@@ -139,8 +151,9 @@ const fairSubject = Effect.gen(function*() {
 }).pipe(Effect.provide(Registry.Live))
 
 describe("a request on its way in", () => {
-  whole("gives everything back", subject(serve), { budgets: [12], steps: 25 })
-  whole("gives everything back when it ends by itself", subject(serve), {
+  whole("gives everything back", subject(serve(false)), { budgets: [12], steps: 25 })
+  whole("gives everything back when it stays", subject(serve(true)), { budgets: [12], steps: 40 })
+  whole("gives everything back when it ends by itself", subject(serve(false)), {
     body: Effect.yieldNow(),
     budgets: [12],
     steps: 25

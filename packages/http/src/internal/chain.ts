@@ -8,6 +8,7 @@ import type { HttpResilience } from "../HttpResilience.js"
 import type { Step } from "./engine.js"
 import { Engine } from "./engine.js"
 import { callerTimeout, timeoutHeaders } from "./intake.js"
+import { mayUpgrade } from "./longLived.js"
 import type { Resolved } from "./options.js"
 import * as parts from "./parts.js"
 import { pathMatcher } from "./paths.js"
@@ -40,6 +41,10 @@ export const build = (options: HttpResilience.Options, resolved: Resolved): Effe
     const { name } = options
     const { detail } = resolved
     const drain = Option.getOrUndefined(yield* Effect.serviceOption(Drain))
+    const longLived = resolved.longLived === false
+      ? undefined
+      : yield* parts.longLived(name, withKey(resolved.longLived, resolved.clientIp), detail)
+    const bulkhead = longLived === undefined ? parts.bulkhead : parts.shortLived
     const wanted = [
       resolved.loadShedder !== false && parts.loadShedder(name, resolved.loadShedder, detail),
       resolved.rateLimit !== false &&
@@ -49,8 +54,8 @@ export const build = (options: HttpResilience.Options, resolved: Resolved): Effe
         detail
       ),
       resolved.backpressure !== false && parts.backpressure(name, resolved.backpressure, detail),
-      resolved.longLived !== false && parts.longLived(name, withKey(resolved.longLived, resolved.clientIp), detail),
-      resolved.bulkhead !== false && parts.bulkhead(name, withKey(resolved.bulkhead, resolved.clientIp), detail),
+      longLived !== undefined && Effect.succeed(longLived),
+      resolved.bulkhead !== false && bulkhead(name, withKey(resolved.bulkhead, resolved.clientIp), detail),
       resolved.adaptiveConcurrency !== false &&
       parts.adaptiveConcurrency(name, withKey(resolved.adaptiveConcurrency, resolved.clientIp), detail),
       resolved.circuitBreaker !== false && parts.circuitBreaker(name, resolved.circuitBreaker, detail)
@@ -64,7 +69,7 @@ export const build = (options: HttpResilience.Options, resolved: Resolved): Effe
     const substitutes = yield* substitutesOf(
       name,
       resolved,
-      (request) => !isExcluded(request.path) && !resolved.isLongLived(request)
+      (request) => !isExcluded(request.path) && !mayUpgrade(request.headers) && !resolved.isLongLived(request)
     )
     return {
       name,
@@ -74,6 +79,8 @@ export const build = (options: HttpResilience.Options, resolved: Resolved): Effe
         isExcluded,
         isDraining: () => drain?.isRefusing() ?? false,
         isLongLived: resolved.isLongLived,
+        longLived,
+        holdsThatStay: longLived === undefined && resolved.bulkhead !== false,
         priorityOf: priorityOf(name, resolved.priority),
         timeoutOf: timeoutOf(resolved.deadline),
         forms: resolved.rateLimitHeaders,

@@ -59,7 +59,8 @@ export interface Admit {
   readonly deadline: Deadline.Instant | undefined
   /** The path is none of the chain's: nothing of it applies. */
   readonly isExcluded: boolean
-  readonly isLongLived: boolean
+  /** The request turns out to stay: it moves to the bulkhead of those that do, or is turned away. Only the first counts. */
+  readonly stays: Effect.Effect<Reject | undefined>
   /** What a rate limiter said, where there is one. */
   readonly decision: RateLimiter.Decision | undefined
   /** The status is known. Only the first counts. */
@@ -92,11 +93,20 @@ export interface EngineConfig {
   /** Whether the server goes down, and takes no more requests. */
   readonly isDraining: () => boolean
   readonly isLongLived: (request: RequestInfo) => boolean
+  /** The bulkhead of those that stay, which is one of the steps. */
+  readonly longLived: Step | undefined
+  /** There is none, and another bulkhead has to do. */
+  readonly holdsThatStay: boolean
   readonly priorityOf: (request: RequestInfo, ambient: Priority.Level) => Priority.Level
   /** How long the caller waits, in milliseconds, where it says so. */
   readonly timeoutOf: (request: RequestInfo) => number | undefined
   readonly forms: ReadonlyArray<Form>
   readonly detail: "minimal" | "full"
+}
+
+/** Where one stays. */
+interface Place {
+  readonly leave: Effect.Effect<void>
 }
 
 /** @internal */
@@ -110,7 +120,7 @@ const excluded: Admit = {
   priority: "normal",
   deadline: undefined,
   isExcluded: true,
-  isLongLived: false,
+  stays: Effect.succeed(undefined),
   decision: undefined,
   answered: () => Effect.void,
   sent: Effect.void,
@@ -162,6 +172,28 @@ export class Engine {
     )
   }
 
+  /** Has one who stays enter the bulkhead of those. */
+  private enter(arrival: Arrival, restore: Restore): Effect.Effect<Reject | Place> {
+    const { longLived } = this.config
+    const admission = longLived?.admit({ ...arrival, isLongLived: true })
+    if (longLived === undefined || admission === undefined) return Effect.succeed({ leave: Effect.void })
+    return Effect.flatMap(Scope.make(), (scope) => {
+      const leave = Scope.close(scope, Exit.void)
+      return Effect.matchCauseEffect(restore(this.inside(arrival, undefined, scope, admission)), {
+        onSuccess: () => Effect.succeed<Reject | Place>({ leave }),
+        onFailure: (cause) =>
+          Effect.zipRight(
+            leave,
+            Either.match(Cause.failureOrCause(cause), {
+              onLeft: ({ error }): Effect.Effect<Reject | Place> =>
+                longLived.dryRun ? Effect.succeed({ leave: Effect.void }) : this.turnDown(error, longLived.look),
+              onRight: Effect.failCause
+            })
+          )
+      })
+    })
+  }
+
   /** The header fields that tell of these. */
   quotaHeaders(quotas: ReadonlyArray<Quota>): Effect.Effect<Readonly<Record<string, string>>> {
     return quotas.length === 0
@@ -184,7 +216,11 @@ export class Engine {
           onSuccess: () =>
             Effect.map(
               this.quotaHeaders(quotas),
-              (headers) => admitted(arrival, deadline, scope, tickets, quotas, headers)
+              (headers) =>
+                admitted(arrival, deadline, scope, tickets, quotas, headers, {
+                  enter: () => this.enter(arrival, restore),
+                  isHeld: this.config.holdsThatStay
+                })
             ),
           // The call did not run: what earlier steps gave says nothing of how it went.
           onFailure: (cause): Effect.Effect<Decision> =>
@@ -251,20 +287,49 @@ const admitted = (
   scope: Scope.CloseableScope,
   tickets: ReadonlyArray<Ticket>,
   quotas: ReadonlyArray<Quota>,
-  headers: Readonly<Record<string, string>>
+  headers: Readonly<Record<string, string>>,
+  stay: { readonly enter: () => Effect.Effect<Reject | Place>; readonly isHeld: boolean }
 ): Admit => {
   let outcome: Outcome | undefined
+  let isGivenBack = false
   let isSent = false
+  let isStaying = arrival.isLongLived
+  let place: Place = { leave: Effect.void }
   const answered = (result: Outcome) =>
     Effect.suspend(() => {
       if (outcome !== undefined) return Effect.void
       outcome = result
       return each(tickets, "answered", result)
     })
+  const giveBack = (result: Outcome) =>
+    Effect.suspend(() => {
+      if (isGivenBack) return Effect.void
+      isGivenBack = true
+      return Effect.zipRight(
+        each(tickets, "sent", result),
+        Scope.close(scope, Exit.void)
+      )
+    })
   const sent = Effect.suspend(() => {
     if (isSent) return Effect.void
     isSent = true
-    return Effect.zipRight(each(tickets, "sent", outcome ??= "ignored"), Scope.close(scope, Exit.void))
+    // How long one stays says nothing of how the service does.
+    return Effect.zipRight(giveBack(isStaying ? "ignored" : outcome ??= "ignored"), place.leave)
+  })
+  const moved = (entered: Reject | Place): Effect.Effect<Reject | undefined> => {
+    if ("_tag" in entered) return Effect.succeed(entered)
+    // A handler that was left behind comes when all is over.
+    if (isSent) return Effect.as(entered.leave, undefined)
+    place = entered
+    return Effect.as(
+      Effect.zipRight(answered("success"), stay.isHeld ? Effect.void : giveBack("success")),
+      undefined
+    )
+  }
+  const stays = Effect.suspend(() => {
+    if (isStaying) return Effect.succeed(undefined)
+    isStaying = true
+    return Effect.uninterruptible(Effect.flatMap(stay.enter(), moved))
   })
   return {
     _tag: "Admit",
@@ -273,7 +338,7 @@ const admitted = (
     priority: arrival.priority,
     deadline,
     isExcluded: false,
-    isLongLived: arrival.isLongLived,
+    stays,
     decision: tickets.find((ticket) => ticket.decision !== undefined)?.decision,
     answered,
     sent,

@@ -20,9 +20,6 @@ const part = <O>(fallback: O | false) =>
     throw new option.Requirement("options or false")
   }, fallback === false ? "false" : JSON.stringify(fallback))
 
-const isLongLived = (request: RequestInfo): boolean =>
-  request.headers["upgrade"] !== undefined || (request.headers["accept"] ?? "").startsWith("text/event-stream")
-
 /** The options, their defaults and what they accept. @internal */
 export const httpResilienceFields = {
   exclude: excludeField("HttpResilience.healthPaths"),
@@ -33,7 +30,7 @@ export const httpResilienceFields = {
     throw new option.Requirement(`a list of ${forms.join(", ")}`)
   }),
   clientIp: option.optional(option.fn<ClientIp.Rule>(ClientIp.fromSocket, "—")),
-  isLongLived: option.fn(isLongLived, "upgrades, and who accepts text/event-stream"),
+  isLongLived: option.fn<(request: RequestInfo) => boolean>(() => false, "—"),
   deadline: part<HttpResilience.DeadlineOptions>({}),
   priority: part<HttpResilience.PriorityOptions>({}),
   loadShedder: part<HttpResilience.LoadShedderOptions>({}),

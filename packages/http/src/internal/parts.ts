@@ -44,11 +44,17 @@ const split = <O extends HttpResilience.PartOptions>(part: O, detail: "minimal" 
 
 const refuse = (error: ResilienceError) => new Refused(error)
 
-type Acquire = ReturnType<Admission>
+type Acquire = NonNullable<ReturnType<Admission>>
 
 /** A pattern whose permit has no more to say than that it is held. */
 const held = <E extends ResilienceError>(acquire: Effect.Effect<void, E, Scope>): Acquire =>
   Effect.mapBoth(acquire, { onSuccess: () => none, onFailure: refuse })
+
+/** Who stays is only let in: those that are idle are no load. */
+const passed = (admit: Admission): Admission => (arrival) => {
+  const acquire = admit(arrival)
+  return arrival.isLongLived && acquire !== undefined ? Effect.scoped(acquire) : acquire
+}
 
 /** A permit that has to be told how it went. */
 const settled = <E extends ResilienceError>(acquire: Effect.Effect<AdaptiveConcurrency.Permit, E, Scope>): Acquire =>
@@ -75,25 +81,28 @@ export const bulkhead: Build<HttpResilience.BulkheadOptions> = (name, { key, ...
   const { dryRun, look, options } = split(part, detail)
   return Effect.map(
     make(dryRun, Bulkhead.make({ ...options, ...(dryRun ? unqueued : {}), name })),
-    (instance): Step => {
-      const admit = by(key, held(instance.acquire), (key) => held(instance.acquireBy({ key })))
-      return {
-        pattern: "Bulkhead",
-        look,
-        dryRun,
-        // Those that stay have a bulkhead of their own.
-        admit: (arrival) => arrival.isLongLived ? undefined : admit(arrival)
-      }
-    }
+    (instance): Step => ({
+      pattern: "Bulkhead",
+      look,
+      dryRun,
+      admit: by(key, held(instance.acquire), (key) => held(instance.acquireBy({ key })))
+    })
   )
 }
 
-/** @internal */
+/** Lets in by a step who stays, or who does not. */
+const onlyFor = (isLongLived: boolean) => (step: Step): Step => ({
+  ...step,
+  admit: (arrival: Arrival) => arrival.isLongLived === isLongLived ? step.admit(arrival) : undefined
+})
+
+/** The bulkhead of those that stay. @internal */
 export const longLived: Build<HttpResilience.BulkheadOptions> = (name, part, detail) =>
-  Effect.map(bulkhead(longLivedName(name), part, detail), (step) => ({
-    ...step,
-    admit: (arrival: Arrival) => arrival.isLongLived ? step.admit({ ...arrival, isLongLived: false }) : undefined
-  }))
+  Effect.map(bulkhead(longLivedName(name), part, detail), onlyFor(true))
+
+/** A bulkhead beside that of those that stay. @internal */
+export const shortLived: Build<HttpResilience.BulkheadOptions> = (name, part, detail) =>
+  Effect.map(bulkhead(name, part, detail), onlyFor(false))
 
 /** @internal */
 export const loadShedder: Build<HttpResilience.LoadShedderOptions> = (name, { cohort, ...part }, detail) => {
@@ -113,7 +122,7 @@ export const loadShedder: Build<HttpResilience.LoadShedderOptions> = (name, { co
       pattern: "LoadShedder",
       look,
       dryRun,
-      admit: by(cohort, held(instance.acquire), (cohort) => held(instance.acquireBy({ cohort })))
+      admit: passed(by(cohort, held(instance.acquire), (cohort) => held(instance.acquireBy({ cohort }))))
     })
   )
 }
@@ -129,7 +138,7 @@ export const backpressure: Build<HttpResilience.BackpressureOptions> = (name, pa
         pattern: "Backpressure",
         look,
         dryRun,
-        admit: () => admit
+        admit: passed(() => admit)
       }
     }
   )

@@ -1,6 +1,7 @@
 import type { Outcome, Timeout } from "@effect-resilience/core"
 import { Deadline, Priority, ResilienceError } from "@effect-resilience/core"
 import * as App from "@effect/platform/HttpApp"
+import { RequestError } from "@effect/platform/HttpServerError"
 import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import * as ServerResponse from "@effect/platform/HttpServerResponse"
 import * as Cause from "effect/Cause"
@@ -16,6 +17,7 @@ import type { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "../Htt
 import { RateLimitDecision } from "../RateLimitDecision.js"
 import type { Admit, Decision, Engine, Reject, Restore } from "./engine.js"
 import { noHeaders } from "./engine.js"
+import { isEventStream, mayUpgrade, withUpgrade } from "./longLived.js"
 import { pathOf } from "./paths.js"
 import { notedQuotas, noteQuotas } from "./quotas.js"
 import type { Look } from "./rejection.js"
@@ -145,6 +147,8 @@ interface Course {
   cause: Cause.Cause<unknown>
   /** Its response is its own, and no failure. */
   isGood: boolean
+  /** There is no room for another upgrade. */
+  refused: Reject | undefined
 }
 
 /** A substitute for a response that went wrong, or the response. */
@@ -172,8 +176,20 @@ const observed = ({ substitutes }: Chain, course: Course): App.PreResponseHandle
 
 /** Has the request hold what it was given until its response is sent. Returns its course, to be filled in. */
 const holdUntilSent = (chain: Chain, request: HttpServerRequest, scope: Scope.Scope, admit: Admit) => {
-  const course: Course = { ended: undefined, cause: Cause.empty, isGood: false }
-  const answered = (answer: ServerResponse.HttpServerResponse) => {
+  const course: Course = { ended: undefined, cause: Cause.empty, isGood: false, refused: undefined }
+  const answered = (answer: ServerResponse.HttpServerResponse) =>
+    isEventStream(answer)
+      ? Effect.flatMap(admit.stays, (rejection) =>
+        rejection === undefined ? settled(answer) : Effect.zipLeft(
+          Effect.zipWith(
+            turnAway(chain, rejection, request),
+            fieldsOf(chain, request, admit),
+            ServerResponse.setHeaders
+          ),
+          admit.answered("ignored")
+        ))
+      : settled(answer)
+  const settled = (answer: ServerResponse.HttpServerResponse) => {
     // The outcome is that of the answer there was, whatever is sent instead.
     const told = admit.answered(outcomeOf(request, answer.status))
     const final = chain.substitutes.length === 0
@@ -191,6 +207,14 @@ const isOurs = (chain: Chain, admit: Admit, error: unknown): error is Resilience
     error.instance === chain.name && chain.timeout !== undefined) ||
   (Predicate.isTagged(error, "DeadlineExceededError") && admit.deadline !== undefined)
 
+/** Has an upgrade stay, or fail where there is no room. */
+const stayUpgraded = (request: HttpServerRequest, admit: Admit, course: Course): Effect.Effect<void, RequestError> =>
+  Effect.flatMap(admit.stays, (rejection) => {
+    if (rejection === undefined) return Effect.void
+    course.refused = rejection
+    return Effect.fail(new RequestError({ request, reason: "Transport", cause: rejection.error }))
+  })
+
 /** Runs the app with the time it has. A handler that cannot be interrupted is left behind. */
 const withLimits = <E, R>(
   chain: Chain,
@@ -200,11 +224,20 @@ const withLimits = <E, R>(
   app: App.Default<E, R>
 ): App.Default<E, R> => {
   const { deadline } = admit
-  const timeout = request.headers["upgrade"] === undefined ? chain.timeout : undefined
-  if (timeout === undefined && deadline === undefined) return app
-  const timed: App.Default<E | ResilienceError, R> = timeout === undefined ? app : timeout.withTimeout(app)
+  const { timeout } = chain
+  const isTimed = timeout !== undefined || deadline !== undefined
+  const isUpgrade = mayUpgrade(request.headers)
+  if (!isTimed && !isUpgrade) return app
+  const timed: App.Default<E | ResilienceError, R> = isUpgrade
+    ? withUpgrade(app, { request, timeout, onUpgrade: stayUpgraded(request, admit, course) })
+    : timeout === undefined
+    ? app
+    : timeout.withTimeout(app)
   const bounded = deadline === undefined ? timed : Deadline.at(deadline)(Effect.disconnect(timed))
-  return Effect.catchAll(Effect.interruptible(bounded), (error) => {
+  return Effect.catchAll(isTimed ? Effect.interruptible(bounded) : bounded, (error) => {
+    if (course.refused !== undefined && Predicate.isTagged(error, "RequestError")) {
+      return turnAway(chain, course.refused, request)
+    }
     if (!isOurs(chain, admit, error)) return Effect.fail(error as E)
     return Effect.map(chain.engine.turnDown(error, chain.timeoutLook), (rejection) => {
       course.ended = rejected(error, rejection.status)
