@@ -318,7 +318,7 @@ export declare namespace HttpResilience {
   /** @since 0.1.0 @category models */
   export type CircuitBreakerOptions = CircuitBreaker.Options & PartOptions
   /** @since 0.1.0 @category models */
-  export interface TimeoutOptions extends Omit<PartOptions, "dryRun"> {
+  export interface TimeoutOptions extends PartOptions {
     /** How long a handler has until its headers. Defaults to `"30 seconds"`. */
     readonly duration?: DurationInput | undefined
   }
@@ -339,6 +339,8 @@ export declare namespace HttpResilience {
   export interface DeadlineOptions {
     /** The header fields that are read; the least counts. Defaults to those of gRPC, Envoy and Connect, and `x-request-timeout-ms`. */
     readonly headers?: ReadonlyArray<string> | undefined
+    /** Counts who would be too late, and cuts nobody off. Defaults to `false`. */
+    readonly dryRun?: boolean | undefined
   }
   /** @since 0.1.0 @category models */
   export interface PriorityOptions {

@@ -79,6 +79,61 @@ describe("a dry run", () => {
       }))
   }
 
+  const late = {
+    timeout: (name: string, dryRun: boolean) => HttpResilience.timeout({ name, dryRun, duration: "20 millis" }),
+    deadline: (name: string, dryRun: boolean) =>
+      HttpResilience.standard({ name, loadShedder: false, adaptiveConcurrency: false, deadline: { dryRun } })
+  }
+  for (const [part, of] of Object.entries(late)) {
+    for (const dryRun of [true, false]) {
+      it.live(`${part} ${dryRun ? "counts who is late once, and cuts nobody off" : "cuts off who is late, where it is none"}`, () =>
+        Effect.gen(function*() {
+          const name = `late-${part}-${dryRun}`
+          const handler = yield* serveWeb(HttpRouter.empty.pipe(
+            HttpRouter.get("/", HttpServerResponse.text("hello")),
+            HttpRouter.get("/slow", Effect.delay(HttpServerResponse.text("hello"), "100 millis")),
+            of(name, dryRun)
+          ))
+          const get = (path: string, limit: string) =>
+            Effect.map(
+              Effect.promise(() =>
+                handler(new Request(`http://x.test${path}`, { headers: { "x-request-timeout-ms": limit } }))
+              ),
+              ({ status }) => status
+            )
+          expect(yield* get("/", "5000")).toBe(200)
+          expect(yield* get("/slow", "20")).toBe(dryRun ? 200 : 504)
+          const { enforced, unenforced } = yield* countsOf(name)
+          expect({ enforced, unenforced }).toEqual({ enforced: 0, unenforced: dryRun ? 1 : 0 })
+        }).pipe(Effect.scoped, Effect.provide(HttpResilience.Live)))
+    }
+  }
+
+  it.live("is not of what is excluded, and neither is a rate", () =>
+    Effect.gen(function*() {
+      const limited = (name: string, dryRun: boolean) =>
+        HttpResilience.rateLimit({
+          name,
+          dryRun,
+          rate: "1/minute",
+          onMissingKey: "shared",
+          exclude: ["/public/**", "/one/*/two"]
+        })
+      for (const dryRun of [true, false]) {
+        const name = `excluded-${dryRun}`
+        const app = limited(name, dryRun)(HttpServerResponse.text("hello"))
+        const handler = yield* serveWeb(app)
+        const get = (path: string) =>
+          Effect.map(Effect.promise(() => handler(new Request(`http://x.test${path}`))), ({ status }) => status)
+        for (const path of ["/public/a/b", "/public/a/b", "/one/x/two", "/one/x/two", "/a"]) {
+          expect(yield* get(path)).toBe(200)
+        }
+        // Nothing but the last was counted, and the default paths are excluded no more.
+        expect(yield* get("/health")).toBe(dryRun ? 200 : 429)
+        expect((yield* countsOf(name))[dryRun ? "unenforced" : "enforced"]).toBe(1)
+      }
+    }).pipe(Effect.scoped, Effect.provide(HttpResilience.Live)))
+
   for (const dryRun of [true, false]) {
     it.live(`who has no key counts once, ${dryRun ? "as let through" : "as turned away"}`, () =>
       Effect.gen(function*() {

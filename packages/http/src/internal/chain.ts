@@ -1,4 +1,5 @@
 import { Timeout } from "@effect-resilience/core"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
@@ -10,6 +11,7 @@ import { Engine } from "./engine.js"
 import { callerTimeout, timeoutHeaders } from "./intake.js"
 import { mayUpgrade } from "./longLived.js"
 import type { Resolved } from "./options.js"
+import { overdue } from "./overdue.js"
 import * as parts from "./parts.js"
 import { pathMatcher } from "./paths.js"
 import type { Chain } from "./platform.js"
@@ -61,10 +63,17 @@ export const build = (options: HttpResilience.Options, resolved: Resolved): Effe
       resolved.circuitBreaker !== false && parts.circuitBreaker(name, resolved.circuitBreaker, detail)
     ].filter((step) => step !== false)
     const steps: ReadonlyArray<Step> = yield* Effect.all(wanted)
-    const { duration, ...timeoutPart } = resolved.timeout === false ? {} : resolved.timeout
-    const timeout = resolved.timeout === false
+    const { dryRun, duration = "30 seconds", ...timeoutPart } = resolved.timeout === false ? {} : resolved.timeout
+    const timeout = resolved.timeout === false || dryRun === true
       ? undefined
-      : yield* Timeout.make({ duration: duration ?? "30 seconds", disconnect: true, name })
+      : yield* Timeout.make({ duration, disconnect: true, name })
+    const limit = Duration.toMillis(duration)
+    const callersLimit = timeoutOf(resolved.deadline)
+    const isDeadlineDry = resolved.deadline !== false && resolved.deadline.dryRun === true
+    const watched = [
+      dryRun === true && overdue("Timeout", name, () => limit),
+      isDeadlineDry && overdue("Deadline", name, callersLimit)
+    ].filter((one) => one !== false)
     const isExcluded = pathMatcher(resolved.exclude)
     const substitutes = yield* substitutesOf(
       name,
@@ -82,11 +91,12 @@ export const build = (options: HttpResilience.Options, resolved: Resolved): Effe
         longLived,
         holdsThatStay: longLived === undefined && resolved.bulkhead !== false,
         priorityOf: priorityOf(name, resolved.priority),
-        timeoutOf: timeoutOf(resolved.deadline),
+        timeoutOf: isDeadlineDry ? () => undefined : callersLimit,
         forms: resolved.rateLimitHeaders,
         detail
       }),
       timeout,
+      overdue: watched,
       clientIp: resolved.clientIp,
       timeoutLook: { ...timeoutPart, detail } as Chain["timeoutLook"],
       render: resolved.render,

@@ -18,6 +18,8 @@ import { RateLimitDecision } from "../RateLimitDecision.js"
 import type { Admit, Decision, Engine, Reject, Restore } from "./engine.js"
 import { noHeaders } from "./engine.js"
 import { isEventStream, mayUpgrade, withUpgrade } from "./longLived.js"
+import type { Overdue } from "./overdue.js"
+import { watchTime } from "./overdue.js"
 import { pathOf } from "./paths.js"
 import { notedQuotas, noteQuotas } from "./quotas.js"
 import type { Look } from "./rejection.js"
@@ -41,6 +43,8 @@ export interface Chain {
   readonly engine: Engine
   readonly timeout: Timeout.Service | undefined
   readonly timeoutLook: Look
+  /** The limits of time that are in a dry run. */
+  readonly overdue: ReadonlyArray<Overdue>
   readonly clientIp: ClientIp.Rule | undefined
   readonly render: ((rejection: Reject, request: HttpServerRequest) => ServerResponse.HttpServerResponse) | undefined
   /** Other answers than rejections and failures; the first that has one counts. */
@@ -227,12 +231,12 @@ const withLimits = <E, R>(
   const { timeout } = chain
   const isTimed = timeout !== undefined || deadline !== undefined
   const isUpgrade = mayUpgrade(request.headers)
-  if (!isTimed && !isUpgrade) return app
+  if (!isTimed && !isUpgrade) return watchTime(chain.overdue, infoOf(request), app)
   const timed: App.Default<E | ResilienceError, R> = isUpgrade
     ? withUpgrade(app, { request, timeout, onUpgrade: stayUpgraded(request, admit, course) })
     : timeout === undefined
-    ? app
-    : timeout.withTimeout(app)
+    ? watchTime(chain.overdue, infoOf(request), app)
+    : timeout.withTimeout(watchTime(chain.overdue, infoOf(request), app))
   const bounded = deadline === undefined ? timed : Deadline.at(deadline)(Effect.disconnect(timed))
   return Effect.catchAll(isTimed ? Effect.interruptible(bounded) : bounded, (error) => {
     if (course.refused !== undefined && Predicate.isTagged(error, "RequestError")) {
