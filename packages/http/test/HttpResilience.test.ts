@@ -26,10 +26,10 @@ import {
 } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Fiber, Layer, Option, Schema } from "effect"
+import { Deferred, Duration, Effect, Fiber, Layer, Logger, Option, Schema } from "effect"
 import { Agent } from "node:http"
 import { eventually } from "./utils/client.js"
-import { fetchNode, serveNode } from "./utils/servers.js"
+import { fetchNode, serveNode, serveWeb } from "./utils/servers.js"
 
 const serve = <E, R>(app: HttpApp.Default<E, R>) => HttpServer.serveEffect(app)
 
@@ -209,6 +209,43 @@ describe("HttpResilience", () => {
         left: 4,
         priority: "normal"
       })
+    }).pipe(Effect.provide(Live)))
+
+  it.scopedLive("a handler reads the peer of the socket as ClientIp where nothing is said, or what a policy around found", () =>
+    Effect.gen(function*() {
+      const ip = Effect.map(ClientIp, (ip) => HttpServerResponse.text(Option.getOrElse(ip, () => "nobody")))
+      const inner = HttpResilience.timeout({ name: "inner" })
+      const forwarded = ClientIp.fromForwardedFor({ trusted: ClientIp.privateRanges })
+      yield* serve(HttpRouter.empty.pipe(
+        HttpRouter.get("/", inner(ip)),
+        HttpRouter.get("/forwarded", HttpResilience.standard({ name: "outer", clientIp: forwarded })(inner(ip)))
+      ))
+      const ask = (path: string) =>
+        Effect.flatMap(HttpClient.get(path, { headers: { "x-forwarded-for": "198.51.100.7" } }), (_) => _.text)
+      expect(yield* ask("/")).toBe("127.0.0.1")
+      expect(yield* ask("/forwarded")).toBe("198.51.100.7")
+    }).pipe(Effect.provide(Live)))
+
+  it.scopedLive("warns once where a client has no address and no key", () =>
+    Effect.gen(function*() {
+      const warnings: Array<string> = []
+      const logger = Logger.replace(
+        Logger.defaultLogger,
+        Logger.make(({ message }) => {
+          warnings.push(String(message))
+        })
+      )
+      const handler = yield* Effect.provide(
+        serveWeb(HttpResilience.rateLimit({ name: "keyless", rate: "1/minute" })(HttpServerResponse.text("hello"))),
+        logger
+      )
+      for (const _ of [1, 2]) {
+        expect((yield* Effect.promise(() => handler(new Request("http://a.test/")))).status).toBe(429)
+      }
+      expect(warnings).toEqual([
+        "HttpResilience \"keyless\": a request has no key, and is turned away. Its server does not tell the address of a " +
+        "client: set `clientIp`, or the `key` of the rate limit"
+      ])
     }).pipe(Effect.provide(Live)))
 
   it.scopedLive("an error of core that nobody handles has its status", () =>

@@ -200,6 +200,16 @@ export const rateLimiter: Build<HttpResilience.RateLimitOptions> = (name, part, 
     (store) => RateLimiter.make({ ...options, name, store: Option.getOrUndefined(store) })
   )
   return Effect.map(make(dryRun, limiter), (instance): Step => {
+    let isWarned = false
+    const warn = (hasAddress: boolean) =>
+      Effect.suspend(() => {
+        if (isWarned || hasAddress) return Effect.void
+        isWarned = true
+        return Effect.logWarning(
+          `HttpResilience "${name}": a request has no key, and is turned away. Its server does not tell the address of a ` +
+            "client: set `clientIp`, or the `key` of the rate limit"
+        )
+      })
     const decide = (args: RateLimiter.Args): Effect.Effect<Ticket, Refused> =>
       Effect.matchEffect(instance.consume(args), {
         onFailure: (error: RateLimiterStoreError) => Effect.fail(new Refused(error)),
@@ -219,7 +229,10 @@ export const rateLimiter: Build<HttpResilience.RateLimitOptions> = (name, part, 
         if (Option.isNone(found) && onMissingKey === "skip") return undefined
         if (Option.isNone(found) && onMissingKey === "reject") {
           rejected("UnknownClient")
-          return Effect.fail(new Refused(unknownClient(name)))
+          return Effect.zipRight(
+            warn(Option.isSome(request.remoteAddress)),
+            Effect.fail(new Refused(unknownClient(name)))
+          )
         }
         const id = Option.getOrElse(found, () => "unknown client")
         return decide({ key: id, cost: cost?.(request), rate: rateFor?.(request) })

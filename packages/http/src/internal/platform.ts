@@ -261,12 +261,12 @@ const withFindings = <E, R>(
   app: App.Default<E, R>
 ): App.Default<E, R> => {
   const { clientIp } = chain
-  const priority = admit.isExcluded ? ambient : admit.priority
-  if (clientIp === undefined && admit.decision === undefined && priority === ambient) return app
   return Effect.mapInputContext(app, (context: Context.Context<R | HttpServerRequest>) => {
     const found = new Map(context.unsafeMap)
-    found.set(Priority.key, priority)
-    if (clientIp !== undefined) found.set(ClientIp.key, clientIp(infoOf(request)))
+    found.set(Priority.key, admit.isExcluded ? ambient : admit.priority)
+    // Where nothing is said, what a policy around this one found is as good as the socket, or better.
+    const rule = clientIp ?? (found.has(ClientIp.key) ? undefined : ClientIp.fromSocket)
+    if (rule !== undefined) found.set(ClientIp.key, rule(infoOf(request)))
     if (admit.decision !== undefined) found.set(RateLimitDecision.key, Option.some(admit.decision))
     return Context.unsafeMake<R | HttpServerRequest>(found)
   })
