@@ -13,6 +13,7 @@ import type {
   RateLimiter,
   ResilienceError
 } from "@effect-resilience/core"
+import { option } from "@effect-resilience/core/extension"
 import type * as App from "@effect/platform/HttpApp"
 import * as LayerRouter from "@effect/platform/HttpLayerRouter"
 import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
@@ -22,6 +23,7 @@ import type { DurationInput } from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Scope from "effect/Scope"
 import type { ClientIp } from "./ClientIp.js"
@@ -112,6 +114,17 @@ const standard = (options: HttpResilience.Options): HttpResilience.Middleware =>
     )
 }
 
+/** Throws for a status that no typed failure has. */
+const checkStatuses = (options: HttpResilience.Options) => {
+  for (const [part, given] of Object.entries(options)) {
+    const status: unknown = Predicate.hasProperty(given, "status") ? given.status : undefined
+    if (status === undefined || status === 429 || status === 503 || status === 504) continue
+    const field = `${part}.status`
+    const requirement = "429, 503 or 504: the failures of an HttpApi have no other"
+    throw new option.InvalidOptionError("HttpResilience", options.name, field, status, requirement)
+  }
+}
+
 /** The chain for places that cannot wrap a handler. @internal */
 export const admission = (
   options: HttpResilience.AdmissionOptions
@@ -121,8 +134,10 @@ export const admission = (
   return Effect.map(HttpResilience, (service) => service.chain(all, chain))
 }
 
-const typedChain = (options: HttpResilience.AdmissionOptions) =>
-  Effect.map(admission(options), Effect.flatMap(admitTyped))
+const typedChain = (options: HttpResilience.AdmissionOptions) => {
+  checkStatuses(options)
+  return Effect.map(admission(options), Effect.flatMap(admitTyped))
+}
 
 /**
  * Where the middleware of a server keeps its state: the instances by name, for the length of the layer, with the
@@ -214,7 +229,9 @@ export class HttpResilience
 
   /**
    * The chain before the handlers of an `HttpApi`, for the layer of a tag with `failure: HttpResilience.Failure`: the
-   * statuses stand in OpenAPI and in the derived client. It cannot wrap a handler, so it has no timeout.
+   * statuses stand in OpenAPI and in the derived client, so a part may have no other `status`. Handlers read `ClientIp`,
+   * `Priority` and `Deadline`. It cannot wrap a handler: it has no timeout, and the caller's deadline ends what heeds one,
+   * as all of core does, and not the handler itself. A policy around the whole `HttpApi` does that.
    */
   static readonly apiMiddleware = (options: HttpResilience.AdmissionOptions) =>
     Effect.map(typedChain(options), Effect.asVoid)

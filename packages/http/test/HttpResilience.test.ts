@@ -1,6 +1,7 @@
 import {
   BulkheadFullError,
   CircuitOpenError,
+  Deadline,
   Priority,
   RateLimiterStore,
   RateLimitExceededError,
@@ -303,6 +304,7 @@ describe("HttpResilience", () => {
         HttpRouter.get("/", Effect.never),
         HttpResilience.standard({
           name: "api",
+          loadShedder: false,
           circuitBreaker: { consecutiveFailures: 1 }
         })
       ))
@@ -414,6 +416,55 @@ describe("HttpResilience", () => {
         expect((yield* HttpClient.get("/one")).status).toBe(200)
         expect((yield* HttpClient.get("/one")).status).toBe(429)
       }).pipe(Effect.provide(Live)))
+
+    class Limited extends HttpApiMiddleware.Tag<Limited>()("Limited", { failure: HttpResilience.Failure }) {}
+    const found = HttpApi.make("found").add(
+      HttpApiGroup.make("found").add(
+        HttpApiEndpoint.get("all", "/found").addSuccess(Schema.Unknown).middleware(Limited)
+      )
+    )
+    it.scopedLive("tells the handler what was found out", () =>
+      Effect.gen(function*() {
+        const clientIp = ClientIp.fromForwardedFor({ trusted: ClientIp.privateRanges })
+        yield* Layer.build(
+          HttpApiBuilder.serve().pipe(
+            Layer.provide(HttpApiBuilder.api(found)),
+            Layer.provide(HttpApiBuilder.group(found, "found", (handlers) =>
+              handlers.handle("all", () =>
+                Effect.gen(function*() {
+                  const deadline = yield* Deadline
+                  return {
+                    ip: Option.getOrNull(yield* ClientIp),
+                    priority: yield* Priority,
+                    left: Option.map(yield* RateLimitDecision, ({ remaining }) => remaining).pipe(Option.getOrNull),
+                    deadline: deadline?.origin,
+                    // A core pattern heeds the deadline: it gives up in time.
+                    waits: yield* Effect.exit(Deadline.within("10 seconds")(Effect.never)).pipe(
+                      Effect.map(({ _tag }) => _tag)
+                    )
+                  }
+                })))),
+            Layer.provide(Layer.effect(
+              Limited,
+              HttpResilience.apiMiddleware({ name: "found", clientIp, rateLimit: { rate: "5/minute" } })
+            ))
+          )
+        )
+        const headers = { "x-forwarded-for": "198.51.100.7", "x-priority": "low", "x-request-timeout-ms": "200" }
+        const { json } = yield* HttpClient.get("/found", { headers })
+        expect(yield* json).toEqual({
+          ip: "198.51.100.7",
+          priority: "low",
+          left: 4,
+          deadline: "caller",
+          waits: "Failure"
+        })
+      }).pipe(Effect.provide(Live)))
+
+    it("has no status that is no typed failure", () => {
+      expect(() => HttpResilience.apiMiddleware({ name: "typed", rateLimit: { rate: "1/minute", status: 403 } }))
+        .toThrow(/"typed".*rateLimit\.status.*403/)
+    })
 
     it("stands in OpenAPI", () => {
       const responses = OpenApi.fromApi(api).paths["/one"]?.get?.responses

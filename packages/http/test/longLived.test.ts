@@ -1,5 +1,5 @@
 import type { Bulkhead } from "@effect-resilience/core"
-import { Registry, ResilienceLive } from "@effect-resilience/core"
+import { Registry, ResilienceLive, SystemLoad } from "@effect-resilience/core"
 import { HttpResilience } from "@effect-resilience/http"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
@@ -7,7 +7,12 @@ import { Deferred, Effect, Layer, Schedule, Stream } from "effect"
 import * as net from "node:net"
 import { fetchNode, serveNode, serveWeb } from "./utils/servers.js"
 
-const Live = HttpResilience.Live.pipe(Layer.provideMerge(ResilienceLive))
+/** A machine that is not busy, whatever runs beside the tests. */
+const idle = { eventLoopDelay: "1 minute" } as const
+const Live = HttpResilience.Live.pipe(
+  Layer.provide(SystemLoad.layerTest({ cpu: 0, memory: 0 })),
+  Layer.provideMerge(ResilienceLive)
+)
 
 /** What each instance holds that holds anything. */
 const held = Effect.map(
@@ -65,7 +70,7 @@ describe("what a client writes", () => {
       maxLimit: 1,
       maxQueued: 0
     }),
-    standard: HttpResilience.standard({ name: "api", bulkhead: one })
+    standard: HttpResilience.standard({ name: "api", loadShedder: idle, bulkhead: one })
   }
   const words = {
     "Accept: text/event-stream": "Accept: text/event-stream",
@@ -109,7 +114,7 @@ describe("a stream of events", () => {
   )
   const standard = HttpResilience.standard({
     name: "api",
-    loadShedder: { maxInFlight: 1, maxQueueDepth: 0 },
+    loadShedder: { ...idle, maxInFlight: 1, maxQueueDepth: 0 },
     backpressure: { maxPending: 1, highWaterMark: 1, lowWaterMark: 0, maxWait: 0 },
     bulkhead: one,
     longLived: one,
@@ -141,7 +146,9 @@ describe("a stream of events", () => {
 
   it.scopedLive("another stream stays where it is", () =>
     Effect.gen(function*() {
-      const get = yield* onWeb(HttpResilience.standard({ name: "api", adaptiveConcurrency: false, bulkhead: one }))
+      const get = yield* onWeb(
+        HttpResilience.standard({ name: "api", loadShedder: idle, adaptiveConcurrency: false, bulkhead: one })
+      )
       const first = yield* get("/bytes")
       yield* holds({ "LoadShedder api": 1, "Bulkhead api": 1 })
       expect((yield* get("/")).status).toBe(503)
@@ -150,7 +157,7 @@ describe("a stream of events", () => {
     }).pipe(Effect.provide(Live)))
 
   const alone = {
-    loadShedder: HttpResilience.loadShedder({ name: "api", maxInFlight: 1, maxQueueDepth: 0 }),
+    loadShedder: HttpResilience.loadShedder({ ...idle, name: "api", maxInFlight: 1, maxQueueDepth: 0 }),
     backpressure: HttpResilience.backpressure({
       name: "api",
       maxPending: 1,
@@ -201,7 +208,9 @@ describe("an upgrade", () => {
         HttpRouter.get("/", HttpServerResponse.text("hello"))
       )
       const { port, url } = yield* serveNode(
-        router.pipe(HttpResilience.standard({ name: "api", bulkhead: one, longLived: one, circuitBreaker: {} }))
+        router.pipe(
+          HttpResilience.standard({ name: "api", loadShedder: idle, bulkhead: one, longLived: one, circuitBreaker: {} })
+        )
       )
       const first = yield* upgrade(port, "/mounted/socket")
       expect(first.status).toBe(101)
@@ -217,7 +226,7 @@ describe("an upgrade", () => {
     Effect.gen(function*() {
       const { port } = yield* serveNode(HttpRouter.empty.pipe(
         socketRoute,
-        HttpResilience.standard({ name: "api", timeout: "50 millis" })
+        HttpResilience.standard({ name: "api", loadShedder: idle, timeout: "50 millis" })
       ))
       const { socket, status } = yield* upgrade(port, "/socket")
       expect(status).toBe(101)
@@ -264,7 +273,7 @@ it.scopedLive("what the options say stays for long is in no other bulkhead, and 
       HttpResilience.standard({
         name: "api",
         isLongLived: ({ path }) => path === "/poll",
-        loadShedder: { maxInFlight: 1, maxQueueDepth: 0 },
+        loadShedder: { ...idle, maxInFlight: 1, maxQueueDepth: 0 },
         bulkhead: one
       })
     ))

@@ -7,6 +7,7 @@ import * as ServerResponse from "@effect/platform/HttpServerResponse"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as RuntimeFlags from "effect/RuntimeFlags"
@@ -252,25 +253,32 @@ const withLimits = <E, R>(
   })
 }
 
-/** What handlers may ask for. */
+/** What handlers may ask for, beside what they could before. */
+const findings = <R>(
+  { clientIp }: Chain,
+  request: HttpServerRequest,
+  admit: Admit,
+  context: Context.Context<R>
+): Context.Context<R> => {
+  const found = new Map(context.unsafeMap)
+  if (!admit.isExcluded) found.set(Priority.key, admit.priority)
+  // Where nothing is said, what a policy around this one found is as good as the socket, or better.
+  const rule = clientIp ?? (found.has(ClientIp.key) ? undefined : ClientIp.fromSocket)
+  if (rule !== undefined) found.set(ClientIp.key, rule(infoOf(request)))
+  if (admit.decision !== undefined) found.set(RateLimitDecision.key, Option.some(admit.decision))
+  return Context.unsafeMake<R>(found)
+}
+
 const withFindings = <E, R>(
   chain: Chain,
   request: HttpServerRequest,
   admit: Admit,
-  ambient: Priority.Level,
   app: App.Default<E, R>
-): App.Default<E, R> => {
-  const { clientIp } = chain
-  return Effect.mapInputContext(app, (context: Context.Context<R | HttpServerRequest>) => {
-    const found = new Map(context.unsafeMap)
-    found.set(Priority.key, admit.isExcluded ? ambient : admit.priority)
-    // Where nothing is said, what a policy around this one found is as good as the socket, or better.
-    const rule = clientIp ?? (found.has(ClientIp.key) ? undefined : ClientIp.fromSocket)
-    if (rule !== undefined) found.set(ClientIp.key, rule(infoOf(request)))
-    if (admit.decision !== undefined) found.set(RateLimitDecision.key, Option.some(admit.decision))
-    return Context.unsafeMake<R | HttpServerRequest>(found)
-  })
-}
+): App.Default<E, R> =>
+  Effect.mapInputContext(
+    app,
+    (context: Context.Context<R | HttpServerRequest>) => findings(chain, request, admit, context)
+  )
 
 /**
  * Remembers what an app fails with, where somebody asks. Its own pre-response handlers have the last word on its response:
@@ -286,7 +294,6 @@ const withSubstitutes = <A, E, R>(chain: Chain, course: Course, effect: Effect.E
 export const protect = <E, R>(chain: Chain, app: App.Default<E, R>): App.Default<E, R> =>
   Effect.withFiberRuntime<ServerResponse.HttpServerResponse, E, R | HttpServerRequest>((fiber, status) => {
     const { request, scope } = current(fiber)
-    const ambient = Context.get(fiber.currentContext, Priority)
     const guarded = (restore: Restore) =>
       Effect.flatMap(
         decide(chain, request),
@@ -294,7 +301,7 @@ export const protect = <E, R>(chain: Chain, app: App.Default<E, R>): App.Default
           decision._tag === "Reject"
             ? turnAway(chain, decision, request)
             : decision.isExcluded
-            ? restore(withFindings(chain, request, decision, ambient, app))
+            ? restore(withFindings(chain, request, decision, app))
             : Effect.flatMap(
               holdUntilSent(chain, request, scope, decision),
               (course) =>
@@ -302,7 +309,7 @@ export const protect = <E, R>(chain: Chain, app: App.Default<E, R>): App.Default
                   chain,
                   course,
                   restore(
-                    withFindings(chain, request, decision, ambient, withLimits(chain, request, decision, course, app))
+                    withFindings(chain, request, decision, withLimits(chain, request, decision, course, app))
                   )
                 )
             )
@@ -313,6 +320,16 @@ export const protect = <E, R>(chain: Chain, app: App.Default<E, R>): App.Default
       : guarded((effect) => effect)
   })
 
+/**
+ * Tells the handler that comes after, in the same fiber, what it may ask for: there is nothing to wrap. A deadline is told
+ * too, and ends what heeds one.
+ */
+const tell = (chain: Chain, request: HttpServerRequest, admit: Admit): Effect.Effect<void> =>
+  FiberRef.update(FiberRef.currentContext, (context) => {
+    const found = findings(chain, request, admit, context)
+    return admit.deadline === undefined ? found : Context.add(found, Deadline, admit.deadline)
+  })
+
 /** The chain before a handler of an `HttpApi`: a rejection is a typed failure. @internal */
 export const admitTyped = (
   chain: Chain
@@ -321,7 +338,12 @@ export const admitTyped = (
     const { request, scope } = current(fiber)
     return Effect.uninterruptible(
       Effect.flatMap(decide(chain, request), (decision) => {
-        if (decision._tag === "Admit") return Effect.as(holdUntilSent(chain, request, scope, decision), decision)
+        if (decision._tag === "Admit") {
+          return Effect.zipRight(
+            holdUntilSent(chain, request, scope, decision),
+            Effect.as(tell(chain, request, decision), decision)
+          )
+        }
         const failure = typed(decision)
         markTurnedAway(request, failure.status)
         const headers = { ...decision.headers, ...(hasUnreadBody(request) ? { connection: "close" } : {}) }
