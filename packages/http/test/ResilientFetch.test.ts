@@ -70,6 +70,35 @@ describe("resilientFetch", () => {
     }
   )
 
+  for (const redirect of ["follow", "manual"] as const) {
+    test(
+      `sends a POST once, where what it is led to is down (redirect: ${redirect})`,
+      { retry: quick, circuitBreaker: false },
+      (response, { path }) => response.writeHead(303, { location: decodeURIComponent(path.slice(1)) }).end(),
+      async (fetch, { seen, url }) => {
+        const dead = `http://127.0.0.1:${await Effect.runPromise(deadPort)}/`
+        const post = { method: "POST", body: "once", redirect }
+        const led = await fetch(`${url}/${encodeURIComponent(dead)}`, post).catch(codeOf)
+        expect(redirect === "follow" ? led : (led as Response).status).toBe(
+          redirect === "follow" ? "ECONNREFUSED" : 303
+        )
+        expect(seen).toHaveLength(1)
+        let sent = 0
+        const counting = resilientFetch(
+          (input: string, init?: RequestInit) => (sent++, globalThis.fetch(input, init)),
+          {
+            name: "counting",
+            retry: quick,
+            circuitBreaker: false
+          }
+        )
+        expect(await counting(dead, post).catch(codeOf)).toBe("ECONNREFUSED")
+        expect(sent).toBe(redirect === "follow" ? 1 : 3)
+        await counting.close()
+      }
+    )
+  }
+
   test(
     "rejects with the reason of its signal: before, during, and while the body is read",
     { retry: quick },

@@ -10,7 +10,9 @@ import { rateLimitHeaders } from "../src/internal/rateLimitHeaders.js"
 const request = HttpClientRequest.get("http://a.test/")
 const response = (status: number) => HttpClientResponse.fromWeb(request, new Response(null, { status }))
 const transport = (cause: unknown) => new HttpClientError.RequestError({ request, reason: "Transport", cause })
-const coded = (code: string) => Object.assign(new Error(code), { code })
+const coded = (code: string, more: object = {}) => Object.assign(new Error(code), { code, ...more })
+const refused = coded("ECONNREFUSED", { syscall: "connect", address: "127.0.0.1", port: 80 })
+const ofFetch = (cause: unknown) => transport(new TypeError("fetch failed", { cause }))
 
 const timeout = new TimeoutExceededError({
   instance: "api/attempt",
@@ -29,18 +31,45 @@ const expired = new DeadlineExceededError({
 
 describe("the fate of a failed attempt", () => {
   const cases: ReadonlyArray<readonly [string, unknown, ReturnType<typeof fate>]> = [
-    ["refused", transport(coded("ECONNREFUSED")), "unreached"],
-    ["no such name", transport(coded("ENOTFOUND")), "unreached"],
-    ["no connection in time", transport(coded("UND_ERR_CONNECT_TIMEOUT")), "unreached"],
+    ["refused", transport(refused), "unreached"],
     [
-      "refused, as fetch tells it",
-      transport(new TypeError("fetch failed", { cause: coded("ECONNREFUSED") })),
+      "no such name",
+      transport(coded("ENOTFOUND", { syscall: "getaddrinfo", hostname: "a.test" })),
       "unreached"
+    ],
+    ["no connection in time", transport(coded("UND_ERR_CONNECT_TIMEOUT")), "unreached"],
+    ["refused on every address", transport(coded("ECONNREFUSED", { errors: [refused, refused] })), "unreached"],
+    [
+      "refused on one address, reset on another",
+      transport(coded("ECONNREFUSED", { errors: [refused, coded("ECONNRESET")] })),
+      "unknown"
     ],
     [
       "a refused stream of HTTP/2",
       transport(new Error("Stream closed with error code NGHTTP2_REFUSED_STREAM")),
       "unreached"
+    ],
+    ["refused, as fetch tells it, which may have followed a redirect", ofFetch(refused), "unknown"],
+    [
+      "no way to the host, found when the answer was read",
+      transport(coded("EHOSTUNREACH", { syscall: "read" })),
+      "unknown"
+    ],
+    ["a code that says no more", transport(coded("ECONNREFUSED")), "unknown"],
+    ["refused on another port", transport({ ...refused, name: "Error", port: 81 }), "unknown"],
+    [
+      "another name that is not there",
+      transport(coded("ENOTFOUND", { syscall: "getaddrinfo", hostname: "b.test" })),
+      "unknown"
+    ],
+    [
+      "a redirect that platform followed, refused",
+      new HttpClientError.RequestError({
+        request: HttpClientRequest.get("http://a.test/next"),
+        reason: "Transport",
+        cause: refused
+      }),
+      "unknown"
     ],
     ["reset", transport(coded("ECONNRESET")), "unknown"],
     ["closed", transport(coded("UND_ERR_SOCKET")), "unknown"],
@@ -64,7 +93,27 @@ describe("the fate of a failed attempt", () => {
     ],
     ["somebody's own", "mine", "final"]
   ]
-  for (const [what, error, expected] of cases) it(`${what}: ${expected}`, () => expect(fate(error)).toBe(expected))
+  for (const [what, error, expected] of cases) {
+    it(`${what}: ${expected}`, () => expect(fate(error, { request, redirect: undefined })).toBe(expected))
+  }
+
+  it("fetch knows that it has not reached the server where it follows no redirects", () => {
+    const by = (redirect: string) => fate(ofFetch(refused), { request, redirect })
+    expect([by("manual"), by("error"), by("follow")]).toEqual(["unreached", "unreached", "unknown"])
+    expect(fate(transport(refused), { request, redirect: "follow" })).toBe("unknown")
+  })
+
+  it("a numeric host is refused at its own address", () => {
+    for (const [host, address] of [["127.0.0.1", "127.0.0.1"], ["[::1]", "::1"], ["127.0.0.2", "127.0.0.1"]] as const) {
+      const own = HttpClientRequest.post(`http://${host}:80/`)
+      const error = new HttpClientError.RequestError({
+        request: own,
+        reason: "Transport",
+        cause: coded("ECONNREFUSED", { syscall: "connect", address, port: 80 })
+      })
+      expect(fate(error, { request: own, redirect: undefined })).toBe(host === "127.0.0.2" ? "unknown" : "unreached")
+    }
+  })
 })
 
 describe("what an attempt says of the dependency", () => {

@@ -1,5 +1,6 @@
+import { ResilientHttpClient } from "@effect-resilience/http"
 import type { HttpClientResponse } from "@effect/platform"
-import { HttpClient, HttpClientRequest, HttpIncomingMessage } from "@effect/platform"
+import { FetchHttpClient, HttpClient, HttpClientRequest, HttpIncomingMessage } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Option, Stream } from "effect"
 import { backend, deadPort, transports } from "./utils/backend.js"
@@ -223,9 +224,32 @@ for (const [transport, layer] of Object.entries(transports)) {
       Effect.gen(function*() {
         const port = yield* deadPort
         const client = yield* resilient({ name: "api", retry: quick, circuitBreaker: false })
-        const error = yield* Effect.flip(client.post(`http://127.0.0.1:${port}`))
+        // `fetch` follows redirects by itself, if it is not told otherwise: then nobody knows what it has not reached.
+        const posted = client.post(`http://127.0.0.1:${port}`).pipe(
+          Effect.provideService(FetchHttpClient.RequestInit, { redirect: "manual" })
+        )
+        const error = yield* Effect.flip(posted)
         expect(error).toMatchObject({ _tag: "RequestError", reason: "Transport" })
         expect(yield* snapshot("Retry", "api")).toMatchObject({ retries: 2 })
+      })
+    )
+
+    live(
+      "a POST whose answer leads to a server that is down is not sent again",
+      Effect.gen(function*() {
+        const dead = yield* deadPort
+        for (const status of [302, 303, 307]) {
+          const { seen, url } = yield* backend((response) =>
+            response.writeHead(status, { location: `http://127.0.0.1:${dead}/done` }).end()
+          )
+          const own = HttpClient.followRedirects(yield* HttpClient.HttpClient)
+          const client = ResilientHttpClient.standard({ name: `api/${status}`, retry: quick, circuitBreaker: false })(
+            own
+          )
+          const post = HttpClientRequest.post(url).pipe(HttpClientRequest.bodyText("once"))
+          expect(yield* Effect.flip(client.execute(post))).toMatchObject({ reason: "Transport" })
+          expect(seen).toHaveLength(1)
+        }
       })
     )
   })

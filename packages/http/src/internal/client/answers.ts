@@ -1,12 +1,15 @@
 import type { Outcome } from "@effect-resilience/core"
 import { classify } from "@effect-resilience/core"
 import * as HttpClientError from "@effect/platform/HttpClientError"
+import type * as ClientRequest from "@effect/platform/HttpClientRequest"
 import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import type * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import { parseRetryAfter } from "../retryAfter.js"
+import type { Target } from "./outgoing.js"
+import { targetOf } from "./outgoing.js"
 
 /*
  * What an answer says: whether the request may have done something, whether it is worth another attempt, and whether the
@@ -25,7 +28,7 @@ export const idempotentMethods: ReadonlyArray<string> = ["GET", "HEAD", "OPTIONS
 /** Statuses that may pass. @internal */
 export const retryableStatuses: ReadonlyArray<number> = [408, 425, 429, 500, 502, 503, 504]
 
-/** Codes of failures before a connection stood: the server has not seen the request. */
+/** Codes of a call of the system that did not bring a connection about. */
 const unreachedCodes = new Set([
   "ECONNREFUSED",
   "ENOTFOUND",
@@ -33,26 +36,27 @@ const unreachedCodes = new Set([
   "EHOSTUNREACH",
   "EHOSTDOWN",
   "ENETUNREACH",
-  "ENETDOWN",
-  "UND_ERR_CONNECT_TIMEOUT"
+  "ENETDOWN"
 ])
 
 /** Codes of certificates that do not fit: the next attempt sees the same. */
 const isCertificate = (code: string): boolean =>
   /CERT|^ERR_TLS_|^UNABLE_TO_|^DEPTH_ZERO_|HOSTNAME_MISMATCH/.test(code) || code === "ERR_SSL_WRONG_VERSION_NUMBER"
 
-/** The codes of an error and of what caused it. */
-const codesOf = (error: unknown): ReadonlyArray<string> => {
-  const codes: Array<string> = []
+/** An error and what caused it, from the outside in. */
+const causesOf = (error: unknown): ReadonlyArray<object> => {
+  const causes: Array<object> = []
   let one = error
   for (let depth = 0; depth < 6 && Predicate.isObject(one); depth++) {
-    if (Predicate.hasProperty(one, "code") && Predicate.isString(one.code)) codes.push(one.code)
-    if (Predicate.hasProperty(one, "message") && String(one.message).includes("NGHTTP2_REFUSED_STREAM")) {
-      codes.push("REFUSED_STREAM")
-    }
+    causes.push(one)
     one = Predicate.hasProperty(one, "cause") ? one.cause : undefined
   }
-  return codes
+  return causes
+}
+
+const textOf = (error: object, field: "code" | "name" | "message"): string => {
+  const value: unknown = (error as Readonly<Record<string, unknown>>)[field]
+  return Predicate.isString(value) ? value : ""
 }
 
 /** The response that an error is about, where a filter of statuses made it. */
@@ -65,22 +69,61 @@ const answerOf = (error: unknown): Answer | undefined =>
 export const answerOfExit = (exit: Exit.Exit<Answer, unknown>): Answer | undefined =>
   exit._tag === "Success" ? exit.value : answerOf(Cause.squash(exit.cause))
 
+/** Whether a connection to this target did not come to stand. Other calls of a socket fail when it stands. */
+const isUnconnected = (error: object, target: Target): boolean => {
+  if (Predicate.hasProperty(error, "errors") && Array.isArray(error.errors) && error.errors.length > 0) {
+    return error.errors.every((one) => Predicate.isObject(one) && isUnconnected(one, target))
+  }
+  const { hostname, port } = target
+  const code = textOf(error, "code")
+  if (code === "UND_ERR_CONNECT_TIMEOUT") return true
+  const { address, hostname: looked, port: at, syscall } = error as Readonly<Record<string, unknown>>
+  if (!unreachedCodes.has(code)) return false
+  if (syscall === "getaddrinfo") return looked === hostname
+  const isNumeric = hostname.startsWith("[") || /^[\d.]+$/.test(hostname)
+  return syscall === "connect" && at === port && (!isNumeric || address === hostname.replace(/^\[|\]$/g, ""))
+}
+
+/** How a socket's own errors are called. What stands around it, as `fetch` does, throws others. */
+const ownNames = ["Error", "AggregateError", "ConnectTimeoutError"]
+
+/** What was sent, and what becomes of its redirects where `fetch` sends it. @internal */
+export interface Sent {
+  readonly request: ClientRequest.HttpClientRequest
+  readonly redirect: string | undefined
+}
+
+/**
+ * Whether the server cannot have seen the request. Who follows redirects by himself may have been answered before he failed
+ * to connect, and `fetch` does unless it is told not to: then nobody knows.
+ */
+const isUnreached = (error: HttpClientError.RequestError, { redirect, request }: Sent): boolean => {
+  const target = targetOf(request)
+  const failed = targetOf(error.request)
+  if (target === undefined || failed?.href !== target.href) return false
+  const causes = causesOf(error.cause)
+  const isSingle = redirect === "manual" || redirect === "error"
+  const seen = isSingle ? causes : redirect === undefined ? causes.slice(0, 1) : []
+  return seen.some((cause) =>
+    (isSingle || ownNames.includes(textOf(cause, "name"))) &&
+    (textOf(cause, "message").includes("NGHTTP2_REFUSED_STREAM") || isUnconnected(cause, target))
+  )
+}
+
 /**
  * Whether a failed attempt may be made again: `"unreached"` whatever the request was, `"unknown"` where it does no harm,
  * `"final"` never.
  *
  * @internal
  */
-export const fate = (error: unknown): "unreached" | "unknown" | "final" => {
+export const fate = (error: unknown, sent?: Sent): "unreached" | "unknown" | "final" => {
   if (Predicate.isTagged(error, "TimeoutExceededError")) return "unknown"
   if (!HttpClientError.isHttpClientError(error) || error._tag !== "RequestError" || error.reason !== "Transport") {
     return "final"
   }
   if (Predicate.hasProperty(error, "retryable") && error.retryable === false) return "final"
-  const codes = codesOf(error.cause)
-  if (codes.some(isCertificate)) return "final"
-  if (codes.some((code) => code === "REFUSED_STREAM" || unreachedCodes.has(code))) return "unreached"
-  return "unknown"
+  if (causesOf(error.cause).some((cause) => isCertificate(textOf(cause, "code")))) return "final"
+  return sent !== undefined && isUnreached(error, sent) ? "unreached" : "unknown"
 }
 
 /** Whether a status may pass. Envoy marks answers of its own rate limit, which retries only make worse. @internal */

@@ -6,6 +6,7 @@ import type {
 } from "@effect-resilience/core"
 import { Bulkhead, CircuitBreaker, Deadline, RateLimiter, Retry, Timeout } from "@effect-resilience/core"
 import { toNanos } from "@effect-resilience/core/extension"
+import { RequestInit } from "@effect/platform/FetchHttpClient"
 import type * as ClientRequest from "@effect/platform/HttpClientRequest"
 import type { HttpClientResponse } from "@effect/platform/HttpClientResponse"
 import * as Cause from "effect/Cause"
@@ -131,7 +132,7 @@ const timeoutOf = (
   )
 
 /** The three ways of a retry: whatever failed, only what the server has not seen, and none. */
-const retriesOf = (checked: Checked, asked: WeakMap<object, Asked>) => {
+const retriesOf = (checked: Checked, asked: WeakMap<object, Asked>, unreached: WeakSet<object>) => {
   const { name, retry } = checked
   if (retry === false) return Effect.succeed({ safe: nothing, unsafe: nothing })
   const passing = mayPass(new Set(retry.statuses))
@@ -170,7 +171,7 @@ const retriesOf = (checked: Checked, asked: WeakMap<object, Asked>) => {
   return Effect.map(made, (instance): { readonly safe: Around; readonly unsafe: Around } => ({
     safe: instance.withRetry,
     unsafe: instance.withRetryBy({
-      retryOn: (error: unknown) => fate(error) === "unreached",
+      retryOn: (error: unknown) => Predicate.isObject(error) && unreached.has(error),
       classify: (exit: Exit.Exit<unknown, unknown>) =>
         exit._tag === "Success" && isRefused(exit) ? "ignored" : outcomeOf(exit) === "failure" ? "ignored" : "success"
     })
@@ -186,13 +187,21 @@ const left = Effect.map(
   Option.match({ onNone: () => toNanos(Duration.infinity), onSome: (duration) => toNanos(duration) })
 )
 
+/** What `fetch` is told to do with redirects, where anybody says so. Other transports follow none. */
+const redirects = Effect.map(
+  Effect.serviceOption(RequestInit),
+  (init): string | undefined => Option.getOrUndefined(init)?.redirect
+)
+
 /** The chain of a client, for the length of the scope. @internal */
 export const openChain = (checked: Checked): Effect.Effect<Chain, never, Scope.Scope> =>
   Effect.gen(function*() {
     const { name, retry } = checked
     const asked = new WeakMap<object, Asked>()
     const total = yield* timeoutOf(name, checked.timeout)
-    const retries = yield* retriesOf(checked, asked)
+    /** Errors of requests that their server has not seen. */
+    const unreached = new WeakSet<object>()
+    const retries = yield* retriesOf(checked, asked, unreached)
     const breaker = yield* breakerOf(checked)
     const pacer = checked.heed === undefined ? undefined : yield* openPacer({
       name: `${name}/paced`,
@@ -246,7 +255,8 @@ export const openChain = (checked: Checked): Effect.Effect<Chain, never, Scope.S
       request: ClientRequest.HttpClientRequest,
       target: Target | undefined,
       send: Send<E, R>,
-      timed: Around
+      timed: Around,
+      redirect: string | undefined
     ): Effect.Effect<HeldResponse, E | ChainError, R> =>
       Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(Hold.make, (hold) => {
@@ -263,6 +273,7 @@ export const openChain = (checked: Checked): Effect.Effect<Chain, never, Scope.S
           return Effect.matchCauseEffect(restore(admitted), {
             onFailure: (cause): Effect.Effect<HeldResponse, E | ChainError> => {
               const error = Cause.squash(cause)
+              if (Predicate.isObject(error) && fate(error, { request, redirect }) === "unreached") unreached.add(error)
               const answer = answerOfExit(Exit.failCause(cause))
               return hold.end(false).pipe(
                 Effect.zipRight(
@@ -294,8 +305,9 @@ export const openChain = (checked: Checked): Effect.Effect<Chain, never, Scope.S
         const isGenerating = retry !== false && retry.idempotencyKey && !methods.has(given.method)
         const ready = isGenerating ? withIdempotencyKey(given) : Effect.succeed(given)
         return Effect.uninterruptibleMask((restore) =>
-          Effect.flatMap(Effect.zip(Effect.tap(CurrentOverride, warnOfNesting), ready), ([asked, request]) => {
-            const once = attempt(call, request, target, send, attemptTime(asked.attemptTimeout))
+          Effect.flatMap(Effect.all([Effect.tap(CurrentOverride, warnOfNesting), ready, redirects]), (said) => {
+            const [asked, request, redirect] = said
+            const once = attempt(call, request, target, send, attemptTime(asked.attemptTimeout), redirect)
             const paced = target === undefined || pacer === undefined
               ? once
               : Effect.zipRight(pacer.depart(target.authority), once)

@@ -1,3 +1,4 @@
+import { RequestInit } from "@effect/platform/FetchHttpClient"
 import * as HttpClientError from "@effect/platform/HttpClientError"
 import * as ClientRequest from "@effect/platform/HttpClientRequest"
 import { fromWeb } from "@effect/platform/HttpClientResponse"
@@ -119,12 +120,15 @@ export const fetchAround = <R>(
     // Without its body, which is read by whoever sends it.
     const request = new web.Request(asked?.url ?? input, {
       method: init["method"] ?? asked?.method,
-      headers: init["headers"] ?? asked?.headers
+      headers: init["headers"] ?? asked?.headers,
+      redirect: init["redirect"] ?? asked?.redirect
     })
     const answers = new WeakMap<object, WebResponse>()
     const calling = Effect.flatMap(chain, ({ call }) =>
       Effect.flatMap(
-        call(requestOf(request), sending(fetch, input, init, answers), canReplay(input, init)),
+        call(requestOf(request), sending(fetch, input, init, answers), canReplay(input, init)).pipe(
+          Effect.provideService(RequestInit, { redirect: request.redirect })
+        ),
         (held) => answerOf(held, answers.get(held.original) as WebResponse, signal)
       ))
     if (signal?.aborted) return reject(signal.reason)

@@ -12,15 +12,26 @@ export interface Target {
   readonly authority: string
   readonly host: string
   readonly hostname: string
+  readonly port: number
+  readonly href: string
+}
+
+/** The part of a URL that is used. The library is compiled without the types of the web. */
+interface Url {
+  readonly host: string
+  readonly hostname: string
+  readonly protocol: string
+  readonly port: string
+  readonly href: string
 }
 
 /** Where a request goes, if its URL can be read. @internal */
 export const targetOf = (request: ClientRequest.HttpClientRequest): Target | undefined => {
   const parsed = UrlParams.makeUrl(request.url, request.urlParams, request.hash)
   if (parsed._tag === "Left") return undefined
-  const { host, hostname, protocol }: { readonly host: string; readonly hostname: string; readonly protocol: string } =
-    parsed.right
-  return { authority: `${protocol}//${host}`, host, hostname }
+  const { host, hostname, href, port, protocol }: Url = parsed.right
+  const usual = protocol === "https:" ? 443 : 80
+  return { authority: `${protocol}//${host}`, host, hostname, href, port: port === "" ? usual : Number(port) }
 }
 
 /** `api.example.com`, `localhost:8080`, or `*.example.com` for whatever is below it. */

@@ -34,6 +34,7 @@ export interface WebRequest {
   readonly method: string
   readonly headers: WebHeaders
   readonly body: unknown
+  readonly redirect: "follow" | "error" | "manual"
   readonly signal: WebSignal
 }
 
