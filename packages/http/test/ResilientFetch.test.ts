@@ -144,6 +144,7 @@ describe("resilientFetch", () => {
     Effect.gen(function*() {
       const { url } = yield* backend((response, { path }) => {
         if (path === "/none") response.writeHead(204).end()
+        else if (path === "/large") response.end(Buffer.alloc(5_000_000))
         else {
           response.writeHead(200)
           response.write("begun")
@@ -164,7 +165,13 @@ describe("resilientFetch", () => {
       const cancelled = yield* get("/cancelled")
       expect(yield* isWhole("api")).toBe(false)
       yield* Effect.promise(() => cancelled.body?.cancel() ?? Promise.resolve())
-      yield* eventually(isWhole("api"))
+      expect(yield* isWhole("api")).toBe(true)
+      const begun = yield* get("/large")
+      const reader = begun.body?.getReader()
+      yield* Effect.promise(async () => expect((await reader?.read())?.value?.length).toBeGreaterThan(0))
+      expect(yield* isWhole("api")).toBe(false)
+      yield* Effect.promise(() => reader?.cancel() ?? Promise.resolve())
+      expect(yield* isWhole("api")).toBe(true)
       yield* get("/unread")
       expect(yield* isWhole("api")).toBe(false)
       yield* eventually(isWhole("api"))

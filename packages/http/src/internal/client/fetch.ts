@@ -58,8 +58,8 @@ const sending = (
       )
   )
 
-/** A stream of the web that begins with its first reader. */
-const toWeb = (body: Stream.Stream<Uint8Array, unknown>): unknown => {
+/** A stream of the web that begins with its first reader. What is cancelled before that never began: it cannot end by itself. */
+const toWeb = (body: Stream.Stream<Uint8Array, unknown>, abort: Effect.Effect<void>): unknown => {
   const chunks = Stream.toAsyncIterable(body)[Symbol.asyncIterator]()
   return new web.ReadableStream({
     pull: async (controller) => {
@@ -67,7 +67,10 @@ const toWeb = (body: Stream.Stream<Uint8Array, unknown>): unknown => {
       if (next.done === true) controller.close()
       else controller.enqueue(next.value)
     },
-    cancel: () => chunks.return?.()
+    cancel: async () => {
+      await Effect.runPromise(abort)
+      await chunks.return?.()
+    }
   }, { highWaterMark: 0 })
 }
 
@@ -80,7 +83,10 @@ const answerOf = (
   const body = answer.body === null
     ? Effect.as(held.discard, null)
     : Effect.succeed(
-      toWeb(Stream.mapError(held.stream, (error) => signal?.aborted ? signal.reason : error.cause ?? error))
+      toWeb(
+        Stream.mapError(held.stream, (error) => signal?.aborted ? signal.reason : error.cause ?? error),
+        held.abort
+      )
     )
   const abort = () => {
     Effect.runFork(held.abort)
