@@ -7,13 +7,23 @@ import {
   Retry,
   TimeoutExceededError
 } from "@effect-resilience/core"
-import { ResilientHttpClient, TwoClientsError } from "@effect-resilience/http"
-import { HttpApi, HttpApiClient, HttpApiEndpoint, HttpApiGroup, HttpClient, HttpClientRequest } from "@effect/platform"
+import { Idempotency, IdempotencyStore, ResilientHttpClient, TwoClientsError } from "@effect-resilience/http"
+import {
+  HttpApi,
+  HttpApiClient,
+  HttpApiEndpoint,
+  HttpApiGroup,
+  HttpClient,
+  HttpClientRequest,
+  HttpRouter,
+  HttpServerResponse
+} from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Schema, Stream, Tracer } from "effect"
 import type { Seen } from "./utils/backend.js"
 import { backend, transports } from "./utils/backend.js"
 import { eventually, isWhole, quick, resilient, services, snapshot } from "./utils/client.js"
+import { serveNode } from "./utils/servers.js"
 
 const Live = Layer.merge(transports.node, services)
 
@@ -72,7 +82,8 @@ describe("retry", () => {
       const generating = yield* resilient({ name: "generated", retry: { ...quick, idempotencyKey: true } })
       yield* generating.post(url)
       const [key, ...others] = seen.splice(0).map(({ headers }) => headers["idempotency-key"])
-      expect(key).toMatch(/^[0-9a-f-]{36}$/)
+      // A string of structured fields, as the draft has it.
+      expect(key).toMatch(/^"[0-9a-f-]{36}"$/)
       expect(others).toEqual([key, key])
       yield* generating.post(url)
       expect(seen.splice(0)[0]?.headers["idempotency-key"]).not.toBe(key)
@@ -80,6 +91,21 @@ describe("retry", () => {
       const body = Stream.make(new TextEncoder().encode("once"))
       yield* client.execute(HttpClientRequest.bodyStream(HttpClientRequest.put(url), body))
       expect(seen.splice(0).map(({ body }) => body)).toEqual(["once"])
+    })
+  )
+
+  live(
+    "our own server takes the Idempotency-Key of our own client",
+    Effect.gen(function*() {
+      const { url } = yield* serveNode(
+        HttpRouter.empty.pipe(
+          HttpRouter.post("/", HttpServerResponse.text("paid")),
+          Idempotency.middleware({ name: "payments", principal: Idempotency.anybody })
+        ).pipe(Effect.provideServiceEffect(IdempotencyStore, IdempotencyStore.makeMemory()))
+      )
+      const client = yield* resilient({ name: "api", retry: { idempotencyKey: true } })
+      const response = yield* client.post(url)
+      expect([response.status, yield* response.text]).toEqual([200, "paid"])
     })
   )
 

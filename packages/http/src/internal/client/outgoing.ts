@@ -71,13 +71,13 @@ export const propagated = (
 /** @internal */
 export const idempotencyHeader = "idempotency-key"
 
-/** A key for a request that has none, the same for all its attempts. @internal */
+/** A key, a string of structured fields, for a request that has none: the same for all its attempts. @internal */
 export const withIdempotencyKey = (
   request: ClientRequest.HttpClientRequest
 ): Effect.Effect<ClientRequest.HttpClientRequest> =>
   Effect.sync(() =>
     request.headers[idempotencyHeader] === undefined
-      ? ClientRequest.setHeader(request, idempotencyHeader, web.crypto.randomUUID())
+      ? ClientRequest.setHeader(request, idempotencyHeader, `"${web.crypto.randomUUID()}"`)
       : request
   )
 
