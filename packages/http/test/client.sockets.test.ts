@@ -66,6 +66,56 @@ for (const [transport, layer] of Object.entries(transports)) {
     )
 
     live(
+      "short bodies of unknown length, and those of redirects, need no reader",
+      Effect.gen(function*() {
+        const { seen, url } = yield* backend((response, { path }) => {
+          const isLast = path === "/0"
+          response.writeHead(isLast ? 200 : 302, isLast ? {} : { location: `/${Number(path.slice(1)) - 1}` })
+          response.write("ok")
+          response.end()
+        })
+        const client = yield* resilient({
+          name: "api",
+          retry: false,
+          timeout: "2 seconds",
+          attemptTimeout: "1 second",
+          bulkhead: { maxConcurrent: 1 }
+        })
+        for (let call = 0; call < 10; call++) yield* client.get(`${url}/0`)
+        const following = HttpClient.followRedirects(client)
+        expect(yield* Effect.flatMap(following.get(`${url}/3`), (response) => response.text)).toBe("ok")
+        expect(seen).toHaveLength(14)
+        yield* eventually(isWhole("api"))
+      })
+    )
+
+    live(
+      "a body that comes bit by bit is read as it comes, whatever its type",
+      Effect.gen(function*() {
+        for (const type of ["application/x-ndjson", "text/event-stream"]) {
+          const waiting: Array<() => void> = []
+          const { url } = yield* backend((response) => {
+            response.writeHead(200, { "content-type": type })
+            response.write("0")
+            let next = 1
+            waiting.push(() => next < 5 ? response.write(String(next++)) : response.end())
+          })
+          const client = yield* resilient({ name: `api/${type}` })
+          const response = yield* client.get(url)
+          const seen: Array<string> = []
+          // Each bit is sent when the one before it has been read.
+          yield* Stream.runForEach(Stream.decodeText(response.stream), (text) =>
+            Effect.sync(() => {
+              seen.push(text)
+              for (const proceed of waiting) proceed()
+            })).pipe(Effect.timeout("3 seconds"))
+          expect(seen).toEqual(["0", "1", "2", "3", "4"])
+          yield* eventually(isWhole(`api/${type}`))
+        }
+      })
+    )
+
+    live(
       "a body is read in every way as without the patterns",
       Effect.gen(function*() {
         const { url } = yield* backend((response, { path }) => {

@@ -3,21 +3,20 @@ import type * as ClientResponse from "@effect/platform/HttpClientResponse"
 import { TypeId } from "@effect/platform/HttpClientResponse"
 import * as IncomingMessage from "@effect/platform/HttpIncomingMessage"
 import * as UrlParams from "@effect/platform/UrlParams"
-import * as Chunk from "effect/Chunk"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
 import * as Inspectable from "effect/Inspectable"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { readAhead } from "./ahead.js"
 import { web } from "./web.js"
 
 /** What is read of a body that nobody wants: more is cheaper to cut off, and so is a slower one. */
 const worthDraining = 64 * 1024
 const drainTime = "500 millis"
-/** How long the body of an error, of which more than that is left, waits for somebody to read it. */
+/** How long the body of an error or a redirect, of which more than that is left, waits for somebody to read it. */
 const errorTime = Duration.seconds(1)
 
 /**
@@ -51,18 +50,24 @@ type Body = Stream.Stream<Uint8Array, Error.ResponseError>
 
 const isEmptyBody = (error: Error.ResponseError): boolean => error.reason === "EmptyBody"
 
-/** Whether there is no body, or a short one. */
-const isSmall = ({ headers, request, status }: ClientResponse.HttpClientResponse): boolean =>
-  request.method === "HEAD" || status === 204 || status === 205 || status === 304 ||
-  Number(headers["content-length"] ?? NaN) <= worthDraining
+/** A stream of events may be still for long, and is read or closed by whoever asked for it. */
+const isQuiet = ({ headers }: ClientResponse.HttpClientResponse): boolean =>
+  headers["content-type"]?.startsWith("text/event-stream") === true
+
+/** Whether reading ahead may come to the end of the body. */
+const mayBeShort = (response: ClientResponse.HttpClientResponse): boolean => {
+  const { headers, request, status } = response
+  if (request.method === "HEAD" || status === 204 || status === 205 || status === 304) return true
+  return !(status < 300 && isQuiet(response)) && !(Number(headers["content-length"]) > worthDraining)
+}
 
 /**
  * A response that holds its permit and its connection until its body is read, or given up.
  *
  * - What is not read to its end is aborted: an interruption, an early end of the stream, a decoder that fails.
  * - A body that nobody begins to read, or that stands still, is aborted after `idle`.
- * - Bodies are often not read at all. So those that are known to be short, and those of errors up to 64 KiB, are read ahead:
- *   then everything is back without anybody's doing. A longer error is aborted if nobody begins to read within a second.
+ * - Bodies are often not read at all. So the first 64 KiB of what may be short are read ahead: then everything is back without
+ *   anybody's doing. A longer one of an error or a redirect is aborted if nobody begins to read within a second.
  *
  * @internal
  */
@@ -73,7 +78,7 @@ export class HeldResponse extends Inspectable.Class implements ClientResponse.Ht
   private claimed = false
   private idled = false
   private readToEnd = false
-  private ahead: Fiber.Fiber<Body> | undefined
+  private ahead: Body | undefined
 
   constructor(
     readonly original: ClientResponse.HttpClientResponse,
@@ -110,8 +115,7 @@ export class HeldResponse extends Inspectable.Class implements ClientResponse.Ht
   /** The body as it comes, with its end noted. */
   private readonly source: Body = Stream.suspend(() => {
     const { idle, original } = this
-    const isQuiet = original.headers["content-type"]?.startsWith("text/event-stream") === true
-    const bounded = idle === undefined || isQuiet ? original.stream : Stream.timeoutFail(
+    const bounded = idle === undefined || isQuiet(original) ? original.stream : Stream.timeoutFail(
       original.stream,
       () => this.fail("Decode", "the body stood still for too long"),
       idle
@@ -128,8 +132,8 @@ export class HeldResponse extends Inspectable.Class implements ClientResponse.Ht
 
   /** Cares for the body of a response that is handed out. Uninterruptible. */
   readonly watch: Effect.Effect<this> = Effect.suspend(() => {
-    const isError = this.status >= 400
-    const patience = isError ? Duration.min(errorTime, this.idle ?? errorTime) : this.idle
+    const isAnswer = this.status < 300
+    const patience = isAnswer ? this.idle : Duration.min(errorTime, this.idle ?? errorTime)
     const abandon = Effect.suspend(() => {
       if (this.claimed) return Effect.void
       this.idled = !this.readToEnd
@@ -139,35 +143,21 @@ export class HeldResponse extends Inspectable.Class implements ClientResponse.Ht
     const unclaimed = patience === undefined
       ? Effect.void
       : Effect.forkIn(Effect.interruptible(Effect.delay(abandon, patience)), rest)
-    if (!isError && !isSmall(this)) return Effect.as(unclaimed, this)
-    const reading = Effect.interruptible(Scope.extend(this.readAhead, rest))
+    if (!mayBeShort(this)) return Effect.as(unclaimed, this)
+    const reading = readAhead({
+      source: this.source,
+      most: worthDraining,
+      onEnd: this.leave,
+      givenUp: () => this.fail("Decode", "the body was given up before it was read")
+    })
     return Effect.zipRight(
       unclaimed,
-      Effect.map(Effect.forkIn(reading, rest), (fiber) => {
-        this.ahead = fiber
+      Effect.map(Scope.extend(reading, rest), (body) => {
+        this.ahead = body
         return this
       })
     )
   })
-
-  private readonly readAhead: Effect.Effect<Body, never, Scope.Scope> = Effect.suspend(() =>
-    Effect.flatMap(Stream.toPull(this.source), (pull) => {
-      let read: Body = Stream.empty
-      let size = 0
-      const next: Effect.Effect<Body> = Effect.matchEffect(pull, {
-        onSuccess: (chunk) => {
-          read = Stream.concat(read, Stream.fromChunk(chunk))
-          size += Chunk.reduce(chunk, 0, (sum, bytes) => sum + bytes.length)
-          return size > worthDraining
-            ? Effect.succeed(Stream.concat(read, Stream.fromPull(Effect.succeed(pull))))
-            : next
-        },
-        onFailure: (end) =>
-          Effect.as(this.leave, end._tag === "None" ? read : Stream.concat(read, Stream.fail(end.value)))
-      })
-      return next
-    })
-  )
 
   /** Gives the body up. */
   readonly abort: Effect.Effect<void> = Effect.suspend(() => {
@@ -182,8 +172,7 @@ export class HeldResponse extends Inspectable.Class implements ClientResponse.Ht
     return Stream.suspend(() => {
       this.claimed = true
       if (this.idled) return Stream.fail(this.fail("Decode", "nobody read the body for too long"))
-      const body = this.ahead === undefined ? this.source : Stream.unwrap(Fiber.join(this.ahead))
-      return Stream.ensuring(body, this.leave)
+      return Stream.ensuring(this.ahead ?? this.source, this.leave)
     })
   }
 
