@@ -234,6 +234,8 @@ export declare namespace ResilientHttpClient {
   export interface HeedOptions {
     /** How long a request may wait until the server has something left; a longer wait fails at once. Defaults to `"1 second"`. */
     readonly maxWait?: DurationInput | undefined
+    /** A server that has nothing left for longer is asked again after this. Defaults to `"5 minutes"`. */
+    readonly maxReset?: DurationInput | undefined
   }
 
   /**

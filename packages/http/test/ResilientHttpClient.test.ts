@@ -15,11 +15,12 @@ import {
   HttpApiGroup,
   HttpClient,
   HttpClientRequest,
+  HttpClientResponse,
   HttpRouter,
   HttpServerResponse
 } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Schema, Stream, Tracer } from "effect"
+import { Cause, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Schema, Stream, TestClock, Tracer } from "effect"
 import type { Seen } from "./utils/backend.js"
 import { backend, transports } from "./utils/backend.js"
 import { eventually, isWhole, quick, resilient, services, snapshot } from "./utils/client.js"
@@ -289,6 +290,40 @@ describe("limits", () => {
       expect(seen).toHaveLength(2)
     })
   )
+})
+
+describe("a server that asks for too long a pause is asked again after maxReset", () => {
+  const forms = [{ "retry-after": "31536000" }, { ratelimit: `"p";r=0;t=31536000` }, {
+    "x-ratelimit-remaining": "0",
+    "x-ratelimit-reset": "99999999999"
+  }]
+  for (const headers of forms) {
+    it.effect(JSON.stringify(headers), () =>
+      Effect.gen(function*() {
+        let sent = 0
+        const own = HttpClient.make((request) =>
+          Effect.sync(() => {
+            const init = ++sent === 1 ? { status: 429, headers } : { status: 200 }
+            return HttpClientResponse.fromWeb(request, new Response(null, init))
+          })
+        )
+        const client = ResilientHttpClient.standard({
+          name: "api",
+          retry: false,
+          heedRateLimit: { maxReset: "1 minute" }
+        })(
+          own
+        )
+        yield* client.get("http://a.test/")
+        yield* TestClock.adjust("59 seconds")
+        expect(yield* Effect.flip(client.get("http://a.test/").pipe(Deadline.within("1 second")))).toMatchObject({
+          instance: "api/paced"
+        })
+        yield* TestClock.adjust("1 second")
+        expect((yield* client.get("http://a.test/")).status).toBe(200)
+        expect(sent).toBe(2)
+      }).pipe(Effect.provide(services)))
+  }
 })
 
 describe("what is told", () => {

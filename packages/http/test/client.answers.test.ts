@@ -172,6 +172,13 @@ describe("the limit that a server tells of", () => {
     expect(told({ "x-ratelimit-remaining": "many", "x-ratelimit-reset": "1" })).toBeUndefined()
   })
 
+  it("resets at a time since 1970, in seconds or in milliseconds", () => {
+    for (const reset of [time / 1000 + 9, time + 9000]) {
+      expect(told({ "x-ratelimit-remaining": "3", "x-ratelimit-reset": String(reset) }))
+        .toEqual({ remaining: 3, resetAfter: Duration.seconds(9) })
+    }
+  })
+
   const seconds = (n: number) => BigInt(n) * 1_000_000_000n
 
   it("is counted down, and left at its end", () => {

@@ -206,6 +206,7 @@ export const openChain = (checked: Checked): Effect.Effect<Chain, never, Scope.S
     const pacer = checked.heed === undefined ? undefined : yield* openPacer({
       name: `${name}/paced`,
       maxWait: toNanos(checked.heed.maxWait),
+      maxReset: checked.heed.maxReset,
       maxKeys: checked.maxAuthorities,
       left
     })

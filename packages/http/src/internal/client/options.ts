@@ -83,7 +83,8 @@ export const propagateFields = {
 
 /** @internal */
 export const heedFields = {
-  maxWait: option.duration("1 second", { min: 0 })
+  maxWait: option.duration("1 second", { min: 0 }),
+  maxReset: option.duration("5 minutes", { min: 0 })
 } satisfies option.Fields<ResilientHttpClient.HeedOptions>
 
 const pattern = "ResilientHttpClient"

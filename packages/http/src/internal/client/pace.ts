@@ -57,12 +57,12 @@ const ofSeventh = (text: string): Told | undefined => {
   return remaining === undefined || reset === undefined ? undefined : { remaining, resetAfter: Duration.seconds(reset) }
 }
 
-/** Three fields. A reset that is no span is a time in seconds since 1970. */
+/** Three fields. A reset that is no span is a time since 1970, in seconds or in milliseconds. */
 const ofThree = (headers: Answer["headers"], prefix: string, time: number): Told | undefined => {
   const remaining = number(headers[`${prefix}remaining`])
   const reset = number(headers[`${prefix}reset`])
   if (remaining === undefined || reset === undefined) return undefined
-  const seconds = reset > 1e9 ? reset - time / 1000 : reset
+  const seconds = reset > 1e11 ? (reset - time) / 1000 : reset > 1e9 ? reset - time / 1000 : reset
   return { remaining, resetAfter: Duration.seconds(Math.max(0, seconds)) }
 }
 
@@ -118,6 +118,8 @@ const tooFar = (instance: string, wait: bigint) =>
 export const openPacer = (options: {
   readonly name: string
   readonly maxWait: bigint
+  /** A server that tells of a later reset is asked again after this. */
+  readonly maxReset: Duration.Duration
   readonly left: Effect.Effect<bigint>
   readonly maxKeys: number
 }): Effect.Effect<Pacer, never, Scope> =>
@@ -142,7 +144,9 @@ export const openPacer = (options: {
         depart: departs,
         learn: (authority, told) =>
           Effect.map(table.get(authority), (entry) => {
-            if (entry !== undefined) entry.pace = learn(entry.pace, told, now())
+            if (entry === undefined) return
+            const resetAfter = Duration.min(told.resetAfter, options.maxReset)
+            entry.pace = learn(entry.pace, { ...told, resetAfter }, now())
           })
       }
     }
