@@ -4,8 +4,10 @@
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as ManagedRuntime from "effect/ManagedRuntime"
 import * as Runtime from "effect/Runtime"
+import * as Scope from "effect/Scope"
 import type { Chain } from "./internal/client/chain.js"
 import { fetchAround } from "./internal/client/fetch.js"
 import { checkClient } from "./internal/client/options.js"
@@ -23,7 +25,8 @@ export type Fetch = (input: never, init?: never) => Promise<unknown>
  * A `fetch` with limits, retries, circuits and permits. It is of the type of the one it is given, honours `init.signal`, and
  * rejects as `fetch` does: with the signal's reason, with the transport's own error, with a `DOMException` named
  * `TimeoutError`; what our patterns turn away is one of their errors (`CircuitOpenError`, `BulkheadFullError`,
- * `RateLimitExceededError`). `close` gives up what it holds, and ends what runs.
+ * `RateLimitExceededError`). `close` ends what runs, also bodies that are not read to their end: with an `AbortError`, as every
+ * later call.
  *
  * @example
  * import { resilientFetch } from "@effect-resilience/http"
@@ -47,8 +50,15 @@ export const resilientFetch = <F extends Fetch>(
     ResilientHttpClient,
     (service) => service.chain(options, checked)
   )
-  const call = fetchAround(fetch, chain, (effect) => runtime.runFork(effect))
-  return Object.assign(call as Fetch as F, { close: () => runtime.dispose() })
+  const scope = Effect.runSync(Scope.make())
+  const call = Effect.runSync(
+    fetchAround(fetch, { name: options.name, chain, scope, fork: (effect) => runtime.runFork(effect, { scope }) })
+  )
+  const close = async () => {
+    await Effect.runPromise(Scope.close(scope, Exit.void))
+    await runtime.dispose()
+  }
+  return Object.assign(call as Fetch as F, { close })
 }
 
 /**
@@ -62,11 +72,13 @@ export const makeResilientFetch = <F extends Fetch>(
   options: ResilientHttpClient.Options
 ): Effect.Effect<F, never, ResilientHttpClient> => {
   const checked = checkClient(options)
-  return Effect.flatMap(ResilientHttpClient, (service) =>
-    Effect.zipWith(
-      service.chain(options, checked),
-      Effect.runtime<never>(),
-      (chain, runtime) =>
-        fetchAround(fetch, Effect.succeed(chain), (effect) => Runtime.runFork(runtime)(effect)) as Fetch as F
-    ))
+  return Effect.gen(function*() {
+    const service = yield* ResilientHttpClient
+    const chain = yield* service.chain(options, checked)
+    const runtime = yield* Effect.runtime<never>()
+    const { scope } = chain
+    const fork = <A, E>(effect: Effect.Effect<A, E>) => Runtime.runFork(runtime)(effect, { scope })
+    const call = yield* fetchAround(fetch, { name: options.name, chain: Effect.succeed(chain), scope, fork })
+    return call as Fetch as F
+  })
 }

@@ -2,7 +2,7 @@ import { CircuitOpenError, Registry } from "@effect-resilience/core"
 import type { ResilientHttpClient } from "@effect-resilience/http"
 import { makeResilientFetch, resilientFetch } from "@effect-resilience/http"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Exit, Layer, Scope } from "effect"
 import { getEventListeners } from "node:events"
 import type * as http from "node:http"
 import type { Seen } from "./utils/backend.js"
@@ -139,6 +139,40 @@ describe("resilientFetch", () => {
       expect(codeOf(error)).toBe("ECONNREFUSED")
     }
   )
+
+  for (const form of ["close", "the end of the context"] as const) {
+    it.scopedLive(`${form} ends what runs: calls, their pauses, and bodies`, () =>
+      Effect.gen(function*() {
+        const { cuts, seen, url } = yield* backend((response, { path }) => {
+          if (path === "/body") response.writeHead(200).write("x".repeat(100_000))
+          if (path === "/again") response.writeHead(503, { "retry-after": "30" }).end()
+        })
+        const scope = yield* Scope.make()
+        const options = { name: "api", timeout: "1 minute" } as const
+        const own = form === "close" ? resilientFetch(globalThis.fetch, options) : undefined
+        const fetch = own ??
+          (yield* Effect.flatMap(Layer.buildWithScope(services, scope), (context) =>
+            Effect.provide(makeResilientFetch(globalThis.fetch, options), context)))
+        const body = yield* Effect.promise(() =>
+          fetch(`${url}/body`)
+        )
+        const failed = (promise: Promise<unknown>) => promise.then(() => "answered", (error: unknown) => error)
+        const text = failed(body.text())
+        const calls = ["/hanging", "/again"].map((path) => failed(fetch(url + path)))
+        yield* eventually(Effect.sync(() => seen.length === 3))
+        yield* Effect.sleep("100 millis")
+        yield* own === undefined ? Scope.close(scope, Exit.void) : Effect.promise(own.close)
+        const ended = Effect.promise(() => Promise.all([text, ...calls])).pipe(Effect.timeout("2 seconds"))
+        const [read, ...errors] = yield* ended
+        expect(read).toBeInstanceOf(Error)
+        for (const error of errors) {
+          expect(error).toMatchObject({ name: "AbortError", message: `resilientFetch "api" was closed` })
+        }
+        yield* eventually(Effect.sync(() => cuts.count === 2))
+        expect(yield* Effect.promise(() => failed(fetch(url)))).toBeInstanceOf(Error)
+        expect(seen).toHaveLength(3)
+      }))
+  }
 
   it.scopedLive("with the instances of the context: permits come back when a body is read, cancelled or not there", () =>
     Effect.gen(function*() {

@@ -57,6 +57,8 @@ export interface Chain {
     /** Whether the body can be sent again, where the request does not say. */
     replayable?: boolean
   ) => Effect.Effect<HeldResponse, E | ChainError, R>
+  /** What the chain ends with. */
+  readonly scope: Scope.Scope
 }
 
 type Around = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | ChainError, R>
@@ -338,5 +340,5 @@ export const openChain = (checked: Checked): Effect.Effect<Chain, never, Scope.S
           })
         )
       })
-    return { call }
+    return { call, scope: yield* Effect.scope }
   })

@@ -4,8 +4,11 @@ import * as ClientRequest from "@effect/platform/HttpClientRequest"
 import { fromWeb } from "@effect/platform/HttpClientResponse"
 import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
+import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Predicate from "effect/Predicate"
+import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Chain, Send } from "./chain.js"
 import type { HeldResponse } from "./held.js"
@@ -74,11 +77,12 @@ const toWeb = (body: Stream.Stream<Uint8Array, unknown>, abort: Effect.Effect<vo
   }, { highWaterMark: 0 })
 }
 
-/** The answer, whose body tells the chain when it is read. The signal ends it, too. */
+/** The answer, whose body tells the chain when it is read. The signal ends it, too, and so does the end of the scope. */
 const answerOf = (
   held: HeldResponse,
   answer: WebResponse,
-  signal: WebSignal | undefined
+  signal: WebSignal | undefined,
+  scope: Scope.Scope
 ): Effect.Effect<WebResponse> => {
   const body = answer.body === null
     ? Effect.as(held.discard, null)
@@ -93,7 +97,12 @@ const answerOf = (
   }
   signal?.addEventListener("abort", abort, { once: true })
   const unlisten = Effect.sync(() => signal?.removeEventListener("abort", abort))
-  return Effect.map(Effect.zipRight(held.onEnd(unlisten), body), (readable) => {
+  const listening = Effect.flatMap(Scope.fork(scope, ExecutionStrategy.sequential), (own) =>
+    Effect.zipRight(
+      Scope.addFinalizer(own, held.abort),
+      held.onEnd(Effect.zipRight(unlisten, Scope.close(own, Exit.void)))
+    ))
+  return Effect.map(Effect.zipRight(listening, body), (readable) => {
     const { headers, redirected, status, statusText, type, url } = answer
     // What only `fetch` itself can set.
     return Object.defineProperties(new web.Response(readable, { headers, status, statusText }), {
@@ -112,38 +121,54 @@ const rejection = (error: unknown): unknown => {
   return Object.assign(new web.DOMException(message, "TimeoutError"), { cause: error })
 }
 
+/** Where the calls of a `fetch` live: they end, and so do their bodies, when the scope is closed. @internal */
+export interface Home<R> {
+  readonly name: string
+  readonly chain: Effect.Effect<Chain, never, R>
+  readonly scope: Scope.Scope
+  readonly fork: (effect: Effect.Effect<WebResponse, unknown, R>) => Fiber.RuntimeFiber<WebResponse, unknown>
+}
+
 /** `fetch` with a chain around it. @internal */
 export const fetchAround = <R>(
   given: (input: never, init?: never) => Promise<unknown>,
-  chain: Effect.Effect<Chain, never, R>,
-  fork: (effect: Effect.Effect<WebResponse, unknown, R>) => Fiber.RuntimeFiber<WebResponse, unknown>
-) =>
-(input: unknown, init: Init = {}): Promise<WebResponse> =>
-  new Promise((resolve, reject) => {
-    const fetch = given as unknown as WebFetch
-    const asked = input instanceof web.Request ? input : undefined
-    const signal = init.signal ?? asked?.signal
-    // Without its body, which is read by whoever sends it.
-    const request = new web.Request(asked?.url ?? input, {
-      method: init["method"] ?? asked?.method,
-      headers: init["headers"] ?? asked?.headers,
-      redirect: init["redirect"] ?? asked?.redirect
+  { chain, fork, name, scope }: Home<R>
+): Effect.Effect<(input: unknown, init?: Init) => Promise<WebResponse>> => {
+  const fetch = given as unknown as WebFetch
+  let isClosed = false
+  const closed = () => new web.DOMException(`resilientFetch "${name}" was closed`, "AbortError")
+  const call = (input: unknown, init: Init = {}): Promise<WebResponse> =>
+    new Promise((resolve, reject) => {
+      const asked = input instanceof web.Request ? input : undefined
+      const signal = init.signal ?? asked?.signal
+      // Without its body, which is read by whoever sends it.
+      const request = new web.Request(asked?.url ?? input, {
+        method: init["method"] ?? asked?.method,
+        headers: init["headers"] ?? asked?.headers,
+        redirect: init["redirect"] ?? asked?.redirect
+      })
+      const answers = new WeakMap<object, WebResponse>()
+      const calling = Effect.flatMap(chain, ({ call }) =>
+        Effect.flatMap(
+          call(requestOf(request), sending(fetch, input, init, answers), canReplay(input, init)).pipe(
+            Effect.provideService(RequestInit, { redirect: request.redirect })
+          ),
+          (held) => answerOf(held, answers.get(held.original) as WebResponse, signal, scope)
+        ))
+      if (signal?.aborted) return reject(signal.reason)
+      if (isClosed) return reject(closed())
+      const fiber = fork(calling)
+      const abort = () => fiber.unsafeInterruptAsFork(fiber.id())
+      signal?.addEventListener("abort", abort, { once: true })
+      fiber.addObserver((exit) => {
+        signal?.removeEventListener("abort", abort)
+        if (exit._tag === "Success") return resolve(exit.value)
+        if (signal?.aborted) return reject(signal.reason)
+        return reject(Cause.isInterruptedOnly(exit.cause) ? closed() : rejection(Cause.squash(exit.cause)))
+      })
     })
-    const answers = new WeakMap<object, WebResponse>()
-    const calling = Effect.flatMap(chain, ({ call }) =>
-      Effect.flatMap(
-        call(requestOf(request), sending(fetch, input, init, answers), canReplay(input, init)).pipe(
-          Effect.provideService(RequestInit, { redirect: request.redirect })
-        ),
-        (held) => answerOf(held, answers.get(held.original) as WebResponse, signal)
-      ))
-    if (signal?.aborted) return reject(signal.reason)
-    const fiber = fork(calling)
-    const abort = () => fiber.unsafeInterruptAsFork(fiber.id())
-    signal?.addEventListener("abort", abort, { once: true })
-    fiber.addObserver((exit) => {
-      signal?.removeEventListener("abort", abort)
-      if (exit._tag === "Success") return resolve(exit.value)
-      return reject(signal?.aborted ? signal.reason : rejection(Cause.squash(exit.cause)))
-    })
+  const closing = Effect.sync(() => {
+    isClosed = true
   })
+  return Effect.as(Scope.addFinalizer(scope, closing), call)
+}
