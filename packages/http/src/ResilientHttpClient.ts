@@ -243,7 +243,10 @@ export declare namespace ResilientHttpClient {
    * @category models
    */
   export interface PropagateOptions {
-    /** Who is told: `"api.internal"`, `"localhost:8080"`, `"*.internal"`. Defaults to nobody. */
+    /**
+     * Who is told: `"api.internal"`, `"localhost:8080"`, `"*.internal"`. Nothing is said through a `fetch` that follows
+     * redirects by itself. Defaults to nobody.
+     */
     readonly hosts?: ReadonlyArray<string> | undefined
     /** The field that says how many milliseconds are left; `"grpc-timeout"` is written in its own form. Defaults to `"x-request-timeout-ms"`. */
     readonly deadline?: string | false | undefined

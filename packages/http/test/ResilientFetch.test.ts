@@ -2,7 +2,7 @@ import { CircuitOpenError, Registry } from "@effect-resilience/core"
 import type { ResilientHttpClient } from "@effect-resilience/http"
 import { makeResilientFetch, resilientFetch } from "@effect-resilience/http"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Exit, Layer, Scope } from "effect"
+import { Effect, Exit, Layer, Logger, Scope } from "effect"
 import { getEventListeners } from "node:events"
 import type * as http from "node:http"
 import type { Seen } from "./utils/backend.js"
@@ -137,6 +137,50 @@ describe("resilientFetch", () => {
       const error: unknown = await fetch(`http://127.0.0.1:${port}`).catch((error: unknown) => error)
       expect(error).toBeInstanceOf(TypeError)
       expect(codeOf(error)).toBe("ECONNREFUSED")
+    }
+  )
+
+  it.scopedLive("tells nobody of the deadline where fetch would follow a redirect with it, and says so once", () =>
+    Effect.gen(function*() {
+      const foreign = yield* backend((response) => response.end("foreign"))
+      const own = yield* backend((response) => response.writeHead(302, { location: foreign.url }).end())
+      const warnings: Array<string> = []
+      const logger = Logger.make(({ message }) => warnings.push(String(message)))
+      const fetch = yield* makeResilientFetch(globalThis.fetch, {
+        name: "api",
+        propagate: { hosts: [`127.0.0.1:${own.port}`] }
+      }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+      const get = (redirect?: RequestRedirect) =>
+        Effect.promise(() => fetch(own.url, redirect === undefined ? {} : { redirect }))
+      for (let call = 0; call < 2; call++) expect((yield* get()).url).toBe(`${foreign.url}/`)
+      expect(warnings).toEqual([
+        `ResilientHttpClient "api": propagate tells 127.0.0.1:${own.port} nothing, for fetch would take it to wherever ` +
+        `a redirect leads. Say { redirect: "manual" }`
+      ])
+      expect((yield* get("manual")).status).toBe(302)
+      const told = [...own.seen, ...foreign.seen].map(({ headers }) => headers["x-request-timeout-ms"] !== undefined)
+      expect(told).toEqual([false, false, true, false, false])
+    }).pipe(Effect.provide(services)))
+
+  test(
+    "what a redirect leads to says nothing against the server that leads there",
+    { retry: false, circuitBreaker: { minimumCalls: 3 }, heedRateLimit: {} },
+    (response, { path }) => {
+      if (path === "/ill") response.writeHead(503, { "retry-after": "60" }).end()
+      else response.writeHead(302, { location: decodeURIComponent(path.slice(1)) }).end()
+    },
+    async (fetch, { url }) => {
+      const other = await Effect.runPromise(deadPort)
+      for (let call = 0; call < 5; call++) {
+        const dead = encodeURIComponent(`http://127.0.0.1:${other}`)
+        expect(await fetch(`${url}/${dead}`).catch(codeOf)).toBe("ECONNREFUSED")
+      }
+      const ill = `http://localhost:${new URL(url).port}/ill`
+      for (let call = 0; call < 5; call++) {
+        expect((await fetch(`${url}/${encodeURIComponent(ill)}`)).status).toBe(503)
+      }
+      expect((await fetch(`${url}/${encodeURIComponent("/ill")}`)).status).toBe(503)
+      await expect(fetch(`${url}/ill`)).rejects.toMatchObject({ instance: "api/paced" })
     }
   )
 

@@ -20,6 +20,8 @@ import { targetOf } from "./outgoing.js"
 export interface Answer {
   readonly status: number
   readonly headers: Readonly<Record<string, string | undefined>>
+  /** Whether another server gave it, to which a redirect led. */
+  readonly isOfAnother?: boolean
 }
 
 /** Methods that may be sent twice (RFC 9110, 9.2.2, and QUERY). @internal */
@@ -69,19 +71,20 @@ const answerOf = (error: unknown): Answer | undefined =>
 export const answerOfExit = (exit: Exit.Exit<Answer, unknown>): Answer | undefined =>
   exit._tag === "Success" ? exit.value : answerOf(Cause.squash(exit.cause))
 
-/** Whether a connection to this target did not come to stand. Other calls of a socket fail when it stands. */
-const isUnconnected = (error: object, target: Target): boolean => {
+/** To whom a connection did not come to stand; `undefined` where it is not said that it did not. */
+const unconnected = (error: object, target: Target): "target" | "another" | undefined => {
   if (Predicate.hasProperty(error, "errors") && Array.isArray(error.errors) && error.errors.length > 0) {
-    return error.errors.every((one) => Predicate.isObject(one) && isUnconnected(one, target))
+    const of = error.errors.map((one) => Predicate.isObject(one) ? unconnected(one, target) : undefined)
+    return of.every((one) => one === of[0]) ? of[0] : undefined
   }
   const { hostname, port } = target
   const code = textOf(error, "code")
-  if (code === "UND_ERR_CONNECT_TIMEOUT") return true
+  if (code === "UND_ERR_CONNECT_TIMEOUT") return "target"
   const { address, hostname: looked, port: at, syscall } = error as Readonly<Record<string, unknown>>
-  if (!unreachedCodes.has(code)) return false
-  if (syscall === "getaddrinfo") return looked === hostname
+  if (!unreachedCodes.has(code) || (syscall !== "getaddrinfo" && syscall !== "connect")) return undefined
+  if (syscall === "getaddrinfo") return looked === hostname ? "target" : "another"
   const isNumeric = hostname.startsWith("[") || /^[\d.]+$/.test(hostname)
-  return syscall === "connect" && at === port && (!isNumeric || address === hostname.replace(/^\[|\]$/g, ""))
+  return at === port && (!isNumeric || address === hostname.replace(/^\[|\]$/g, "")) ? "target" : "another"
 }
 
 /** How a socket's own errors are called. What stands around it, as `fetch` does, throws others. */
@@ -106,7 +109,7 @@ const isUnreached = (error: HttpClientError.RequestError, { redirect, request }:
   const seen = isSingle ? causes : redirect === undefined ? causes.slice(0, 1) : []
   return seen.some((cause) =>
     (isSingle || ownNames.includes(textOf(cause, "name"))) &&
-    (textOf(cause, "message").includes("NGHTTP2_REFUSED_STREAM") || isUnconnected(cause, target))
+    (textOf(cause, "message").includes("NGHTTP2_REFUSED_STREAM") || unconnected(cause, target) === "target")
   )
 }
 
@@ -138,21 +141,31 @@ const ofStatus = (status: number): Outcome =>
     ? "ignored"
     : "success"
 
+/** Whether another server, or a proxy, could not be connected to. */
+const isOfAnother = (error: HttpClientError.RequestError): boolean => {
+  const target = targetOf(error.request)
+  return target !== undefined && causesOf(error.cause).some((cause) => unconnected(cause, target) === "another")
+}
+
 const ofError = (error: unknown): Outcome | undefined => {
   const answer = answerOf(error)
   if (answer !== undefined) return ofStatus(answer.status)
   if (!HttpClientError.isHttpClientError(error)) return undefined
-  return error._tag === "RequestError" && error.reason === "Transport" ? undefined : "ignored"
+  return error._tag === "RequestError" && error.reason === "Transport" && !isOfAnother(error) ? undefined : "ignored"
 }
 
 /**
  * What an attempt says of the dependency: 5xx (but not 501 and 505), transport errors and timeouts of our own are failures;
- * 408, 429, interruption, our own rejections and requests that could not be built say nothing.
+ * 408, 429, interruption, our own rejections, requests that could not be built, and the failures of another server to which
+ * a redirect led say nothing.
  *
  * @internal
  */
 export const outcomeOf = (exit: Exit.Exit<unknown, unknown>): Outcome => {
-  if (exit._tag === "Success") return ofStatus((exit.value as Answer).status)
+  if (exit._tag === "Success") {
+    const { isOfAnother = false, status } = exit.value as Answer
+    return isOfAnother ? "success" : ofStatus(status)
+  }
   return Option.flatMapNullable(Cause.failureOption(exit.cause), ofError).pipe(Option.getOrElse(() => classify(exit)))
 }
 

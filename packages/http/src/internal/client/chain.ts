@@ -26,7 +26,7 @@ import { answerOfExit, askedBy, fate, mayPass, outcomeOf } from "./answers.js"
 import { HeldResponse, Hold } from "./held.js"
 import type { Checked } from "./options.js"
 import type { Target } from "./outgoing.js"
-import { idempotencyHeader, isReplayable, propagated, targetOf, withIdempotencyKey } from "./outgoing.js"
+import { idempotencyHeader, isOneOf, isReplayable, propagated, targetOf, withIdempotencyKey } from "./outgoing.js"
 import type { Override } from "./override.js"
 import { CurrentOverride } from "./override.js"
 import { openPacer, toldBy } from "./pace.js"
@@ -217,19 +217,41 @@ export const openChain = (checked: Checked): Effect.Effect<Chain, never, Scope.S
     const attemptTime = yield* timeoutOf(`${name}/attempt`, checked.attemptTimeout)
     const idle = checked.bodyIdleTimeout === false ? undefined : checked.bodyIdleTimeout
     const methods = new Set(retry === false ? [] : retry.methods)
-    let warned = false
+    const warned = { ofNesting: false, ofRedirect: false }
 
     /** Attempts inside the attempts of another retry multiply. */
     const warnOfNesting = (asked: Override) =>
       Effect.flatMap(Retry.attempt, (attempt) => {
-        if (attempt === 1 || warned || retry === false || retry.maxAttempts === 1 || asked.retry === false) {
+        if (attempt === 1 || warned.ofNesting || retry === false || retry.maxAttempts === 1 || asked.retry === false) {
           return Effect.void
         }
-        warned = true
+        warned.ofNesting = true
         return Effect.logWarning(
           `ResilientHttpClient "${name}" retries inside another retry: the attempts multiply. Leave one of them out`
         )
       })
+
+    /** Tells a server that is named, but not through a `fetch` that would tell whoever a redirect leads to. */
+    const tell = (
+      request: ClientRequest.HttpClientRequest,
+      target: Target | undefined,
+      redirect: string | undefined
+    ): Effect.Effect<ClientRequest.HttpClientRequest> => {
+      const { propagate } = checked
+      if (propagate === undefined || target === undefined || !isOneOf(propagate.hosts, target)) {
+        return Effect.succeed(request)
+      }
+      if (redirect !== "follow") return propagated(propagate, request)
+      if (warned.ofRedirect) return Effect.succeed(request)
+      warned.ofRedirect = true
+      return Effect.as(
+        Effect.logWarning(
+          `ResilientHttpClient "${name}": propagate tells ${target.host} nothing, for fetch would take it to wherever ` +
+            `a redirect leads. Say { redirect: "manual" }`
+        ),
+        request
+      )
+    }
 
     const listen = (said: object, answer: Answer, target: Target | undefined): Effect.Effect<void> =>
       Effect.flatMap(Clock.currentTimeMillis, (time) => {
@@ -265,10 +287,11 @@ export const openChain = (checked: Checked): Effect.Effect<Chain, never, Scope.S
         Effect.flatMap(Hold.make, (hold) => {
           call.hold = hold
           const resend = call.attempts++
-          const told = checked.propagate === undefined || target === undefined
-            ? Effect.succeed(request)
-            : propagated(checked.propagate, target, request)
-          const sent = Scope.extend(Effect.flatMap(told, send), hold.wire) as Effect.Effect<HttpClientResponse, E, R>
+          const sent = Scope.extend(Effect.flatMap(tell(request, target, redirect), send), hold.wire) as Effect.Effect<
+            HttpClientResponse,
+            E,
+            R
+          >
           const counted = resend === 0 ? sent : Effect.annotateSpans(sent, "http.request.resend_count", resend)
           const admitted = target === undefined
             ? timed(counted)
@@ -287,7 +310,7 @@ export const openChain = (checked: Checked): Effect.Effect<Chain, never, Scope.S
             },
             onSuccess: (response) => {
               const held = new HeldResponse(response, hold, idle)
-              return Effect.as(listen(held, held, target), held)
+              return Effect.as(listen(held, held, held.isOfAnother ? undefined : target), held)
             }
           })
         })

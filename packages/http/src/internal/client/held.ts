@@ -1,4 +1,5 @@
 import * as Error from "@effect/platform/HttpClientError"
+import * as ClientRequest from "@effect/platform/HttpClientRequest"
 import type * as ClientResponse from "@effect/platform/HttpClientResponse"
 import { TypeId } from "@effect/platform/HttpClientResponse"
 import * as IncomingMessage from "@effect/platform/HttpIncomingMessage"
@@ -8,9 +9,11 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Inspectable from "effect/Inspectable"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { readAhead } from "./ahead.js"
+import { targetOf } from "./outgoing.js"
 import { web } from "./web.js"
 
 /** What is read of a body that nobody wants: more is cheaper to cut off, and so is a slower one. */
@@ -99,6 +102,13 @@ export class HeldResponse extends Inspectable.Class implements ClientResponse.Ht
   }
   get cookies() {
     return this.original.cookies
+  }
+  /** Whether `fetch` was led by a redirect to another server, which gave this answer. */
+  get isOfAnother(): boolean {
+    const source: unknown = Predicate.hasProperty(this.original, "source") ? this.original.source : undefined
+    if (!Predicate.hasProperty(source, "redirected") || source.redirected !== true) return false
+    if (!Predicate.hasProperty(source, "url") || !Predicate.isString(source.url)) return false
+    return targetOf(ClientRequest.get(source.url))?.authority !== targetOf(this.request)?.authority
   }
   get remoteAddress() {
     return this.original.remoteAddress

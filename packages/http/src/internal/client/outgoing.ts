@@ -34,8 +34,8 @@ export const targetOf = (request: ClientRequest.HttpClientRequest): Target | und
   return { authority: `${protocol}//${host}`, host, hostname, href, port: port === "" ? usual : Number(port) }
 }
 
-/** `api.example.com`, `localhost:8080`, or `*.example.com` for whatever is below it. */
-const isOneOf = (hosts: ReadonlyArray<string>, { host, hostname }: Target): boolean =>
+/** `api.example.com`, `localhost:8080`, or `*.example.com` for whatever is below it. @internal */
+export const isOneOf = (hosts: ReadonlyArray<string>, { host, hostname }: Target): boolean =>
   hosts.some((pattern) =>
     pattern.startsWith("*.") ? hostname.endsWith(pattern.slice(1)) : pattern === host || pattern === hostname
   )
@@ -53,20 +53,17 @@ export interface Propagation {
   readonly priority: string | false
 }
 
-/** Says the time that is left and the priority to those who may know. Run where the attempt's own time counts. @internal */
+/** Says the time that is left and the priority. Run where the attempt's own time counts. @internal */
 export const propagated = (
-  { deadline, hosts, priority }: Propagation,
-  target: Target,
+  { deadline, priority }: Propagation,
   request: ClientRequest.HttpClientRequest
-): Effect.Effect<ClientRequest.HttpClientRequest> => {
-  if (!isOneOf(hosts, target)) return Effect.succeed(request)
-  return Effect.map(Effect.zip(Deadline.remaining, Priority), ([left, level]) => {
+): Effect.Effect<ClientRequest.HttpClientRequest> =>
+  Effect.map(Effect.zip(Deadline.remaining, Priority), ([left, level]) => {
     const timed = deadline === false || Option.isNone(left) || !Duration.isFinite(left.value)
       ? request
       : ClientRequest.setHeader(request, deadline, written(deadline, Math.ceil(Duration.toMillis(left.value))))
     return priority === false ? timed : ClientRequest.setHeader(timed, priority, level)
   })
-}
 
 /** @internal */
 export const idempotencyHeader = "idempotency-key"
