@@ -276,13 +276,16 @@ export declare namespace ResilientHttpClient {
   export interface Options {
     /** The name of the instances. */
     readonly name: string
-    /** How long a call may take until the headers of its answer, retries included. Defaults to `"30 seconds"`. */
+    /**
+     * How long a call may take until the headers of its answer, retries included. Defaults to `"30 seconds"`, and to more
+     * where another option asks for more.
+     */
     readonly timeout?: DurationInput | false | undefined
     /** Another attempt where it does no harm. Defaults to `{}`. */
     readonly retry?: RetryOptions | false | undefined
     /**
      * Stops calling an authority that fails, by the share of failures. Defaults to `{}`: options of `CircuitBreaker`, but
-     * without its rule of consecutive failures.
+     * without its rule of consecutive failures, and with a window of at least two attempts.
      */
     readonly circuitBreaker?: CircuitBreaker.Options | false | undefined
     /** So many requests in a time to each authority. Defaults to `false`. */
@@ -291,7 +294,10 @@ export declare namespace ResilientHttpClient {
     readonly heedRateLimit?: HeedOptions | false | undefined
     /** So many requests at once to each authority, until their bodies are read. Defaults to 256 and as many in the queue. */
     readonly bulkhead?: Bulkhead.PoolOptions | false | undefined
-    /** How long an attempt may take until its headers. Defaults to `"10 seconds"`. */
+    /**
+     * How long an attempt may take until its headers. Defaults to `"10 seconds"`, and to less where `timeout`, or half a
+     * window of the circuit breaker, is less.
+     */
     readonly attemptTimeout?: DurationInput | false | undefined
     /** How long a body may stand still, or lie unread. Defaults to `"30 seconds"`. */
     readonly bodyIdleTimeout?: DurationInput | false | undefined

@@ -150,7 +150,7 @@ describe("resilientFetch", () => {
         name: "api",
         propagate: { hosts: [`127.0.0.1:${own.port}`] }
       }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
-      const get = (redirect?: RequestRedirect) =>
+      const get = (redirect?: "manual") =>
         Effect.promise(() => fetch(own.url, redirect === undefined ? {} : { redirect }))
       for (let call = 0; call < 2; call++) expect((yield* get()).url).toBe(`${foreign.url}/`)
       expect(warnings).toEqual([

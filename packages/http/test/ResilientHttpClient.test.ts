@@ -453,20 +453,23 @@ describe("forms", () => {
 describe("options that contradict each other are refused", () => {
   const cases: ReadonlyArray<readonly [Omit<ResilientHttpClient.Options, "name">, string]> = [
     [
-      { timeout: "5 seconds" },
+      { timeout: "5 seconds", attemptTimeout: "10 seconds" },
       "ResilientHttpClient \"api\": option attemptTimeout must be at most timeout (5s), but is 10s"
     ],
     [
-      { circuitBreaker: { window: { duration: "15 seconds" } } },
+      { attemptTimeout: "10 seconds", circuitBreaker: { window: { duration: "15 seconds" } } },
       "option circuitBreaker.window must be at least twice attemptTimeout (20s)"
     ],
-    [{ bulkhead: { maxWait: "31 seconds" } }, "option bulkhead.maxWait must be at most timeout (30s), but is 31s"],
     [
-      { retry: { initialDelay: "31 seconds", maxDelay: "1 minute" } },
+      { timeout: "30 seconds", bulkhead: { maxWait: "31 seconds" } },
+      "option bulkhead.maxWait must be at most timeout (30s), but is 31s"
+    ],
+    [
+      { timeout: "30 seconds", retry: { initialDelay: "31 seconds", maxDelay: "1 minute" } },
       "option retry.initialDelay must be at most timeout (30s)"
     ],
     [
-      { retry: { initialDelay: "6 seconds" } },
+      { retry: { initialDelay: "6 seconds", maxDelay: "5 seconds" } },
       "option retry.maxDelay must be at least retry.initialDelay (6s), but is 5s"
     ],
     [

@@ -1,7 +1,9 @@
 import { RetryBudget } from "@effect-resilience/core"
 import { makeResilientFetch, resilientFetch, ResilientHttpClient } from "@effect-resilience/http"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Duration, Effect } from "effect"
+import type { DurationInput } from "effect/Duration"
+import { checkClient } from "../src/internal/client/options.js"
 
 /** Options as JavaScript may give them. */
 type Wrong = Readonly<Record<string, unknown>>
@@ -71,6 +73,48 @@ describe("a bad option of a part is refused where the client is made", () => {
     ]
     for (const one of options) expect(() => ResilientHttpClient.standard({ name: "api", ...one })).not.toThrow()
   })
+
+  const fitted: ReadonlyArray<
+    readonly [Omit<ResilientHttpClient.Options, "name">, Readonly<Record<string, string | false>>]
+  > = [
+    [{}, {}],
+    [{ timeout: "5 seconds" }, { timeout: "5s", attemptTimeout: "5s" }],
+    [{ timeout: "100 millis" }, { timeout: "100ms", attemptTimeout: "100ms", initialDelay: "100ms" }],
+    [{ timeout: false }, { timeout: false }],
+    [{ timeout: "2 minutes" }, { timeout: "2m" }],
+    [{ attemptTimeout: "20 seconds" }, { attemptTimeout: "20s", window: "40s" }],
+    [{ attemptTimeout: "1 minute" }, { timeout: "1m", attemptTimeout: "1m", window: "2m" }],
+    [{ attemptTimeout: false }, { attemptTimeout: false }],
+    [{ attemptTimeout: "20 seconds", circuitBreaker: { failureRate: 0.2 } }, { attemptTimeout: "20s", window: "40s" }],
+    [{ circuitBreaker: { window: { duration: "15 seconds" } } }, { attemptTimeout: "7s 500ms", window: "15s" }],
+    [{ bulkhead: { maxWait: "1 minute" } }, { timeout: "1m" }],
+    [{ bulkhead: { maxWait: Infinity } }, {}],
+    [{ retry: { initialDelay: "6 seconds" } }, { initialDelay: "6s", maxDelay: "6s" }],
+    [{ retry: { maxDelay: "100 millis" } }, { initialDelay: "100ms", maxDelay: "100ms" }],
+    [{ retry: { initialDelay: "1 minute" } }, { timeout: "1m", initialDelay: "1m", maxDelay: "1m" }]
+  ]
+  for (const [given, expected] of fitted) {
+    it(`the defaults fit ${JSON.stringify(given)}`, () => {
+      const { attemptTimeout, circuitBreaker, retry, timeout } = checkClient({ name: "api", ...given })
+      const window = circuitBreaker === false ? undefined : circuitBreaker.window
+      const shown = (duration: DurationInput | false) =>
+        duration === false ? false : Duration.format(Duration.decode(duration))
+      expect({
+        timeout: shown(timeout),
+        attemptTimeout: shown(attemptTimeout),
+        window: shown(window !== undefined && "duration" in window ? window.duration : "30 seconds"),
+        initialDelay: retry !== false && shown(retry.initialDelay),
+        maxDelay: retry !== false && shown(retry.maxDelay)
+      }).toEqual({
+        timeout: "30s",
+        attemptTimeout: "10s",
+        window: "30s",
+        initialDelay: "200ms",
+        maxDelay: "5s",
+        ...expected
+      })
+    })
+  }
 
   it.scoped("also a budget that is shared", () =>
     Effect.map(RetryBudget.make({ name: "outgoing" }), (budget) => {

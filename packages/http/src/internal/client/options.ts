@@ -88,21 +88,71 @@ export const heedFields = {
 } satisfies option.Fields<ResilientHttpClient.HeedOptions>
 
 const pattern = "ResilientHttpClient"
+const defaultWindow = Duration.seconds(30)
 const maxWaitOf = option.parseDuration({ min: 0, infinite: true })
 
 const seconds = (duration: DurationInput) => Duration.format(Duration.decode(duration))
 
+/** How long a call may wait in the queue, where that is said and has an end. */
+const longestWait = (bulkhead: Bulkhead.PoolOptions | false): Duration.Duration | undefined => {
+  if (bulkhead === false || bulkhead.maxWait === undefined) return undefined
+  const maxWait = maxWaitOf(bulkhead.maxWait)
+  return Duration.isFinite(maxWait) ? maxWait : undefined
+}
+
+interface Limits {
+  readonly timeout: Duration.Duration | false
+  readonly attemptTimeout: Duration.Duration | false
+  readonly retry: option.Resolved<typeof clientRetryFields> | false
+  readonly circuitBreaker: CircuitBreaker.Options | false
+  readonly bulkhead: Bulkhead.PoolOptions | false
+}
+
+const isTime = (duration: Duration.Duration | false | undefined): duration is Duration.Duration =>
+  duration !== undefined && duration !== false
+const shortest = (own: Duration.Duration, ...others: ReadonlyArray<Duration.Duration | false | undefined>) =>
+  others.filter(isTime).reduce(Duration.min, own)
+const longest = (own: Duration.Duration, ...others: ReadonlyArray<Duration.Duration | false | undefined>) =>
+  others.filter(isTime).reduce(Duration.max, own)
+
+/** The limits with defaults that make way for what was said: only what was said can contradict itself. */
+const fitted = (given: ResilientHttpClient.Options, limits: Limits): Limits => {
+  const { bulkhead, circuitBreaker } = limits
+  const said = given.retry === false || given.retry === undefined ? {} : given.retry
+  const ifSaid = <A>(input: unknown, value: A): A | undefined => input === undefined ? undefined : value
+
+  const initialDelay = limits.retry === false ? undefined : ifSaid(said.initialDelay, limits.retry.initialDelay)
+  const ownTimeout = ifSaid(given.timeout, limits.timeout)
+  const timeout = ownTimeout ?? (isTime(limits.timeout)
+    ? longest(
+      limits.timeout,
+      ifSaid(given.attemptTimeout, limits.attemptTimeout),
+      longestWait(bulkhead),
+      initialDelay
+    )
+    : limits.timeout)
+
+  const window = circuitBreaker === false ? undefined : circuitBreaker.window
+  const half = window !== undefined && "duration" in window
+    ? Duration.times(Duration.decode(window.duration), 0.5)
+    : undefined
+  const attemptTimeout = given.attemptTimeout === undefined && isTime(limits.attemptTimeout)
+    ? shortest(limits.attemptTimeout, ownTimeout, half)
+    : limits.attemptTimeout
+  const grown = circuitBreaker === false || window !== undefined || !isTime(attemptTimeout)
+    ? circuitBreaker
+    : { ...circuitBreaker, window: { duration: longest(defaultWindow, Duration.times(attemptTimeout, 2)) } }
+
+  if (limits.retry === false) return { ...limits, timeout, attemptTimeout, circuitBreaker: grown }
+  const first = initialDelay ??
+    shortest(limits.retry.initialDelay, ownTimeout, ifSaid(said.maxDelay, limits.retry.maxDelay))
+  const maxDelay = said.maxDelay === undefined ? longest(limits.retry.maxDelay, first) : limits.retry.maxDelay
+  const retry = { ...limits.retry, initialDelay: first, maxDelay }
+  return { ...limits, timeout, attemptTimeout, circuitBreaker: grown, retry }
+}
+
 /** What several options say together must make sense. */
-const agree = (
-  { attemptTimeout, bulkhead, circuitBreaker, name, retry, timeout }: {
-    readonly name: string
-    readonly timeout: Duration.Duration | false
-    readonly attemptTimeout: Duration.Duration | false
-    readonly retry: option.Resolved<typeof clientRetryFields> | false
-    readonly circuitBreaker: CircuitBreaker.Options | false
-    readonly bulkhead: Bulkhead.PoolOptions | false
-  }
-) => {
+const agree = (name: string, { attemptTimeout, bulkhead, circuitBreaker, retry, timeout }: Limits) => {
   const refuse = (field: string, value: unknown, requirement: string): never => {
     throw new option.InvalidOptionError(pattern, name, field, value, requirement)
   }
@@ -111,11 +161,8 @@ const agree = (
     if (attemptTimeout !== false && Duration.greaterThan(attemptTimeout, timeout)) {
       refuse("attemptTimeout", attemptTimeout, most)
     }
-    if (
-      bulkhead !== false && bulkhead.maxWait !== undefined && Duration.greaterThan(maxWaitOf(bulkhead.maxWait), timeout)
-    ) {
-      refuse("bulkhead.maxWait", Duration.decode(bulkhead.maxWait), most)
-    }
+    const maxWait = longestWait(bulkhead)
+    if (maxWait !== undefined && Duration.greaterThan(maxWait, timeout)) refuse("bulkhead.maxWait", maxWait, most)
     if (retry !== false && retry.maxAttempts > 1 && Duration.greaterThan(retry.initialDelay, timeout)) {
       refuse("retry.initialDelay", retry.initialDelay, most)
     }
@@ -123,7 +170,7 @@ const agree = (
   if (retry !== false && Duration.greaterThan(retry.initialDelay, retry.maxDelay)) {
     refuse("retry.maxDelay", retry.maxDelay, `at least retry.initialDelay (${seconds(retry.initialDelay)})`)
   }
-  const window = circuitBreaker === false ? undefined : circuitBreaker.window ?? { duration: "30 seconds" as const }
+  const window = circuitBreaker === false ? undefined : circuitBreaker.window
   if (window !== undefined && "duration" in window && attemptTimeout !== false) {
     const least = Duration.times(attemptTimeout, 2)
     if (Duration.lessThan(Duration.decode(window.duration), least)) {
@@ -182,8 +229,9 @@ export const checkClient = (options: ResilientHttpClient.Options) => {
       resolved.bulkhead
     )
   }
-  agree({ ...resolved, ...parts, name, retry })
-  return { ...resolved, ...parts, name, retry, propagate, heed }
+  const limits = fitted(options, { ...resolved, ...parts, retry })
+  agree(name, limits)
+  return { ...resolved, ...parts, ...limits, name, propagate, heed }
 }
 
 /** @internal */
