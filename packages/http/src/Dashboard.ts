@@ -40,20 +40,33 @@ export const dashboardFields = {
   interval: option.duration("500 millis", { min: 100 }),
   maxViewers: option.integer(16, { min: 1, max: 1000 }),
   errors: option.literal<"name" | "message">("name", "name", "message"),
-  history: option.boolean(false)
+  history: option.boolean(false),
+  admin: option.optional(option.field<string, string>("", (input) => {
+    if (Predicate.isString(input) && /^(\/(?![/\\])|\.{1,2}\/)[^?#]*$/.test(input)) return input
+    throw new option.Requirement("a path, as \"/admin\" or \"../admin\"")
+  }))
 } satisfies option.Fields<Dashboard.Options>
 
 const make = (options: Dashboard.Options) =>
   Effect.gen(function*() {
-    const { errors, history, instance, interval, maxViewers, title, version } = option.resolve(
+    const { admin: adminPath, errors, history, instance, interval, maxViewers, title, version } = option.resolve(
       "Dashboard",
       options.title ?? "Resilience",
       dashboardFields,
       { ...options }
     )
     const admin = yield* Effect.serviceOption(Admin)
+    if (adminPath !== undefined && Option.isNone(admin)) {
+      throw new option.InvalidOptionError(
+        "Dashboard",
+        title,
+        "admin",
+        adminPath,
+        "left out where no Admin is provided to the layer"
+      )
+    }
     const watch = new Watch(errors)
-    const app = toWire({ title, version, instance, since: yield* Clock.currentTimeMillis })
+    const app = toWire({ title, version, instance, admin: adminPath, since: yield* Clock.currentTimeMillis })
     const feed = yield* Feed.make({
       registry: yield* Registry,
       bus: yield* EventBus,
@@ -217,5 +230,10 @@ export declare namespace Dashboard {
      * for every call. Defaults to `false`.
      */
     readonly history?: boolean | undefined
+    /**
+     * Where `Admin.router` is mounted, as a browser sees it from the page: `"/admin"`, or `"../admin"` beside the page. Who
+     * may act by it can then do so from the page. It is asked for nothing without this. Defaults to none.
+     */
+    readonly admin?: string | undefined
   }
 }

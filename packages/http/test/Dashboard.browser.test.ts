@@ -2,7 +2,7 @@ import { Bulkhead, CircuitBreaker, ResilienceLive } from "@effect-resilience/cor
 import { Admin, Dashboard } from "@effect-resilience/http"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Redacted } from "effect"
 import type { Page } from "playwright-core"
 import { executablePath, openBrowser, openPage } from "./utils/browser.js"
 import { fetchNode, serveNode } from "./utils/servers.js"
@@ -114,6 +114,8 @@ describe.skipIf(executablePath === undefined)("in a browser", () => {
         request.replace(url, "")
       )
       expect(asked).toEqual(["/outer/resilience", "/outer/resilience/events"])
+      // It knows of no admin, and so shows no action.
+      expect(yield* Effect.promise(() => page.locator(".act").first().isHidden())).toBe(true)
       // Control: the page cannot do otherwise.
       const tried = yield* Effect.promise(() =>
         page.evaluate("fetch('http://127.0.0.1:9/').then(() => 'went', (error) => String(error))")
@@ -121,4 +123,111 @@ describe.skipIf(executablePath === undefined)("in a browser", () => {
       expect(tried).toContain("Failed to fetch")
       expect(complaints.join()).toContain("Content Security Policy")
     }).pipe(Effect.provide(live)), 30_000)
+
+  const acting = (authorize: Admin.Authorize<never>) =>
+    Effect.gen(function*() {
+      yield* CircuitBreaker.make({ name: "payments" })
+      const bulkhead = yield* Bulkhead.make({ name: "reports", maxConcurrent: 2 })
+      const { url } = yield* serveNode(HttpRouter.empty.pipe(
+        HttpRouter.mount("/ops/resilience", Dashboard.router),
+        HttpRouter.mount("/ops/admin", Admin.router({ authorize }))
+      ))
+      const { complaints, page, requests } = yield* openPage(yield* openBrowser, { colorScheme: "light" })
+      yield* Effect.promise(() => page.goto(`${url}/ops/resilience`))
+      yield* cardSays(page, "reports", /well/)
+      const card = page.locator(".card", { hasText: "reports" })
+      const limit = Effect.map(bulkhead.metrics, ({ limit }) => limit)
+      const act = (input: string, reason: string) =>
+        Effect.promise(async () => {
+          await card.getByLabel("Input").fill(input)
+          await card.getByLabel("Reason").pressSequentially(reason)
+          await card.getByRole("button", { name: "Do it" }).click()
+        })
+      const answered = (text: RegExp) =>
+        Effect.promise(() => card.locator(".result", { hasText: text }).waitFor({ timeout: 10_000 }))
+      return { url, page, card, act, answered, limit, complaints, requests }
+    })
+  const withAdmin = (admin: string) =>
+    Dashboard.layer({ title: "Shop", interval: "100 millis", admin }).pipe(
+      Layer.provideMerge(Admin.Live),
+      Layer.provideMerge(ResilienceLive)
+    )
+
+  it.scopedLive(
+    "lets those act whom the admin lets, says what came of it, and for how long it lasts",
+    () =>
+      Effect.gen(function*() {
+        const { act, answered, card, complaints, limit, page, requests, url } = yield* acting(Admin.loopbackOnly)
+        yield* Effect.promise(() => card.locator("summary", { hasText: "Act" }).click())
+
+        // A reason with the keys of the page in it, and with what would be a script.
+        yield* act("1", "p/<b>slow</b>")
+        yield* answered(/^Done, until \d\d:\d\d:\d\d\.$/)
+        expect(yield* limit).toBe(1)
+        yield* Effect.promise(() => page.locator("#connection", { hasText: "live" }).waitFor())
+        const row = page.locator("#overrides li", {
+          hasText: "Bulkhead reports resize 1 by this machine: p/<b>slow</b>"
+        })
+        yield* Effect.promise(() => row.locator("text=/(10|9.\\d) min left/").waitFor())
+        expect(yield* Effect.promise(() => page.locator("#overrides b").count())).toBe(0)
+
+        // What the instance does not take is said, and changes nothing.
+        yield* act("0", "no")
+        yield* answered(/the new limit|at least 1/)
+        expect(yield* limit).toBe(1)
+
+        // It can be ended before its time.
+        yield* Effect.promise(() => row.getByRole("button", { name: "End now" }).click())
+        yield* Effect.promise(() => row.waitFor({ state: "detached" }))
+        expect(yield* limit).toBe(2)
+
+        // Its own origin was asked, and nothing complained but of the order that was refused.
+        expect(complaints.filter((complaint) => !complaint.includes("status of 422"))).toEqual([])
+        expect(
+          new Set(requests.filter((request) => !request.startsWith("data:")).map((request) => request.replace(url, "")))
+        )
+          .toEqual(
+            new Set([
+              "/ops/resilience",
+              "/ops/resilience/events",
+              "/ops/admin/state",
+              "/ops/admin/actions",
+              "/ops/admin/returns"
+            ])
+          )
+      }).pipe(Effect.provide(withAdmin("../admin"))),
+    30_000
+  )
+
+  it.scopedLive("asks for the token where the admin wants one, and shows nothing before", () =>
+    Effect.gen(function*() {
+      const token = "a-long-enough-token"
+      const { card, page } = yield* acting(Admin.bearer(Redacted.make(token)))
+      const unlock = (text: string) =>
+        Effect.promise(async () => {
+          await page.getByLabel("Admin token").fill(text)
+          await page.getByRole("button", { name: "Unlock actions" }).click()
+        })
+      const isHidden = Effect.promise(() => card.locator("summary", { hasText: "Act" }).isHidden())
+      yield* Effect.promise(() => page.locator("#door").waitFor())
+      expect(yield* isHidden).toBe(true)
+      const refused = page.waitForResponse((response) => response.status() === 403)
+      yield* unlock("another-token-than-it")
+      yield* Effect.promise(() => refused)
+      expect(yield* isHidden).toBe(true)
+      yield* unlock(token)
+      yield* Effect.promise(() => card.locator("summary", { hasText: "Act" }).waitFor())
+      yield* Effect.promise(() => page.locator("#door").waitFor({ state: "hidden" }))
+    }).pipe(Effect.provide(withAdmin("/ops/admin"))), 30_000)
+
+  it.scopedLive("shows no action where no admin answers", () =>
+    Effect.gen(function*() {
+      const { card, page } = yield* acting(Admin.loopbackOnly)
+      const asked = page.waitForResponse((response) => response.url().endsWith("/nowhere/state"))
+      yield* Effect.promise(() => page.reload())
+      expect((yield* Effect.promise(() => asked)).status()).toBe(404)
+      yield* cardSays(page, "reports", /well/)
+      expect(yield* Effect.promise(() => card.locator("summary", { hasText: "Act" }).isHidden())).toBe(true)
+      expect(yield* Effect.promise(() => page.locator("#door").isHidden())).toBe(true)
+    }).pipe(Effect.provide(withAdmin("/nowhere"))), 30_000)
 })

@@ -7,11 +7,11 @@ import {
   Registry,
   ResilienceLive
 } from "@effect-resilience/core"
-import { Dashboard, HttpResilience } from "@effect-resilience/http"
+import { Admin, Dashboard, HttpResilience } from "@effect-resilience/http"
 import { HttpLayerRouter, HttpRouter, HttpServerResponse } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Effect, Exit, Fiber, Layer, Option, Schedule, Scope, Stream, TestClock } from "effect"
+import { Cause, Context, Effect, Exit, Fiber, Layer, Option, Schedule, Scope, Stream, TestClock } from "effect"
 import * as http from "node:http"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
@@ -90,6 +90,29 @@ describe("the page", () => {
       const { told } = yield* openViewer(`${url}/ops/resilience/events`)
       yield* eventually(() => told()[0]?.event === "snapshot")
     }).pipe(Effect.provide(live())))
+})
+
+describe("the path of an admin", () => {
+  const built = (admin: string, around: Layer.Layer<Admin, never, EventBus | Registry> | Layer.Layer<never>) =>
+    Effect.exit(
+      Layer.build(Dashboard.layer({ admin }).pipe(Layer.provide(around), Layer.provide(ResilienceLive)))
+    )
+
+  const said = (exit: Exit.Exit<unknown, unknown>) => Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "nothing"
+
+  it.scoped("is one of this host, and of an admin that there is", () =>
+    Effect.gen(function*() {
+      for (const path of ["/admin", "../admin", "./admin/"]) {
+        expect(Exit.isSuccess(yield* built(path, Admin.Live))).toBe(true)
+      }
+      for (const path of ["https://evil.test", "//evil.test/", "/\\evil.test", "admin", "", "/a?b", "/a#b"]) {
+        expect([path, said(yield* built(path, Admin.Live))]).toEqual([
+          path,
+          expect.stringContaining("option admin must be a path")
+        ])
+      }
+      expect(said(yield* built("/admin", Layer.empty))).toContain("left out where no Admin is provided")
+    }))
 })
 
 describe("the events", () => {

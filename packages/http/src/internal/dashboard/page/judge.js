@@ -10,7 +10,7 @@ import { percent, rate, some, span } from "./format.js"
  *
  * @typedef {{
  *   id: string, pattern: string, instance: string, metrics: Record<string, any>,
- *   settings: Record<string, any> | null, recent: Record<string, any>,
+ *   actions?: ReadonlyArray<string>, settings: Record<string, any> | null, recent: Record<string, any>,
  *   flow: { offered: number, rejected: number, bad: number, retries: number, fallbacks: number }, seconds: number, highest: number
  * }} Instance
  * @typedef {{ level: 0 | 1 | 2 | 3, state: string }} Verdict

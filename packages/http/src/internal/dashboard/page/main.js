@@ -2,6 +2,7 @@
 /*
  * The page: its frame, what is drawn each second, the connection, the keys.
  */
+import { actionsOf, doorOf, drawOverrides, isDoorClosed, mayAct, tryDoor } from "./admin.js"
 import { bodyOf, flowOf, labelOf } from "./cards.js"
 import { bar, h, spark } from "./dom.js"
 import { clock, percent, rate, span } from "./format.js"
@@ -52,6 +53,8 @@ const part = {
   cards: h("div", { class: "cards", id: "cards" }),
   more: h("p", { class: "quiet" }),
   chains: h("section", { "aria-label": "Chains" }),
+  door: doorOf(() => draw()),
+  overrides: h("section", { "aria-label": "Overrides", id: "overrides" }),
   advice: h("section", { "aria-label": "Advice", id: "advice" }),
   warnings: h("input", { type: "checkbox", change: () => setWarnings(part.warnings.checked) }),
   lines: h("ol", { class: "lines", id: "timeline" })
@@ -61,7 +64,12 @@ const frame = () => {
   part.health.append(part.sentence, part.figures, part.system)
   const root = document.getElementById("app")
   root?.append(
-    h("header", {}, h("div", {}, part.title, part.app), h("div", { class: "tools" }, part.connection, part.pause)),
+    h(
+      "header",
+      {},
+      h("div", {}, part.title, part.app),
+      h("div", { class: "tools" }, part.door, part.connection, part.pause)
+    ),
     part.health,
     part.notice,
     h(
@@ -78,6 +86,7 @@ const frame = () => {
       h(
         "aside",
         {},
+        part.overrides,
         part.advice,
         h(
           "section",
@@ -110,18 +119,20 @@ const frame = () => {
 
 /**
  * @typedef {{ root: HTMLElement, name: HTMLElement, state: HTMLElement, flag: HTMLElement, body: HTMLElement,
- *   spark: HTMLElement, flow: HTMLElement }} Card
+ *   act: HTMLElement, spark: HTMLElement, flow: HTMLElement }} Card
  * @type {Map<string, Card>}
  */
 const cards = new Map()
 
-/** @param {Instance} instance @returns {Card} */
-const newCard = ({ id, instance, pattern }) => {
+/** @param {Instance} of @returns {Card} */
+const newCard = (of) => {
+  const { id, instance, pattern } = of
   const card = {
     name: h("h3", {}, instance),
     state: h("span", { class: "pill" }),
     flag: h("p", { class: "flag", hidden: "" }),
     body: h("div", { class: "body" }),
+    act: actionsOf(of),
     spark: h("div", {}),
     flow: h("span", {})
   }
@@ -131,6 +142,7 @@ const newCard = ({ id, instance, pattern }) => {
     h("div", { class: "head" }, h("div", {}, card.name, h("span", { class: "pattern" }, labelOf(pattern))), card.state),
     card.flag,
     card.body,
+    card.act,
     h("div", { class: "foot" }, card.spark, card.flow)
   )
   const made = { root, ...card }
@@ -150,6 +162,7 @@ const drawCard = (instance, now) => {
   card.root.className = `card level${level}`
   card.state.className = `pill level${level}`
   card.state.textContent = state
+  card.act.hidden = !mayAct() || (instance.actions ?? []).length === 0
   card.flag.hidden = override === undefined
   card.flag.textContent = override === undefined
     ? ""
@@ -296,6 +309,7 @@ const drawConnection = () => {
   const { connection, paused } = view
   part.connection.className = `pill ${connection === "live" ? paused ? "level1" : "live" : "level2"}`
   part.connection.textContent = connection === "live" ? paused ? "paused" : "live" : connection
+  part.door.hidden = !isDoorClosed()
   part.pause.textContent = paused ? "Resume" : "Pause"
 }
 
@@ -305,6 +319,7 @@ const draw = () => {
   drawHealth()
   drawCards(Date.now())
   drawChains()
+  drawOverrides(part.overrides, Date.now())
   drawAdvice()
   drawTimeline()
 }
@@ -370,6 +385,7 @@ const connect = () => {
   on("snapshot", (news) => {
     takeSnapshot(news, Date.now())
     draw()
+    if (!mayAct()) void tryDoor(draw)
   })
   on("update", (news) => takeUpdate(news, Date.now()))
   on("beat", () => {})
@@ -390,8 +406,8 @@ document.addEventListener("visibilitychange", () => {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return
-  const isTyping = event.target === part.filter
-  if (event.key === "Escape" && isTyping) {
+  const isTyping = event.target instanceof Element && event.target.matches("input, select")
+  if (event.key === "Escape" && event.target === part.filter) {
     part.filter.value = ""
     part.filter.blur()
     setFilter("")
