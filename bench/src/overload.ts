@@ -3,12 +3,13 @@
  *
  * The server is one process, the load another. The load is an open loop: requests come at random (Poisson) whatever
  * becomes of those before them, their clients give up after a second, and latency counts from when a request was due. They
- * come over two hundred connections that are kept, and over new ones where those are not enough.
- * Capacity is what the bare server answers when sixteen clients ask again as soon as they are answered; p99 unloaded is that
- * of the bare server at 30 % of it. Each server then meets 75 %, 300 % and 75 %.
+ * come over two hundred connections that are kept, and over new ones where those are not enough. Capacity is what the bare
+ * server answers when sixteen clients ask again as soon as they are answered; p99 unloaded is that of the bare server at
+ * 30 % of it. Each server then meets 75 %, 300 % and 75 %.
  *
- * `--json` prints the result for machines as the last line, `--quick` takes one short round of the first work. It fails where the
- * library does not help at all, not where a figure is missed, `--no-plots` writes no plots to `bench/plots`, `--only cpu` takes some of the work.
+ * `--json` prints the result for machines as the last line, `--quick` takes one short round of the first work, `--only cpu`
+ * takes some of the work, `--rounds 1` other than three rounds, `--no-plots` writes no plots to `bench/plots`. It fails
+ * where the library does not help at all, not where a figure is missed.
  */
 import { fork } from "node:child_process"
 import { once } from "node:events"
@@ -34,7 +35,7 @@ const connections = 200
 const handlerMillis = 7.5
 const second = 1000
 const times = quick
-  ? { warm: second, capacity: 2 * second, unloaded: 3 * second, before: 2 * second, over: 4 * second, after: second }
+  ? { warm: second, capacity: second, unloaded: 2 * second, before: 2 * second, over: 3 * second, after: second }
   : {
     warm: 3 * second,
     capacity: 5 * second,
@@ -43,7 +44,7 @@ const times = quick
     over: 60 * second,
     after: 15 * second
   }
-const rounds = quick ? 1 : 3
+const rounds = args.includes("--rounds") ? Number(args[args.indexOf("--rounds") + 1]) : quick ? 1 : 3
 
 const all: Record<Work, ReadonlyArray<Kind>> = {
   cpu: quick ? ["standard", "bare"] : ["standard", "bare", "under-pressure"],
