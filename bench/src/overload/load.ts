@@ -6,9 +6,12 @@ export interface Shot {
   /** When it was due: its latency counts from here, however late it could be sent. */
   readonly due: number
   readonly latency: number
-  /** 0 where there was no answer in time. */
+  /** 0 where there was no answer in time, `unsent` where the load itself came too late. */
   readonly status: number
 }
+
+/** The load could not be made: such a run says little of the server. */
+export const unsent = -1
 
 /** A part of a load: so many requests a second, for so long. */
 export interface Phase {
@@ -76,7 +79,8 @@ export const openLoop = async (
   const start = performance.now()
   const shots: Array<Promise<Shot>> = []
   const shoot = async (due: number): Promise<Shot> => {
-    const status = await ask(port, agent, timeout - (performance.now() - start - due))
+    const left = timeout - (performance.now() - start - due)
+    const status = left > 0 ? await ask(port, agent, left) : unsent
     return { due, latency: performance.now() - start - due, status }
   }
   for (const due of dues) {

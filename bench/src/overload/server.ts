@@ -27,7 +27,7 @@ process.on("disconnect", () => process.exit())
 const connections = Effect.unsafeMakeSemaphore(10)
 const handlers: Record<Work, Effect.Effect<string>> = {
   cpu: Effect.sync(() => burn(about(Number(rounds), 1 / 3))),
-  io: connections.withPermits(1)(Effect.suspend(() => Effect.as(Effect.sleep(about(40, 1 / 2)), "done")))
+  io: connections.withPermits(1)(Effect.suspend(() => Effect.as(Effect.sleep(about(100, 1 / 2)), "done")))
 }
 const handler = handlers[work]
 

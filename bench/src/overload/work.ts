@@ -5,7 +5,7 @@ export type Kind = "bare" | "standard" | "under-pressure"
 
 /**
  * What a request does. `cpu`: it hashes for so many rounds, a third more or less, and nothing else runs meanwhile. `io`: it
- * waits for one of ten connections, and holds it for 40 ms, a half more or less.
+ * waits for one of ten connections, and holds it for 100 ms, a half more or less.
  */
 export type Work = "cpu" | "io"
 
