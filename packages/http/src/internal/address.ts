@@ -22,7 +22,9 @@ export const parseAddress = (input: string): Address | undefined => {
   const bracketed = /^\[([^\]]+)\](?::\d{1,5})?$/.exec(text)
   const v4 = /^([\d.]+)(?::\d{1,5})?$/.exec(text)
   const host = bracketed?.[1] ?? v4?.[1] ?? text
-  if (ipaddr.IPv4.isValidFourPartDecimal(host)) return bracketed === null ? ipaddr.IPv4.parse(host) : undefined
+  // It throws inside where there is more than digits, which takes ten times as long as all the rest.
+  const isV4 = /^[\d.]+$/.test(host) && ipaddr.IPv4.isValidFourPartDecimal(host)
+  if (isV4) return bracketed === null ? ipaddr.IPv4.parse(host) : undefined
   const unzoned = host.replace(/%[\w.~-]+$/, "")
   if (!unzoned.includes(":") || !ipaddr.IPv6.isValid(unzoned)) return undefined
   const address = ipaddr.IPv6.parse(unzoned)
