@@ -14,8 +14,8 @@ import { median, quantile, versionOf } from "./report.js"
 const args = process.argv.slice(2)
 const quick = args.includes("--quick")
 const rounds = args.includes("--rounds") ? Number(args[args.indexOf("--rounds") + 1]) : quick ? 2 : 9
-const seconds = quick ? 0.6 : 2
-const warmup = quick ? 1 : 4
+const seconds = quick ? 0.4 : 2
+const warmup = quick ? 0.8 : 4
 const say = (line: string) => console.error(line)
 
 /** The servers of a stack; the first is bare. */
