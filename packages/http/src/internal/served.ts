@@ -66,7 +66,10 @@ export const served = (
       return peer.isGone() || request.method === "HEAD" ? release : Effect.void
     })
     // What a timeout around it left behind takes its handlers along: no response of it will ever be known.
-    fiber.addObserver(() => Effect.runFork(ended))
+    fiber.addObserver(() => {
+      isEnded = true
+      if (!isOver && peer.isGone()) Effect.runFork(release)
+    })
     return Effect.zipRight(
       Scope.addFinalizer(scope, release),
       App.appendPreResponseHandler((_, response) =>
