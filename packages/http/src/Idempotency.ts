@@ -192,8 +192,10 @@ const middlewareEffect = <R = never>(options: Idempotency.Options<R>) => {
  * The `Idempotency-Key` header field (draft-ietf-httpapi-idempotency-key-header).
  *
  * Of requests with one key the first is carried out. While it runs the others get 409 with `Retry-After`; afterwards they
- * get its response with `Idempotency-Replayed: true`. A key with another method, path or body is answered by 422, a key
- * that is missing where it is required, or cannot be read, by 400. A key belongs to a principal, a method and a route.
+ * get its response with `Idempotency-Replayed: true`. A key belongs to a principal, a method and a route (around a router,
+ * where routes are not known, to a path): with another of these it is another key, and its request is carried out. With
+ * another query or body, or on another path of its route, it is answered by 422. A key that is missing where it is
+ * required, or cannot be read, is answered by 400.
  *
  * When the handler fails with 500 or above, dies or is interrupted, the key is free again.
  *

@@ -659,6 +659,27 @@ describe("at the edges", () => {
       expect((yield* post("/v2/pay/1"))[1]).toBe(undefined)
     }))
 
+  it.scopedLive("so it is by another method, and around an app on another path", () =>
+    Effect.gen(function*() {
+      const { layer } = yield* memory()
+      const router = HttpRouter.empty.pipe(HttpRouter.all("/pay/:id", HttpServerResponse.text("paid")))
+      const { url } = yield* Effect.provide(
+        serveNode(router.pipe(Idempotency.middleware({ ...byAuthorization, methods: ["POST", "PATCH"] }))),
+        layer
+      )
+      const send = (method: string, path: string) =>
+        Effect.map(
+          Effect.promise(() => fetchNode(url + path, { method, headers: key("a") })),
+          (answer) => [answer?.status, answer?.headers["idempotency-replayed"]]
+        )
+      expect(yield* send("POST", "/pay/1")).toEqual([200, undefined])
+      expect(yield* send("PATCH", "/pay/1")).toEqual([200, undefined])
+      // Outside of the router nobody knows of its routes.
+      expect(yield* send("POST", "/pay/2")).toEqual([200, undefined])
+      expect(yield* send("POST", "/pay/2?twice")).toEqual([422, undefined])
+      expect(yield* send("POST", "/pay/1")).toEqual([200, "true"])
+    }))
+
   it.scopedLive("what became of requests is counted", () =>
     Effect.gen(function*() {
       const { layer } = yield* memory()
