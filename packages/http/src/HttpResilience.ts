@@ -25,16 +25,18 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
-import * as Scope from "effect/Scope"
 import type { ClientIp } from "./ClientIp.js"
 import type { HttpFallback } from "./HttpFallback.js"
 import { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "./HttpProblem.js"
-import { build } from "./internal/chain.js"
+import type { Plan } from "./internal/chain.js"
+import { admissionOf, planOf } from "./internal/chain.js"
+import type { Engine } from "./internal/engine.js"
 import { explain } from "./internal/explain.js"
 import { check } from "./internal/options.js"
 import { healthPaths } from "./internal/paths.js"
 import type { Chain } from "./internal/platform.js"
 import { admitTyped, protect } from "./internal/platform.js"
+import { makePolicies } from "./internal/policies.js"
 import type { Form } from "./internal/rateLimitHeaders.js"
 import type { Rejection } from "./internal/rejection.js"
 import type { RequestInfo } from "./internal/request.js"
@@ -58,32 +60,6 @@ export class TwoPoliciesError extends Error {
   }
 }
 
-const make: Effect.Effect<HttpResilience.Service, never, Scope.Scope> = Effect.gen(function*() {
-  const scope = yield* Effect.scope
-  const context = yield* Effect.context<never>()
-  const chains = new Map<string, { readonly options: object; readonly chain: Effect.Effect<Chain> }>()
-  return {
-    chain: (options, build) =>
-      Effect.suspend(() => {
-        const known = chains.get(options.name)
-        if (known?.options === options) return known.chain
-        if (known !== undefined) return Effect.die(new TwoPoliciesError(options.name))
-        return Effect.flatMap(
-          Effect.cached(Effect.uninterruptible(Effect.provide(Scope.extend(build, scope), context))),
-          (chain) => {
-            const first = chains.get(options.name) ?? { options, chain }
-            chains.set(options.name, first)
-            return Effect.map(first.chain, (built) => {
-              // What is there need not be asked for again: to read what is cached takes a lock.
-              chains.set(options.name, { options, chain: Effect.succeed(built) })
-              return built
-            })
-          }
-        )
-      })
-  }
-})
-
 /** All parts but these are off. */
 const only = <O extends HttpResilience.Options>(options: O): HttpResilience.Options => ({
   deadline: false,
@@ -105,12 +81,11 @@ const single =
   }
 
 const standard = (options: HttpResilience.Options): HttpResilience.Middleware => {
-  const resolved = check(options)
-  const chain = build(options, resolved)
+  const plan = planOf(options, check(options))
   return (app) =>
     Effect.flatMap(
       HttpResilience,
-      (service) => Effect.flatMap(service.chain(options, chain), (built) => protect(built, app))
+      (service) => Effect.flatMap(service.chain(options, plan), (chain) => protect(chain, app))
     )
 }
 
@@ -129,9 +104,12 @@ const checkStatuses = (options: HttpResilience.Options) => {
 export const admission = (
   options: HttpResilience.AdmissionOptions
 ): Effect.Effect<Effect.Effect<Chain>, never, HttpResilience> => {
-  const all = { ...options, timeout: false, staleIfError: false, fallback: false } as const
-  const chain = build(all, check(all))
-  return Effect.map(HttpResilience, (service) => service.chain(all, chain))
+  const resolved = check(options)
+  const plan = planOf(options, resolved)
+  return Effect.map(
+    HttpResilience,
+    (service) => Effect.map(service.engine(options, plan), (engine) => admissionOf(options.name, resolved, engine))
+  )
 }
 
 const typedChain = (options: HttpResilience.AdmissionOptions) => {
@@ -162,7 +140,10 @@ const typedChain = (options: HttpResilience.AdmissionOptions) => {
 export class HttpResilience
   extends Context.Tag("@effect-resilience/http/HttpResilience")<HttpResilience, HttpResilience.Service>()
 {
-  static readonly Live: Layer.Layer<HttpResilience> = Layer.scoped(HttpResilience, make)
+  static readonly Live: Layer.Layer<HttpResilience> = Layer.scoped(
+    HttpResilience,
+    makePolicies((name) => new TwoPoliciesError(name))
+  )
 
   /**
    * What a service needs, outermost first: the caller's deadline and priority, load shedding, rate limit, backpressure,
@@ -232,6 +213,7 @@ export class HttpResilience
    * statuses stand in OpenAPI and in the derived client, so a part may have no other `status`. Handlers read `ClientIp`,
    * `Priority` and `Deadline`. It cannot wrap a handler: it has no timeout, and the caller's deadline ends what heeds one,
    * as all of core does, and not the handler itself. A policy around the whole `HttpApi` does that.
+   * With the options of a middleware, the same object, it is that policy at another place.
    */
   static readonly apiMiddleware = (options: HttpResilience.AdmissionOptions) =>
     Effect.map(typedChain(options), Effect.asVoid)
@@ -259,11 +241,10 @@ export declare namespace HttpResilience {
    * @category models
    */
   export interface Service {
-    /** The chain of these options, built when it is first asked for. */
-    readonly chain: (
-      options: { readonly name: string },
-      build: Effect.Effect<Chain, never, Scope.Scope>
-    ) => Effect.Effect<Chain>
+    /** What decides by these options, made when it is first asked for. */
+    readonly engine: (options: { readonly name: string }, plan: Plan) => Effect.Effect<Engine>
+    /** The same with what is around a handler. */
+    readonly chain: (options: { readonly name: string }, plan: Plan) => Effect.Effect<Chain>
   }
 
   /**

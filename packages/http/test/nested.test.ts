@@ -13,7 +13,7 @@ import {
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Layer, Option } from "effect"
-import { runtimes } from "./utils/servers.js"
+import { runtimes, serveWeb } from "./utils/servers.js"
 
 const anybody = () => Option.some("anybody")
 
@@ -188,4 +188,75 @@ describe("a policy inside of another, in an HttpApi", () => {
       const { headers } = yield* HttpClient.get("/one")
       expect(headers["ratelimit-policy"]).toBe("\"server\";q=900;w=3600, \"endpoint\";q=1;w=60")
     }).pipe(Effect.provide(served)))
+})
+
+describe("one object of options", () => {
+  class Limited extends HttpApiMiddleware.Tag<Limited>()("Limited", { failure: HttpResilience.Failure }) {}
+  const api = HttpApi.make("api").add(
+    HttpApiGroup.make("things").add(HttpApiEndpoint.get("one", "/one").middleware(Limited))
+  )
+  const options = {
+    name: "api",
+    rateLimit: { rate: "3/hour", key: anybody },
+    timeout: "20 millis",
+    fallback: { respond: HttpServerResponse.text("fallback"), on: ["RateLimited"] }
+  } as const
+
+  /** A router and an `HttpApi`, with policies of one `HttpResilience`. */
+  const both = (aroundRouter: HttpResilience.Options, inApi: HttpResilience.Options) =>
+    Effect.gen(function*() {
+      const context = yield* Effect.context<HttpResilience | Registry>()
+      const handler = yield* serveWeb(HttpRouter.empty.pipe(
+        HttpRouter.get("/", HttpServerResponse.text("hello")),
+        HttpRouter.get("/never", Effect.never),
+        HttpResilience.standard(aroundRouter)
+      ))
+      const client = yield* Layer.build(
+        HttpApiBuilder.serve().pipe(
+          Layer.provide(HttpApiBuilder.api(api)),
+          Layer.provide(HttpApiBuilder.group(api, "things", (handlers) => handlers.handle("one", () => Effect.void))),
+          Layer.provide(Layer.effect(Limited, HttpResilience.apiMiddleware(inApi))),
+          Layer.provide(Layer.succeedContext(context)),
+          Layer.provideMerge(NodeHttpServer.layerTest)
+        )
+      )
+      return {
+        router: (path: string) =>
+          Effect.map(Effect.promise(() => handler(new Request(`http://x.test${path}`))), ({ status }) => status),
+        api: Effect.map(Effect.provide(HttpClient.get("/one"), client), ({ status }) => status)
+      }
+    })
+
+  const named = Effect.map(
+    Registry.snapshot,
+    ({ instances }) => instances.filter(({ instance }) => instance === "api").map(({ pattern }) => pattern).sort()
+  )
+
+  it.scopedLive("is one policy around a router and in an HttpApi", () =>
+    Effect.gen(function*() {
+      const { api, router } = yield* both(options, options)
+      expect(yield* api).toBe(204)
+      // What cannot be around a handler is not there.
+      const shared = ["AdaptiveConcurrency", "LoadShedder", "RateLimiter"]
+      expect(yield* named).toEqual(shared)
+      expect(yield* router("/")).toBe(200)
+      expect(yield* named).toEqual(["Fallback", "Timeout", ...shared].sort())
+      expect(yield* router("/never")).toBe(504)
+      // The rate is used up, at both places.
+      expect(yield* api).toBe(429)
+      expect(yield* router("/")).toBe(200)
+      const { instances } = yield* Registry.snapshot
+      expect(instances.find(({ pattern }) => pattern === "RateLimiter")?.metrics).toMatchObject({
+        allowed: 3,
+        rejected: 2
+      })
+    }).pipe(Effect.provide(Live)))
+
+  it.scopedLive("and another of its name is refused, wherever it comes", () =>
+    Effect.gen(function*() {
+      const { api, router } = yield* both(options, { ...options })
+      expect(yield* router("/")).toBe(200)
+      expect(yield* api).toBe(500)
+      expect(yield* router("/")).toBe(200)
+    }).pipe(Effect.provide(Live)))
 })

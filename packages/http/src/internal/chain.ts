@@ -25,6 +25,8 @@ const timeoutOf = (part: HttpResilience.DeadlineOptions | false) => {
   return (request: RequestInfo) => callerTimeout(request.headers, names)
 }
 
+const isDeadlineDry = ({ deadline }: Resolved): boolean => deadline !== false && deadline.dryRun === true
+
 /** Who a client is where nothing else is said: its address. */
 const keyOf = (rule: ClientIp.Rule | undefined) => ClientIp.keyOf(rule ?? ClientIp.fromSocket)
 
@@ -37,10 +39,32 @@ const withKey = <P extends HttpResilience.FairOptions & { readonly fair?: boolea
   return fair === false ? part : { ...part, fair, key: key ?? keyOf(rule) }
 }
 
-/** The chain of these options, with instances of its own. @internal */
-export const build = (options: HttpResilience.Options, resolved: Resolved): Effect.Effect<Chain, never, Scope.Scope> =>
+/** How a policy is made: what decides, and around it what only has a place where a handler is wrapped. @internal */
+export interface Plan {
+  readonly engine: Effect.Effect<Engine, never, Scope.Scope>
+  readonly around: (engine: Engine) => Effect.Effect<Chain, never, Scope.Scope>
+}
+
+/** With instances of its own. @internal */
+export const planOf = (options: HttpResilience.Options, resolved: Resolved): Plan => ({
+  engine: engineOf(options.name, resolved),
+  around: (engine) => around(options.name, resolved, engine)
+})
+
+/** What is left of a chain where no handler is wrapped. @internal */
+export const admissionOf = (name: string, { clientIp, detail, render }: Resolved, engine: Engine): Chain => ({
+  name,
+  engine,
+  timeout: undefined,
+  overdue: [],
+  timeoutLook: { detail },
+  clientIp,
+  render,
+  substitutes: []
+})
+
+const engineOf = (name: string, resolved: Resolved): Plan["engine"] =>
   Effect.gen(function*() {
-    const { name } = options
     const { detail } = resolved
     const drain = Option.getOrUndefined(yield* Effect.serviceOption(Drain))
     const longLived = resolved.longLived === false
@@ -63,16 +87,32 @@ export const build = (options: HttpResilience.Options, resolved: Resolved): Effe
       resolved.circuitBreaker !== false && parts.circuitBreaker(name, resolved.circuitBreaker, detail)
     ].filter((step) => step !== false)
     const steps: ReadonlyArray<Step> = yield* Effect.all(wanted)
+    return new Engine({
+      name,
+      steps,
+      isExcluded: pathMatcher(resolved.exclude),
+      isDraining: () => drain?.isRefusing() ?? false,
+      isLongLived: resolved.isLongLived,
+      longLived,
+      holdsThatStay: longLived === undefined && resolved.bulkhead !== false,
+      priorityOf: priorityOf(name, resolved.priority),
+      timeoutOf: isDeadlineDry(resolved) ? () => undefined : timeoutOf(resolved.deadline),
+      forms: resolved.rateLimitHeaders,
+      detail
+    })
+  })
+
+const around = (name: string, resolved: Resolved, engine: Engine): Effect.Effect<Chain, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const { detail } = resolved
     const { dryRun, duration = "30 seconds", ...timeoutPart } = resolved.timeout === false ? {} : resolved.timeout
     const timeout = resolved.timeout === false || dryRun === true
       ? undefined
       : yield* Timeout.make({ duration, disconnect: true, name })
     const limit = Duration.toMillis(duration)
-    const callersLimit = timeoutOf(resolved.deadline)
-    const isDeadlineDry = resolved.deadline !== false && resolved.deadline.dryRun === true
     const watched = [
       dryRun === true && overdue("Timeout", name, () => limit),
-      isDeadlineDry && overdue("Deadline", name, callersLimit)
+      isDeadlineDry(resolved) && overdue("Deadline", name, timeoutOf(resolved.deadline))
     ].filter((one) => one !== false)
     const isExcluded = pathMatcher(resolved.exclude)
     const substitutes = yield* substitutesOf(
@@ -82,19 +122,7 @@ export const build = (options: HttpResilience.Options, resolved: Resolved): Effe
     )
     return {
       name,
-      engine: new Engine({
-        name,
-        steps,
-        isExcluded,
-        isDraining: () => drain?.isRefusing() ?? false,
-        isLongLived: resolved.isLongLived,
-        longLived,
-        holdsThatStay: longLived === undefined && resolved.bulkhead !== false,
-        priorityOf: priorityOf(name, resolved.priority),
-        timeoutOf: isDeadlineDry ? () => undefined : callersLimit,
-        forms: resolved.rateLimitHeaders,
-        detail
-      }),
+      engine,
       timeout,
       overdue: watched,
       clientIp: resolved.clientIp,

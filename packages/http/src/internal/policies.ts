@@ -1,0 +1,48 @@
+import * as Effect from "effect/Effect"
+import * as Scope from "effect/Scope"
+import type { HttpResilience } from "../HttpResilience.js"
+import type { Plan } from "./chain.js"
+
+interface Named {
+  readonly name: string
+}
+
+/**
+ * The policies of a server, one for each name, in the scope and with the services of here. Two with different options and
+ * one name are a defect, `conflict`.
+ *
+ * @internal
+ */
+export const makePolicies = (
+  conflict: (name: string) => Error
+): Effect.Effect<HttpResilience.Service, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const scope = yield* Effect.scope
+    const context = yield* Effect.context<never>()
+
+    /** Made when it is first asked for. */
+    const once = <A>(build: (options: Named, plan: Plan) => Effect.Effect<A, never, Scope.Scope>) => {
+      const made = new Map<string, { readonly options: Named; readonly one: Effect.Effect<A> }>()
+      return (options: Named, plan: Plan): Effect.Effect<A> =>
+        Effect.suspend(() => {
+          const known = made.get(options.name)
+          if (known?.options === options) return known.one
+          if (known !== undefined) return Effect.die(conflict(options.name))
+          return Effect.flatMap(
+            Effect.cached(Effect.uninterruptible(Effect.provide(Scope.extend(build(options, plan), scope), context))),
+            (one) => {
+              const first = made.get(options.name) ?? { options, one }
+              made.set(options.name, first)
+              return Effect.map(first.one, (built) => {
+                // What is there need not be asked for again: to read what is cached takes a lock.
+                made.set(options.name, { options, one: Effect.succeed(built) })
+                return built
+              })
+            }
+          )
+        })
+    }
+
+    const engine = once((_, plan) => plan.engine)
+    return { engine, chain: once((options, plan) => Effect.flatMap(engine(options, plan), plan.around)) }
+  })
