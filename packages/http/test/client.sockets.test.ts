@@ -270,6 +270,26 @@ for (const [transport, layer] of Object.entries(transports)) {
     )
 
     live(
+      "one request that is sent twice at once is aborted once for each",
+      Effect.gen(function*() {
+        const { url } = yield* backend((response) => setTimeout(() => response.end("answer"), 300))
+        // One that takes its time before it sends, as a client that fetches a token does.
+        const own = HttpClient.transform(yield* HttpClient.HttpClient, (effect) => Effect.delay(effect, "10 millis"))
+        const client = ResilientHttpClient.standard({ name: "api", retry: false })(own)
+        for (const interrupted of [0, 1]) {
+          const request = HttpClientRequest.get(url)
+          const same = Effect.flatMap(client.execute(request), (response) => response.text)
+          const fibers = [yield* Effect.fork(same), yield* Effect.fork(same)]
+          yield* Effect.sleep("50 millis")
+          yield* Effect.forEach(fibers.slice(interrupted, interrupted + 1), Fiber.interrupt)
+          const others = fibers.filter((_, at) => at !== interrupted)
+          expect(yield* Effect.forEach(others, Fiber.join)).toEqual(["answer"])
+        }
+        expect(yield* isWhole("api")).toBe(true)
+      })
+    )
+
+    live(
       "what has not reached the server is sent again, also a POST",
       Effect.gen(function*() {
         const port = yield* deadPort

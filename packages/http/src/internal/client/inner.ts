@@ -1,5 +1,6 @@
 import * as HttpClient from "@effect/platform/HttpClient"
 import type { HttpClientRequest } from "@effect/platform/HttpClientRequest"
+import { setHeaders } from "@effect/platform/HttpClientRequest"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 
@@ -18,5 +19,7 @@ interface Parts<E, R> {
 export const partsOf = <E, R>(client: HttpClient.HttpClient.With<E, R>) => {
   const { preprocess } = client as HttpClient.HttpClient.With<E, R> & Parts<E, R>
   const scoped = HttpClient.withScope(client) as HttpClient.HttpClient.With<E, R | Scope> & Parts<E, R | Scope>
-  return { preprocess, send: (request: HttpClientRequest) => scoped.postprocess(Effect.succeed(request)) }
+  // `withScope` finds what aborts a request by the object. A copy for each attempt, for one may be sent twice at once.
+  const copied = (request: HttpClientRequest) => Effect.sync(() => setHeaders(request, {}))
+  return { preprocess, send: (request: HttpClientRequest) => scoped.postprocess(copied(request)) }
 }
