@@ -144,6 +144,15 @@ describe("the wait that a server asks for", () => {
     expect(asked({ "retry-after": "Thu, 01 Jan 2026 00:00:09 GMT", date: "Thu, 01 Jan 2026 00:00:08 GMT" }))
       .toEqual(Duration.seconds(1))
     expect(asked({ "retry-after": "Wed, 31 Dec 2025 00:00:00 GMT" })).toEqual(Duration.zero)
+    // The two obsolete forms of RFC 9110, 5.6.7.
+    expect(asked({ "retry-after": "Thursday, 01-Jan-26 00:00:09 GMT" })).toEqual(Duration.seconds(9))
+    expect(asked({ "retry-after": "Thu Jan  1 00:00:09 2026" })).toEqual(Duration.seconds(9))
+    expect(asked({ "retry-after": "Thu Jan 15 00:00:00 2026" })).toEqual(Duration.days(14))
+    // Two digits of a year that would be more than fifty years ahead are of the past.
+    expect(asked({ "retry-after": "Thursday, 01-Jan-76 00:00:00 GMT" })).toEqual(
+      Duration.millis(Date.UTC(2076, 0, 1) - Date.UTC(2026, 0, 1))
+    )
+    expect(asked({ "retry-after": "Saturday, 01-Jan-77 00:00:00 GMT" })).toEqual(Duration.zero)
     expect(asked({ "grpc-retry-pushback-ms": "250" })).toEqual(Duration.millis(250))
     expect(asked({ "grpc-retry-pushback-ms": "-1" })).toBe("never")
     expect(asked({ "grpc-retry-pushback-ms": "soon" })).toBe("never")
