@@ -156,7 +156,7 @@ for (const [transport, layer] of Object.entries(transports)) {
       Effect.gen(function*() {
         const { cuts, url } = yield* backend((response) => {
           response.writeHead(200)
-          response.write("x".repeat(1000))
+          response.write("x".repeat(100_000))
         })
         const client = yield* resilient({ name: "api" })
         const response = yield* client.get(url)
@@ -167,6 +167,13 @@ for (const [transport, layer] of Object.entries(transports)) {
         yield* Fiber.interrupt(reading)
         expect(yield* isWhole("api")).toBe(true)
         yield* eventually(Effect.sync(() => cuts.count === 1))
+        // What was given up is told to who comes later, and does not interrupt him.
+        for (const again of [response.text, response.json, Stream.runDrain(response.stream)]) {
+          expect(yield* Effect.flip<unknown, unknown, never>(again)).toMatchObject({
+            _tag: "ResponseError",
+            description: "the body was given up before it was read"
+          })
+        }
 
         const first = yield* Effect.flatMap(client.get(url), (response) => Stream.runHead(response.stream))
         expect(Option.isSome(first)).toBe(true)

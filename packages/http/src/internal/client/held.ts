@@ -4,6 +4,7 @@ import type * as ClientResponse from "@effect/platform/HttpClientResponse"
 import { TypeId } from "@effect/platform/HttpClientResponse"
 import * as IncomingMessage from "@effect/platform/HttpIncomingMessage"
 import * as UrlParams from "@effect/platform/UrlParams"
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -30,6 +31,10 @@ const errorTime = Duration.seconds(1)
  */
 export class Hold {
   private ended = false
+
+  get isEnded(): boolean {
+    return this.ended
+  }
 
   constructor(readonly wire: Scope.CloseableScope, readonly rest: Scope.CloseableScope) {}
 
@@ -122,6 +127,8 @@ export class HeldResponse extends Inspectable.Class implements ClientResponse.Ht
     return new Error.ResponseError({ request: this.request, response: this, reason, description, cause })
   }
 
+  private readonly givenUp = () => this.fail("Decode", "the body was given up before it was read")
+
   /** The body as it comes, with its end noted. */
   private readonly source: Body = Stream.suspend(() => {
     const { idle, original } = this
@@ -158,7 +165,7 @@ export class HeldResponse extends Inspectable.Class implements ClientResponse.Ht
       source: this.source,
       most: worthDraining,
       onEnd: this.leave,
-      givenUp: () => this.fail("Decode", "the body was given up before it was read")
+      givenUp: this.givenUp
     })
     return Effect.zipRight(
       unclaimed,
@@ -182,7 +189,10 @@ export class HeldResponse extends Inspectable.Class implements ClientResponse.Ht
     return Stream.suspend(() => {
       this.claimed = true
       if (this.idled) return Stream.fail(this.fail("Decode", "nobody read the body for too long"))
-      return Stream.ensuring(this.ahead ?? this.source, this.leave)
+      if (this.ahead !== undefined) return Stream.ensuring(this.ahead, this.leave)
+      return this.hold.isEnded && !this.readToEnd
+        ? Stream.fail(this.givenUp())
+        : Stream.ensuring(this.source, this.leave)
     })
   }
 
@@ -194,7 +204,7 @@ export class HeldResponse extends Inspectable.Class implements ClientResponse.Ht
     return Stream.runDrain(little).pipe(Effect.timeoutOption(drainTime), Effect.ignore, Effect.ensuring(this.leave))
   })
 
-  private readonly bytes = Effect.runSync(Effect.cached(Effect.flatMap(IncomingMessage.MaxBodySize, (limit) => {
+  private readonly read = Effect.runSync(Effect.cached(Effect.flatMap(IncomingMessage.MaxBodySize, (limit) => {
     const most = Option.match(limit, { onNone: () => Infinity, onSome: Number })
     const whole = { parts: [] as Array<Uint8Array>, size: 0 }
     return Stream.runFoldEffect(this.stream, whole, (sum, bytes) => {
@@ -216,6 +226,12 @@ export class HeldResponse extends Inspectable.Class implements ClientResponse.Ht
       })
     )
   })))
+
+  /** The whole body, read once. A reader who was interrupted has given it up for all. */
+  private readonly bytes = Effect.catchAllCause(
+    this.read,
+    (cause) => Cause.isInterruptedOnly(cause) ? Effect.fail(this.givenUp()) : Effect.failCause(cause)
+  )
 
   get arrayBuffer(): Effect.Effect<ArrayBuffer, Error.ResponseError> {
     return Effect.map(this.bytes, (bytes) => bytes.buffer)
