@@ -336,10 +336,10 @@ describe("what is told", () => {
       const client = yield* resilient({
         name: "api",
         retry: { initialDelay: "50 millis" },
-        propagate: { hosts: [`127.0.0.1:${port}`], deadline: "grpc-timeout" }
+        propagate: { hosts: [`LOCALHOST:${port}`], deadline: "grpc-timeout" }
       })
-      yield* client.get(url).pipe(Deadline.within("5 seconds"), Priority.within("low"))
-      yield* client.get(`http://localhost:${port}`)
+      yield* client.get(`http://localhost:${port}`).pipe(Deadline.within("5 seconds"), Priority.within("low"))
+      yield* client.get(url)
       const [first, second, other] = seen.map(({ headers }) => headers)
       const millis = (text: unknown) => Number(/^(\d+)m$/.exec(String(text))?.[1])
       expect(millis(first?.["grpc-timeout"])).toBeLessThanOrEqual(5000)

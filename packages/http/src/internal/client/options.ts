@@ -81,6 +81,12 @@ export const propagateFields = {
   })
 } satisfies option.Fields<ResilientHttpClient.PropagateOptions>
 
+/** Hosts as a URL has them. */
+const lowered = (propagate: option.Resolved<typeof propagateFields>) => ({
+  ...propagate,
+  hosts: propagate.hosts.map((host) => host.toLowerCase())
+})
+
 /** @internal */
 export const heedFields = {
   maxWait: option.duration("1 second", { min: 0 }),
@@ -207,7 +213,7 @@ export const checkClient = (options: ResilientHttpClient.Options) => {
     : option.resolve(pattern, `${name}/retry`, clientRetryFields, { ...resolved.retry })
   const propagate = resolved.propagate === false
     ? undefined
-    : option.resolve(pattern, `${name}/propagate`, propagateFields, { ...resolved.propagate })
+    : lowered(option.resolve(pattern, `${name}/propagate`, propagateFields, { ...resolved.propagate }))
   const heed = resolved.heedRateLimit === false
     ? undefined
     : option.resolve(pattern, `${name}/heedRateLimit`, heedFields, { ...resolved.heedRateLimit })
