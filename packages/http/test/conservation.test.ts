@@ -460,4 +460,27 @@ describe("a client that goes, of an app that its going does not stop", () => {
         )
       }).pipe(Effect.provide(Drain.Live)))
   }
+
+  it.scopedLive("one who sent two requests at once, by one connection", () =>
+    Effect.gen(function*() {
+      const { open, slow } = yield* makeSlow
+      const two = HttpResilience.bulkhead({ name: "api", maxConcurrent: 2, maxQueued: 0 })
+      const { port } = yield* serveNode(HttpRouter.all(HttpRouter.empty, "/slow", slow).pipe(two))
+      const socket = connect(port, "127.0.0.1")
+      const request = "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n"
+      socket.write(request + request)
+      yield* held.pipe(
+        Effect.repeat({ schedule: Schedule.spaced("5 millis"), until: (held) => held === 2 }),
+        Effect.timeout("5 seconds"),
+        Effect.orDie
+      )
+      socket.destroy()
+      yield* held.pipe(
+        Effect.repeat({ schedule: Schedule.spaced("5 millis"), until: (held) => held < 2 }),
+        Effect.timeout("5 seconds"),
+        Effect.orDie
+      )
+      yield* open
+      yield* allBack
+    }).pipe(Effect.provide(live)))
 })
