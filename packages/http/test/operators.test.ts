@@ -53,7 +53,10 @@ const flaky = Effect.map(Ref.make(true), (isUp) => ({
   isUp,
   router: HttpRouter.empty.pipe(HttpRouter.get(
     "/page",
-    Effect.flatMap(Ref.get(isUp), (up) => up ? HttpServerResponse.text("good") : Effect.fail("boom"))
+    Effect.flatMap(
+      Ref.get(isUp),
+      (up) => up ? HttpServerResponse.text("good", { headers: { "cache-control": "max-age=60" } }) : Effect.fail("boom")
+    )
   ))
 }))
 
@@ -169,7 +172,7 @@ describe("a store that is down", () => {
     StaleStore: within(
       Effect.map(
         serveWeb(HttpRouter.empty.pipe(
-          HttpRouter.get("/", HttpServerResponse.text("page")),
+          HttpRouter.get("/", HttpServerResponse.text("page", { headers: { "cache-control": "max-age=60" } })),
           HttpResilience.staleIfError({ name: "down" })
         )),
         (handler) => () => handler(new Request("http://x.test/"))

@@ -40,9 +40,10 @@ const lookFields = {
 
 const rejectingFields = { ...lookFields, dryRun: option.boolean(false) }
 
-const timeoutFields = { ...lookFields, duration: option.duration("30 seconds", { above: 0, infinite: true }) }
+const timeoutFields = { ...rejectingFields, duration: option.duration("30 seconds", { above: 0, infinite: true }) }
 
 const deadlineFields = {
+  dryRun: option.boolean(false),
   headers: accepting(
     (input) => Array.isArray(input) && input.every(isFieldName),
     "a list of names of header fields"

@@ -118,9 +118,10 @@ export const useEveryPattern = Effect.gen(function*() {
   const pages = yield* StaleStore.makeMemory()
   const noPages = new StaleStoreError({ operation: "get", detail: "down" })
   const isPageDown = (key: string) => key.includes("down")
+  const page = HttpServerResponse.text("page", { headers: { "cache-control": "max-age=60" } })
   const stale = yield* serveWeb(HttpRouter.empty.pipe(
-    HttpRouter.get("/", HttpServerResponse.text("page")),
-    HttpRouter.get("/down", HttpServerResponse.text("page")),
+    HttpRouter.get("/", page),
+    HttpRouter.get("/down", page),
     HttpResilience.staleIfError({ name: "every-page" })
   )).pipe(Effect.provide(
     yield* Layer.build(HttpResilience.Live.pipe(Layer.provide(Layer.succeed(StaleStore, {
