@@ -121,6 +121,47 @@ describe("an override", () => {
       expect(yield* overrides).toEqual([])
     }).pipe(Effect.provide(live())))
 
+  it.scoped("of an instance that has gone leaves its successor of the same name alone", () =>
+    Effect.gen(function*() {
+      const { apply, giveBack, overrides } = yield* Admin
+      const which = { pattern: "Bulkhead", instance: "db", setting: "limit", reason: "all is well" }
+      const first = yield* Scope.make()
+      yield* Scope.extend(Bulkhead.make({ name: "db", maxConcurrent: 10 }), first)
+      yield* apply(resize("db", 3), alice)
+      yield* Scope.close(first, Exit.void)
+      const second = yield* Scope.make()
+      yield* Scope.extend(Bulkhead.make({ name: "db", maxConcurrent: 50 }), second)
+      expect([yield* overrides, yield* giveBack(which, alice)]).toEqual([[], false])
+      expect(yield* limitOf("Bulkhead", "db")).toBe(50)
+      // The end of the first override, which nobody ended before its time.
+      yield* apply(resize("db", 5), alice)
+      yield* Scope.close(second, Exit.void)
+      yield* Bulkhead.make({ name: "db", maxConcurrent: 60 })
+      yield* TestClock.adjust("30 seconds")
+      // An override of the successor returns to what the successor had.
+      yield* apply(resize("db", 7), alice)
+      yield* TestClock.adjust("30 seconds")
+      expect(yield* limitOf("Bulkhead", "db")).toBe(7)
+      yield* TestClock.adjust("30 seconds")
+      expect([yield* limitOf("Bulkhead", "db"), yield* overrides]).toEqual([60, []])
+    }).pipe(Effect.provide(live())))
+
+  it.scoped("of a name that is there twice returns each to what it was", () =>
+    Effect.gen(function*() {
+      const { apply } = yield* Admin
+      const limits = Effect.flatMap(Registry.snapshot, ({ instances }) =>
+        Effect.succeed(
+          instances.filter(({ instance }) => instance === "db").map(({ metrics }) => Reflect.get(metrics, "limit"))
+        ))
+      yield* Bulkhead.make({ name: "db", maxConcurrent: 10 })
+      yield* Bulkhead.make({ name: "db", maxConcurrent: 20 })
+      yield* apply(resize("db", 3), alice)
+      yield* apply(resize("db", 4), alice)
+      expect(yield* limits).toEqual([4, 4])
+      yield* TestClock.adjust("1 minute")
+      expect(yield* limits).toEqual([10, 20])
+    }).pipe(Effect.provide(live())))
+
   for (const action of ["forceOpen", "disable", "metricsOnly"]) {
     for (const before of ["reset", "disable", "metricsOnly"]) {
       it.scoped(`${action} of a circuit after ${before} is undone`, () =>

@@ -42,10 +42,19 @@ export interface Applied {
   readonly override: Override | undefined
 }
 
+/**
+ * An instance, and what puts its setting back as it was before the first of the overrides that followed each other. It is
+ * the instance itself: another of its name, built later, has a setting of its own.
+ */
+interface Changed {
+  readonly entry: Registry.Entry
+  readonly back: Lasting["back"]
+}
+
 interface Held {
   readonly override: Override
-  /** What puts the setting back as it was before the first of the overrides that followed each other. */
-  readonly back: Lasting["back"]
+  /** More than one where a name is there twice by mistake. */
+  readonly changed: ReadonlyArray<Changed>
   readonly timer: Fiber.RuntimeFiber<void>
 }
 
@@ -83,8 +92,14 @@ export class Overrides {
       return overrides
     })
 
-  readonly list: Effect.Effect<ReadonlyArray<Override>> = Effect.sync(() =>
-    [...this.held.values()].map(({ override }) => override)
+  /** Those of instances that live. */
+  readonly list: Effect.Effect<ReadonlyArray<Override>> = Effect.suspend(() =>
+    Effect.map(
+      this.registry.list,
+      (entries) =>
+        [...this.held.values()].filter(({ changed }) => changed.some(({ entry }) => entries.includes(entry)))
+          .map(({ override }) => override)
+    )
   )
 
   readonly apply = (order: Order, actor: string): Effect.Effect<Applied, UnknownInstanceError | ActionError> =>
@@ -92,6 +107,7 @@ export class Overrides {
       const { action, instance, pattern, reason, ttl } = order
       const previous = yield* Effect.flatMap(this.registry.get(pattern, instance), (entry) => entry.snapshot)
       const lasting = lastingOf(pattern, action, order.input, previous)
+      const wouldChange = yield* this.changes(order)
       const setting = lasting?.setting ?? endedBy(pattern, action, order.input, previous)
       const key = JSON.stringify([pattern, instance, setting])
       const before = this.held.get(key)
@@ -122,7 +138,8 @@ export class Overrides {
         Effect.interruptible(Effect.delay(this.expire(key, override), ttl)),
         this.scope
       )
-      this.held.set(key, { override, back: before?.back ?? lasting.back, timer })
+      const changed = wouldChange.map((now) => before?.changed.find(({ entry }) => entry === now.entry) ?? now)
+      this.held.set(key, { override, changed, timer })
       return { previous, override }
     }))
 
@@ -135,28 +152,53 @@ export class Overrides {
     this.alone(Effect.suspend(() => {
       const held = this.held.get(JSON.stringify([pattern, instance, setting]))
       if (held === undefined) return Effect.succeed(false)
-      return Effect.as(
-        Effect.zipRight(Fiber.interruptFork(held.timer), this.giveBack(held, actor, reason)),
-        true
-      )
+      return Effect.zipRight(Fiber.interruptFork(held.timer), this.giveBack(held, actor, reason))
     }))
+
+  /** What an order would change, and how each instance is put back. */
+  private changes({ action, input, instance, pattern }: Order): Effect.Effect<ReadonlyArray<Changed>> {
+    return Effect.flatMap(this.registry.list, (entries) =>
+      Effect.map(
+        Effect.forEach(
+          entries.filter((entry) => entry.pattern === pattern && entry.instance === instance),
+          (entry) =>
+            Effect.map(entry.snapshot, (metrics) => {
+              const lasting = lastingOf(pattern, action, input, metrics)
+              return lasting === undefined ? [] : [{ entry, back: lasting.back }]
+            })
+        ),
+        (changed) => changed.flat()
+      ))
+  }
 
   /** What comes after the override has taken its place is not touched. */
   private expire(key: string, override: Override): Effect.Effect<void> {
     return this.alone(Effect.suspend(() => {
       const held = this.held.get(key)
-      return held?.override === override ? this.giveBack(held, "automatic", "its time is over") : Effect.void
+      return held?.override === override
+        ? Effect.asVoid(this.giveBack(held, "automatic", "its time is over"))
+        : Effect.void
     }))
   }
 
-  private giveBack(held: Held, actor: string, reason: string): Effect.Effect<void> {
-    const { back, override: { instance, pattern, setting } } = held
+  /** Tells whether any of the instances still lived: where none does, the override has gone with them. */
+  private giveBack(held: Held, actor: string, reason: string): Effect.Effect<boolean> {
+    const { instance, pattern, setting } = held.override
     this.held.delete(JSON.stringify([pattern, instance, setting]))
+    return Effect.flatMap(this.registry.list, (entries) => {
+      const living = held.changed.filter(({ entry }) => entries.includes(entry))
+      return Effect.as(
+        Effect.forEach(living, (changed) => this.putBack(changed, setting, actor, reason)),
+        living.length > 0
+      )
+    })
+  }
+
+  private putBack({ back, entry }: Changed, setting: string, actor: string, reason: string): Effect.Effect<void> {
+    const { instance, pattern } = entry
     const order = { pattern, instance, action: back.action, input: back.input }
-    return this.registry.act(pattern, instance, back.action, back.input).pipe(
+    return Effect.suspend(() => entry.actions[back.action]?.(back.input) ?? Effect.void).pipe(
       Effect.zipRight(this.audit(order, actor, "Returned", reason)),
-      // The instance may have gone, and its override with it.
-      Effect.catchTag("UnknownInstanceError", () => Effect.void),
       Effect.catchAll((error) =>
         Effect.logError(`${pattern} "${instance}": ${setting} could not be put back as it was`, error)
       )
