@@ -51,7 +51,8 @@ const make = (options: Admin.LayerOptions) =>
     const { defaultTtl, maxTtl, rate } = option.resolve("Admin", "admin", adminFields, { ...options })
     const registry = yield* Registry
     const overrides = yield* Overrides.make(registry, yield* EventBus)
-    const limiter = yield* RateLimiter.make({ name: "resilience-admin", rate })
+    const allowed = yield* RateLimiter.make({ name: "resilience-admin", rate })
+    const refused = yield* RateLimiter.make({ name: "resilience-admin-refused", rate })
     return Admin.of({
       overrides: overrides.list,
       apply: ({ ttl = defaultTtl, ...order }, actor) =>
@@ -59,7 +60,8 @@ const make = (options: Admin.LayerOptions) =>
       giveBack: ({ reason, ...which }, actor) => overrides.giveBackNow(which, actor.name, reason),
       snapshot: registry.snapshot,
       maxTtl,
-      consume: (key) => Effect.orDie(limiter.consume({ key }))
+      consumeAllowed: (key) => Effect.orDie(allowed.consume({ key })),
+      consumeRefused: (key) => Effect.orDie(refused.consume({ key }))
     })
   })
 
@@ -109,26 +111,25 @@ const nothingHere = Response.empty({ status: 404 })
 const check = <R>(options: Admin.Options<R>) => {
   const problem = (field: string, value: unknown, requirement: string) =>
     new option.InvalidOptionError("Admin", "admin", field, value, requirement)
-  const { authorize, hosts = ["localhost", "127.0.0.1", "[::1]"], stealth = false } = options
+  const { authorize, clientIp = ClientIp.fromSocket, hosts = ["localhost", "127.0.0.1", "[::1]"], stealth = false } =
+    options
   if (!Predicate.isFunction(authorize)) throw problem("authorize", authorize, "a function that says who may do what")
   if (!Array.isArray(hosts) || hosts.length === 0 || !hosts.every(Predicate.isString)) {
     throw problem("hosts", hosts, "a list of the names of this host, without ports")
   }
-  return { authorize, hosts: hosts.map((host) => host.toLowerCase()), stealth }
+  if (!Predicate.isFunction(clientIp)) {
+    throw problem("clientIp", clientIp, "a rule, such as ClientIp.fromForwardedFor({ trusted: [\"10.0.0.0/8\"] })")
+  }
+  return { authorize, clientOf: ClientIp.keyOf(clientIp), hosts: hosts.map((host) => host.toLowerCase()), stealth }
 }
 
-const isKnown = ClientIp.keyOf(ClientIp.fromSocket)
-
-const underLimit = (admin: Admin.Service, request: HttpServerRequest): Effect.Effect<void, Refusal> =>
-  Effect.flatMap(
-    admin.consume(Option.getOrElse(isKnown(infoOf(request)), () => "unknown")),
-    ({ allowed, retryAfter }) =>
-      allowed ? Effect.void : Effect.fail({
-        status: 429,
-        problem: "Too many requests.",
-        headers: { "retry-after": String(Math.ceil(Duration.toSeconds(retryAfter))) }
-      })
-  )
+/** What is answered instead, where somebody asks too often. */
+const tooOften = ({ allowed, retryAfter }: RateLimiter.Decision): Refusal | undefined =>
+  allowed ? undefined : {
+    status: 429,
+    problem: "Too many requests.",
+    headers: { "retry-after": String(Math.ceil(Duration.toSeconds(retryAfter))) }
+  }
 
 /** An action of a request, and what it does once it is allowed. */
 interface Step {
@@ -146,16 +147,22 @@ const handler = <R>(
     const admin = yield* Admin
     const refusal = checkHost(request, options.hosts) ?? checkSender(request)
     if (refusal !== undefined) return yield* Effect.fail(refusal)
-    yield* underLimit(admin, request)
+    const client = Option.getOrElse(options.clientOf(infoOf(request)), () => "unknown")
     const asked = yield* Effect.either(step(admin))
     // What is wrong with a request is told to those who may make it.
     const action: Admin.Action = asked._tag === "Right" ? asked.right.action : { _tag: "Look" }
-    const actor = yield* Effect.mapError(
-      options.authorize(request, action),
-      ({ message }): Refusal => ({ status: 403, problem: message })
-    )
+    // Those who may not are counted apart: however often they ask, they lock nobody out.
+    const actor = yield* Effect.catchAll(options.authorize(request, action), ({ message }) =>
+      Effect.flatMap(admin.consumeRefused(client), (decision) =>
+        Effect.fail<Refusal>(tooOften(decision) ?? { status: 403, problem: message })))
+    const excess = tooOften(yield* admin.consumeAllowed(JSON.stringify([actor.name, client])))
+    if (excess !== undefined) {
+      return refuse(excess)
+    }
     return yield* asked._tag === "Right" ? asked.right.run(actor) : Effect.succeed(refuse(asked.left))
-  }).pipe(Effect.catchAll((refusal) => Effect.succeed(options.stealth ? nothingHere : refuse(refusal))))
+  }).pipe(Effect.catchAll((refusal) =>
+    Effect.succeed(options.stealth ? nothingHere : refuse(refusal))
+  ))
 
 const shown = (override: Override) => ({
   ...override,
@@ -371,6 +378,11 @@ export declare namespace Admin {
     readonly authorize: Authorize<R>
     /** The names by which this host is asked, without ports. Defaults to `["localhost", "127.0.0.1", "[::1]"]`. */
     readonly hosts?: ReadonlyArray<string> | undefined
+    /**
+     * The address of the client, by which requests are counted. Defaults to `ClientIp.fromSocket`: behind a proxy that is
+     * the proxy, for all its clients.
+     */
+    readonly clientIp?: ClientIp.Rule | undefined
     /** Answers with an empty 404 whoever may not ask. Defaults to `false`. */
     readonly stealth?: boolean | undefined
   }
@@ -384,7 +396,10 @@ export declare namespace Admin {
     readonly defaultTtl?: Duration.DurationInput | undefined
     /** The longest that one may last. Defaults to `"1 hour"`. */
     readonly maxTtl?: Duration.DurationInput | undefined
-    /** Requests of one address. Defaults to `"60/minute"`. */
+    /**
+     * Requests of one actor from one address; and apart from these, refused ones from one address, which then get 429
+     * instead of 403. Defaults to `"60/minute"`.
+     */
     readonly rate?: RateLimiter.Rates | undefined
   }
 
@@ -404,6 +419,8 @@ export declare namespace Admin {
     /** @internal */
     readonly maxTtl: Duration.Duration
     /** @internal */
-    readonly consume: (key: string) => Effect.Effect<RateLimiter.Decision>
+    readonly consumeAllowed: (key: string) => Effect.Effect<RateLimiter.Decision>
+    /** @internal */
+    readonly consumeRefused: (key: string) => Effect.Effect<RateLimiter.Decision>
   }
 }

@@ -9,7 +9,7 @@ import {
   Registry,
   ResilienceLive
 } from "@effect-resilience/core"
-import { Admin, ForbiddenError } from "@effect-resilience/http"
+import { Admin, ClientIp, ForbiddenError } from "@effect-resilience/http"
 import { HttpLayerRouter, HttpRouter } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
@@ -423,15 +423,53 @@ describe("over HTTP", () => {
       expect(yield* limit).toBe(10)
     }).pipe(Effect.provide(live())))
 
-  it.scopedLive("bounds how often anybody may ask", () =>
+  it.scopedLive("bounds how often anybody may ask, and locks nobody out for what others ask", () =>
     Effect.gen(function*() {
-      const { post } = yield* serve()
+      const { get, post } = yield* serve()
       const wrong = { ...sent, authorization: "Bearer guess" }
       expect([(yield* post(wrong)).status, (yield* post(wrong)).status]).toEqual([403, 403])
-      const third = yield* post(sent)
+      const third = yield* post(wrong)
       expect(third.status).toBe(429)
       expect(Number(third.headers?.["retry-after"])).toBeGreaterThan(0)
+      expect([(yield* post(sent)).status, (yield* get(sent))?.status]).toEqual([200, 200])
+      // A bad order counts as any other.
+      const fifth = yield* post(sent, { ...order, reason: "" })
+      expect(fifth.status).toBe(429)
+      expect(Number(fifth.headers?.["retry-after"])).toBeGreaterThan(0)
     }).pipe(Effect.provide(live({ rate: "2/hour" }))))
+
+  it.scopedLive("bounds each actor, and each client that a proxy tells of", () =>
+    Effect.gen(function*() {
+      const { get } = yield* serve({
+        clientIp: ClientIp.fromForwardedFor({ trusted: ["127.0.0.1"] }),
+        authorize: ({ headers }) =>
+          headers["x-user"] === undefined
+            ? new ForbiddenError({ message: "Nobody." })
+            : Effect.succeed({ name: headers["x-user"] })
+      })
+      const ask = (address: string, user?: string) =>
+        Effect.map(
+          get({ "x-forwarded-for": address, ...(user === undefined ? {} : { "x-user": user }) }),
+          (answer) => answer?.status
+        )
+      expect([yield* ask("192.0.2.1"), yield* ask("192.0.2.1"), yield* ask("192.0.2.2")]).toEqual([403, 429, 403])
+      const allowed: ReadonlyArray<readonly [string, string, number]> = [
+        ["192.0.2.1", "alice", 200],
+        ["192.0.2.1", "alice", 429],
+        ["192.0.2.1", "bob", 200],
+        ["192.0.2.2", "alice", 200]
+      ]
+      for (const [address, user, status] of allowed) {
+        expect([address, user, yield* ask(address, user)]).toEqual([address, user, status])
+      }
+    }).pipe(Effect.provide(live({ rate: "1/hour" }))))
+
+  it.scopedLive("in stealth tells those who may ask that they ask too often", () =>
+    Effect.gen(function*() {
+      const { get } = yield* serve({ stealth: true })
+      expect([(yield* get({}))?.status, (yield* get({}))?.status]).toEqual([404, 404])
+      expect([(yield* get(sent))?.status, (yield* get(sent))?.status]).toEqual([200, 429])
+    }).pipe(Effect.provide(live({ rate: "1/hour" }))))
 
   it.scopedLive("in stealth looks like nothing, to whoever may not ask", () =>
     Effect.gen(function*() {
@@ -474,6 +512,9 @@ describe("without the right options", () => {
     expect(() => Admin.router({} as never)).toThrow(/Admin "admin": option authorize must be a function/)
     expect(() => Admin.layerRouter({ path: "/" } as never)).toThrow(/authorize/)
     expect(() => Admin.router({ authorize: Admin.loopbackOnly, hosts: [] })).toThrow(/hosts/)
+    expect(() => Admin.router({ authorize: Admin.loopbackOnly, clientIp: "cf-connecting-ip" as never })).toThrow(
+      /option clientIp must be a rule/
+    )
     expect(() => Admin.bearer(Redacted.make("short"))).toThrow(/at least 16 characters/)
     expect(() => Admin.bearer(Redacted.make("short"))).not.toThrow(/"short"/)
   })
