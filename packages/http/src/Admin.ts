@@ -3,8 +3,8 @@
  *
  * @since 0.1.0
  */
-import type { ActionError, UnknownInstanceError } from "@effect-resilience/core"
-import { EventBus, RateLimiter, Registry } from "@effect-resilience/core"
+import type { UnknownInstanceError } from "@effect-resilience/core"
+import { ActionError, EventBus, RateLimiter, Registry } from "@effect-resilience/core"
 import { option } from "@effect-resilience/core/extension"
 import * as LayerRouter from "@effect/platform/HttpLayerRouter"
 import * as HttpRouter from "@effect/platform/HttpRouter"
@@ -46,17 +46,50 @@ export const adminFields = {
   rate: option.field<RateLimiter.Rates, RateLimiter.Rates>("60/minute", (rate) => rate)
 } satisfies option.Fields<Admin.LayerOptions>
 
+const resolve = (options: Admin.LayerOptions) => {
+  const { defaultTtl, maxTtl, rate } = option.resolve("Admin", "admin", adminFields, { ...options })
+  if (options.defaultTtl !== undefined && Duration.greaterThan(defaultTtl, maxTtl)) {
+    throw new option.InvalidOptionError(
+      "Admin",
+      "admin",
+      "defaultTtl",
+      options.defaultTtl,
+      `at most maxTtl (${Duration.format(maxTtl)})`
+    )
+  }
+  return { defaultTtl: Duration.min(defaultTtl, maxTtl), maxTtl, rate }
+}
+
+/** Reads how long something is to last, or fails with what is wrong with that. */
+const readTtl = (maxTtl: Duration.Duration) => {
+  const read = option.parseDuration({ min: 1000, max: Duration.toMillis(maxTtl) })
+  return ({ action, instance, pattern }: Admin.Act, ttl: Duration.DurationInput) =>
+    Effect.try({
+      try: () => read(ttl),
+      catch: (error) => {
+        if (!(error instanceof option.Requirement)) throw error
+        return new ActionError({
+          pattern,
+          instance,
+          action,
+          problem: `ttl must be ${error.text}, but is ${option.show(ttl)}`
+        })
+      }
+    })
+}
+
 const make = (options: Admin.LayerOptions) =>
   Effect.gen(function*() {
-    const { defaultTtl, maxTtl, rate } = option.resolve("Admin", "admin", adminFields, { ...options })
+    const { defaultTtl, maxTtl, rate } = resolve(options)
+    const ttlOf = readTtl(maxTtl)
     const registry = yield* Registry
     const overrides = yield* Overrides.make(registry, yield* EventBus)
     const allowed = yield* RateLimiter.make({ name: "resilience-admin", rate })
     const refused = yield* RateLimiter.make({ name: "resilience-admin-refused", rate })
     return Admin.of({
       overrides: overrides.list,
-      apply: ({ ttl = defaultTtl, ...order }, actor) =>
-        overrides.apply({ ...order, ttl: Duration.decode(ttl) }, actor.name),
+      apply: (order, actor) =>
+        Effect.flatMap(ttlOf(order, order.ttl ?? defaultTtl), (ttl) => overrides.apply({ ...order, ttl }, actor.name)),
       giveBack: ({ reason, ...which }, actor) => overrides.giveBackNow(which, actor.name, reason),
       snapshot: registry.snapshot,
       maxTtl,
@@ -349,7 +382,7 @@ export declare namespace Admin {
 
   /** @since 0.1.0 @category models */
   export interface Act extends Omit<Order, "ttl"> {
-    /** How long it lasts, where it lasts. */
+    /** How long it lasts, where it lasts: a second at least, and `maxTtl` at most. Defaults to `defaultTtl`. */
     readonly ttl?: Duration.DurationInput | undefined
   }
 
@@ -392,7 +425,7 @@ export declare namespace Admin {
    * @category models
    */
   export interface LayerOptions {
-    /** How long an override lasts that does not say. Defaults to `"10 minutes"`. */
+    /** How long an override lasts that does not say. Defaults to `"10 minutes"`, or `maxTtl` where that is less. */
     readonly defaultTtl?: Duration.DurationInput | undefined
     /** The longest that one may last. Defaults to `"1 hour"`. */
     readonly maxTtl?: Duration.DurationInput | undefined

@@ -13,7 +13,7 @@ import { Admin, ClientIp, ForbiddenError } from "@effect-resilience/http"
 import { HttpLayerRouter, HttpRouter } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
-import { Chunk, Context, Effect, Exit, Fiber, Layer, Logger, Queue, Redacted, Scope, TestClock } from "effect"
+import { Cause, Chunk, Context, Effect, Exit, Fiber, Layer, Logger, Queue, Redacted, Scope, TestClock } from "effect"
 import * as http from "node:http"
 import { parseShownRate } from "../src/internal/admin/plan.js"
 import { fetchNode, serveNode } from "./utils/servers.js"
@@ -69,6 +69,28 @@ describe("an override", () => {
       const { override } = yield* apply({ ...resize("db", 3), ttl: undefined }, alice)
       expect(override?.until).toBe(600_000)
     }).pipe(Effect.provide(live())))
+
+  it.scoped("lasts no longer than it may, whoever asks for it", () =>
+    Effect.gen(function*() {
+      const { apply, overrides } = yield* Admin
+      yield* Bulkhead.make({ name: "db", maxConcurrent: 10 })
+      for (const ttl of ["5 hours", Infinity, "0 seconds", -1, 999, "soon" as never] as const) {
+        const error = yield* Effect.flip(apply(resize("db", 3, ttl), alice))
+        expect(error.message).toBe(
+          "Bulkhead \"db\": action resize: ttl must be a duration from 1000 to 3600000 ms, but is " +
+            (typeof ttl === "string" ? JSON.stringify(ttl) : ttl)
+        )
+      }
+      expect([yield* limitOf("Bulkhead", "db"), yield* overrides]).toEqual([10, []])
+      expect((yield* apply(resize("db", 3, "1 hour"), alice)).override?.until).toBe(3_600_000)
+    }).pipe(Effect.provide(live())))
+
+  it.scoped("lasts as long as it may where that is less than the default", () =>
+    Effect.gen(function*() {
+      const { apply } = yield* Admin
+      yield* Bulkhead.make({ name: "db", maxConcurrent: 10 })
+      expect((yield* apply({ ...resize("db", 3), ttl: undefined }, alice)).override?.until).toBe(300_000)
+    }).pipe(Effect.provide(live({ maxTtl: "5 minutes" }))))
 
   it.scoped("after another returns to what was before both", () =>
     Effect.gen(function*() {
@@ -213,7 +235,10 @@ describe("an override", () => {
   it.scoped("of a rate and of an adaptive limit is undone", () =>
     Effect.gen(function*() {
       const { apply } = yield* Admin
-      const rates = [{ limit: 100, window: "90 seconds", burst: 20 }, "5/s"] as const
+      const rates = [{ limit: 100, window: "90 seconds", burst: 20 }, "5/s", {
+        limit: 2,
+        window: "1500 micros"
+      }] as const
       yield* RateLimiter.make({ name: "api", rate: [...rates] })
       yield* AdaptiveConcurrency.make({ name: "api", algorithm: Limit.aimd({ initialLimit: 12 }) })
       const rateOf = Effect.map(metricsOf("RateLimiter", "api"), (metrics) => Reflect.get(metrics, "rate"))
@@ -235,6 +260,10 @@ describe("an override", () => {
     expect(parseShownRate("100/1m 30s (burst 20), 5/500ms")).toEqual([
       { limit: 100, window: 90_000, burst: 20 },
       { limit: 5, window: 500 }
+    ])
+    expect(parseShownRate("3/1ms 500000ns (burst 4), 1/500000ns")).toEqual([
+      { limit: 3, window: 1.5, burst: 4 },
+      { limit: 1, window: 0.5 }
     ])
   })
 
@@ -508,6 +537,17 @@ describe("over HTTP", () => {
 })
 
 describe("without the right options", () => {
+  it.scoped("a default that is longer than the longest is refused", () =>
+    Effect.gen(function*() {
+      const refused = (options: Admin.LayerOptions) =>
+        Effect.map(Effect.exit(Layer.build(live(options))), (exit) => Exit.isFailure(exit) && Cause.pretty(exit.cause))
+      expect(yield* refused({ defaultTtl: "5 hours", maxTtl: "1 hour" })).toContain(
+        `Admin "admin": option defaultTtl must be at most maxTtl (1h), but is "5 hours"`
+      )
+      expect(yield* refused({ defaultTtl: "2 hours" })).toContain("option defaultTtl must be at most maxTtl (1h)")
+      expect(yield* refused({ defaultTtl: "1 hour" })).toBe(false)
+    }))
+
   it("HT22: there is no admin", () => {
     expect(() => Admin.router({} as never)).toThrow(/Admin "admin": option authorize must be a function/)
     expect(() => Admin.layerRouter({ path: "/" } as never)).toThrow(/authorize/)

@@ -33,13 +33,13 @@ const backToState = (state: unknown): string => {
   }
 }
 
-const millisOf: Readonly<Record<string, number>> = { d: 86_400_000, h: 3_600_000, m: 60_000, s: 1000, ms: 1 }
+const millisOf: Readonly<Record<string, number>> = { d: 86_400_000, h: 3_600_000, m: 60_000, s: 1000, ms: 1, ns: 1e-6 }
 
 /** Reads a rate as the metrics of a limiter show it: `"100/1m 30s (burst 20)"`. @internal */
 export const parseShownRate = (shown: string): ReadonlyArray<object> =>
   shown.split(", ").map((rate) => {
     const [, limit, span = "", burst] = /^(\d+)\/(.+?)(?: \(burst (\d+)\))?$/.exec(rate) ?? []
-    const window = [...span.matchAll(/(\d+)(ms|d|h|m|s)/g)]
+    const window = [...span.matchAll(/(\d+)(ms|ns|d|h|m|s)/g)]
       .reduce((sum, [, count, unit]) => sum + Number(count) * (millisOf[unit ?? ""] ?? 0), 0)
     return { limit: Number(limit), window, ...(burst === undefined ? {} : { burst: Number(burst) }) }
   })
