@@ -20,12 +20,13 @@ import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { ClientIp } from "./ClientIp.js"
-import type { Refusal } from "./internal/admin/checks.js"
-import { checkHost, checkReader, checkWriter, isLoopback, largestBody } from "./internal/admin/checks.js"
+import { checkReader, checkWriter, isLoopback, largestBody } from "./internal/admin/checks.js"
 import type { Applied, Order, Override } from "./internal/admin/overrides.js"
 import { Overrides } from "./internal/admin/overrides.js"
 import { sameText } from "./internal/dashboard/crypto.js"
 import { toWire } from "./internal/dashboard/wire.js"
+import type { Refusal } from "./internal/hosts.js"
+import { checkHost, hostsForm, parseHosts, targetOf } from "./internal/hosts.js"
 import { infoOf } from "./internal/platform.js"
 
 /**
@@ -147,13 +148,12 @@ const check = <R>(options: Admin.Options<R>) => {
   const { authorize, clientIp = ClientIp.fromSocket, hosts = ["localhost", "127.0.0.1", "[::1]"], stealth = false } =
     options
   if (!Predicate.isFunction(authorize)) throw problem("authorize", authorize, "a function that says who may do what")
-  if (!Array.isArray(hosts) || hosts.length === 0 || !hosts.every(Predicate.isString)) {
-    throw problem("hosts", hosts, "a list of the names of this host, without ports")
-  }
+  const names = parseHosts(hosts)
+  if (names === undefined) throw problem("hosts", hosts, hostsForm)
   if (!Predicate.isFunction(clientIp)) {
     throw problem("clientIp", clientIp, "a rule, such as ClientIp.fromForwardedFor({ trusted: [\"10.0.0.0/8\"] })")
   }
-  return { authorize, clientOf: ClientIp.keyOf(clientIp), hosts: hosts.map((host) => host.toLowerCase()), stealth }
+  return { authorize, clientOf: ClientIp.keyOf(clientIp), hosts: names, stealth }
 }
 
 /** What is answered instead, where somebody asks too often. */
@@ -178,7 +178,7 @@ const handler = <R>(
   Effect.gen(function*() {
     const request = yield* ServerRequest.HttpServerRequest
     const admin = yield* Admin
-    const refusal = checkHost(request, options.hosts) ?? checkSender(request)
+    const refusal = checkHost(targetOf(request), options.hosts) ?? checkSender(request)
     if (refusal !== undefined) return yield* Effect.fail(refusal)
     const client = Option.getOrElse(options.clientOf(infoOf(request)), () => "unknown")
     const asked = yield* Effect.either(step(admin))

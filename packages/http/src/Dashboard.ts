@@ -19,12 +19,15 @@ import * as Predicate from "effect/Predicate"
 import type { Scope } from "effect/Scope"
 import * as Stream from "effect/Stream"
 import { Admin } from "./Admin.js"
+import { checkReader } from "./internal/admin/checks.js"
 import { secret } from "./internal/dashboard/crypto.js"
 import { Feed } from "./internal/dashboard/feed.js"
 import { Model } from "./internal/dashboard/model.js"
 import { contentSecurityPolicy, page } from "./internal/dashboard/page.js"
 import { Watch } from "./internal/dashboard/watch.js"
 import { toWire } from "./internal/dashboard/wire.js"
+import type { Refusal } from "./internal/hosts.js"
+import { checkHost, hostsForm, parseHosts, targetOf } from "./internal/hosts.js"
 
 const text = (fallback: string) =>
   option.field<string, string>(fallback, (input) => {
@@ -41,6 +44,11 @@ export const dashboardFields = {
   maxViewers: option.integer(16, { min: 1, max: 1000 }),
   errors: option.literal<"name" | "message">("name", "name", "message"),
   history: option.boolean(false),
+  hosts: option.optional(option.field<ReadonlyArray<string>, ReadonlyArray<string>>([], (input) => {
+    const hosts = parseHosts(input)
+    if (hosts === undefined) throw new option.Requirement(hostsForm)
+    return hosts
+  })),
   admin: option.optional(option.field<string, string>("", (input) => {
     if (Predicate.isString(input) && /^(\/(?![/\\])|\.{1,2}\/)[^?#]*$/.test(input)) return input
     throw new option.Requirement("a path, as \"/admin\" or \"../admin\"")
@@ -49,7 +57,7 @@ export const dashboardFields = {
 
 const make = (options: Dashboard.Options) =>
   Effect.gen(function*() {
-    const { admin: adminPath, errors, history, instance, interval, maxViewers, title, version } = option.resolve(
+    const { admin: adminPath, errors, history, hosts, instance, interval, maxViewers, title, version } = option.resolve(
       "Dashboard",
       options.title ?? "Resilience",
       dashboardFields,
@@ -78,13 +86,22 @@ const make = (options: Dashboard.Options) =>
       maxViewers,
       history
     })
-    return { open: feed.open, viewers: feed.viewers, samples: feed.samples }
+    return { hosts, open: feed.open, viewers: feed.viewers, samples: feed.samples }
   })
 
 const layer = (options: Dashboard.Options = {}): Layer.Layer<Dashboard, never, EventBus | Registry> =>
   Layer.scoped(Dashboard, make(options))
 
-const pageHandler = Effect.sync(() => {
+const plain = (status: number, text: string, headers: Readonly<Record<string, string>> = {}) =>
+  Response.text(text, { status, headers: { ...headers, "cache-control": "no-store" } })
+
+const refuse = ({ problem, status }: Refusal) => plain(status, problem)
+
+const pageHandler = Effect.gen(function*() {
+  const { hosts } = yield* Dashboard
+  // A link from elsewhere is as good as any: it shows the page to who follows it, and reads nothing of it.
+  const refusal = checkHost(targetOf(yield* HttpServerRequest), hosts)
+  if (refusal !== undefined) return refuse(refusal)
   const nonce = secret()
   return Response.text(page(nonce), {
     contentType: "text/html; charset=utf-8",
@@ -116,18 +133,18 @@ const isClosing = (source: unknown) => {
 }
 
 const eventsHandler = Effect.gen(function*() {
-  const { headers, method, source } = yield* HttpServerRequest
+  const dashboard = yield* Dashboard
+  const request = yield* HttpServerRequest
+  const { headers, method, source } = request
+  const refusal = checkHost(targetOf(request), dashboard.hosts) ?? checkReader(request)
+  if (refusal !== undefined) return refuse(refusal)
   // A stream that is asked for its head only is never run, and would keep its place.
   if (method === "HEAD") {
     return Response.empty({ status: 200, headers: { ...eventHeaders, "content-type": contentType } })
   }
-  const events = yield* (yield* Dashboard).open(headers["last-event-id"], isClosing(source))
+  const events = yield* dashboard.open(headers["last-event-id"], isClosing(source))
   return Option.match(events, {
-    onNone: () =>
-      Response.text("There are as many viewers as there may be. Try again later.", {
-        status: 503,
-        headers: { "cache-control": "no-store", "retry-after": "10" }
-      }),
+    onNone: () => plain(503, "There are as many viewers as there may be. Try again later.", { "retry-after": "10" }),
     onSome: (stream) => Response.stream(Stream.encodeText(stream), { contentType, headers: eventHeaders })
   })
 })
@@ -179,7 +196,7 @@ export class Dashboard extends Context.Tag("@effect-resilience/http/Dashboard")<
       Effect.gen(function*() {
         const dashboard = yield* Dashboard
         const router = root.prefixed(path)
-        yield* router.add("GET", "/", pageHandler)
+        yield* router.add("GET", "/", Effect.provideService(pageHandler, Dashboard, dashboard))
         yield* router.add("GET", "/events", Effect.provideService(eventsHandler, Dashboard, dashboard))
       })
     )
@@ -206,6 +223,8 @@ export declare namespace Dashboard {
     readonly viewers: Effect.Effect<number>
     /** Samples taken so far. */
     readonly samples: Effect.Effect<number>
+    /** @internal */
+    readonly hosts: ReadonlyArray<string> | undefined
   }
 
   /**
@@ -230,6 +249,12 @@ export declare namespace Dashboard {
      * for every call. Defaults to `false`.
      */
     readonly history?: boolean | undefined
+    /**
+     * The names by which this host is asked, without ports; others are refused with 421, so that no page whose name was
+     * made to point here reads the figures. Defaults to names and addresses of this machine for what comes by its loopback
+     * interface, and to all names for the rest.
+     */
+    readonly hosts?: ReadonlyArray<string> | undefined
     /**
      * Where `Admin.router` is mounted, as a browser sees it from the page: `"/admin"`, or `"../admin"` beside the page. Who
      * may act by it can then do so from the page. It is asked for nothing without this. Defaults to none.

@@ -15,6 +15,7 @@ import { Cause, Context, Effect, Exit, Fiber, Layer, Option, Schedule, Scope, St
 import * as http from "node:http"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
+import { checkHost } from "../src/internal/hosts.js"
 import { eventually, openViewer, parseEvents } from "./utils/events.js"
 import { fetchNode, serveNode } from "./utils/servers.js"
 
@@ -90,6 +91,77 @@ describe("the page", () => {
       const { told } = yield* openViewer(`${url}/ops/resilience/events`)
       yield* eventually(() => told()[0]?.event === "snapshot")
     }).pipe(Effect.provide(live())))
+})
+
+describe("a page of elsewhere", () => {
+  const heads = (url: string, headers: Record<string, string>) =>
+    Effect.map(
+      Effect.all([get(`${url}/`, { headers }), get(`${url}/events`, { method: "HEAD", headers })]),
+      (answers) => answers.map((answer) => answer?.status)
+    )
+
+  it.scopedLive("HT28: reads nothing by a name that was made to point here", () =>
+    Effect.gen(function*() {
+      const { port, url } = yield* serveNode(Dashboard.router)
+      const others = ["evil.example", `evil.example:${port}`, "localhost.evil.example", "127.0.0.1.evil.example"]
+      for (const host of others) {
+        expect([host, yield* heads(url, { host })]).toEqual([host, [421, 421]])
+      }
+      for (const host of ["localhost", `LOCALHOST:${port}`, "shop.localhost", `127.0.0.1:${port}`, `[::1]:${port}`]) {
+        expect([host, yield* heads(url, { host })]).toEqual([host, [200, 200]])
+      }
+      const refused = yield* get(`${url}/events`, { headers: { host: "evil.example" } })
+      expect(refused).toMatchObject({
+        body: "The host that the request names is not this machine, nor among `hosts`.",
+        headers: { "cache-control": "no-store" }
+      })
+    }).pipe(Effect.provide(live())))
+
+  it.scopedLive("reads nothing by a name that is not among those that are given", () =>
+    Effect.gen(function*() {
+      const { port, url } = yield* serveNode(Dashboard.router)
+      for (const host of ["ops.example.com", `Ops.Example.COM:${port}`]) {
+        expect([host, yield* heads(url, { host })]).toEqual([host, [200, 200]])
+      }
+      for (const host of ["example.com", "localhost", `127.0.0.1:${port}`]) {
+        expect([host, yield* heads(url, { host })]).toEqual([host, [421, 421]])
+      }
+    }).pipe(Effect.provide(live({ hosts: ["ops.example.COM"] }))))
+
+  it("is known by the address that it came to, as far as the server tells", () => {
+    const isRefused = (localAddress: string | undefined, host: string | undefined) =>
+      checkHost({ host, localAddress }, undefined) !== undefined
+    for (const here of ["127.0.0.1", "127.0.0.6", "::1", "::ffff:127.0.0.1"]) {
+      expect([isRefused(here, "evil.example"), isRefused(here, "localhost:1")]).toEqual([true, false])
+      // An address is nobody's to point elsewhere.
+      expect([isRefused(here, "10.0.0.5:80"), isRefused(here, "[fd00::1]"), isRefused(here, undefined)]).toEqual(
+        [false, false, true]
+      )
+    }
+    // The names of this host in a network are its operator's to give.
+    for (const elsewhere of ["10.0.0.5", "fd00::1", undefined]) {
+      expect([isRefused(elsewhere, "shop.internal"), isRefused(elsewhere, "localhost")]).toEqual([false, false])
+    }
+  })
+
+  it.scopedLive("HT29: may link to this one, and reads none of its data", () =>
+    Effect.gen(function*() {
+      const { url } = yield* serveNode(Dashboard.router)
+      for (const [site, events] of [["cross-site", 403], ["same-site", 403], ["same-origin", 200], ["none", 200]]) {
+        expect([site, yield* heads(url, { "sec-fetch-site": String(site) })]).toEqual([site, [200, events]])
+      }
+    }).pipe(Effect.provide(live())))
+
+  it.scoped("hosts are names, without ports", () =>
+    Effect.gen(function*() {
+      for (const hosts of [[], [""], ["ops.example.com:9090"], ["http://ops.example.com"], "ops.example.com", [1]]) {
+        const exit = yield* Effect.exit(
+          Layer.build(Dashboard.layer({ hosts: hosts as never }).pipe(Layer.provide(ResilienceLive)))
+        )
+        expect(Exit.isFailure(exit) && Cause.pretty(exit.cause)).toContain("option hosts must be a list of the names")
+      }
+      expect(() => Admin.router({ authorize: Admin.loopbackOnly, hosts: ["a:1"] })).toThrow(/without ports/)
+    }))
 })
 
 describe("the path of an admin", () => {

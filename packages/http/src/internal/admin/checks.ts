@@ -1,32 +1,13 @@
 import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import * as Option from "effect/Option"
-import { isWithin, parseAddress, parseRange } from "../address.js"
-
-/** Why a request is not looked at any further. @internal */
-export interface Refusal {
-  readonly status: number
-  readonly problem: string
-  readonly headers?: Readonly<Record<string, string>>
-}
+import type { Refusal } from "../hosts.js"
+import { isLoopbackAddress } from "../hosts.js"
 
 /** The field that a form of another site cannot send. @internal */
 export const customHeader = "x-resilience-admin"
 
 /** More bytes than any order needs. @internal */
 export const largestBody = 16 * 1024
-
-/** The host that a request names, without its port, in lower case. */
-const hostName = (host: string | undefined): string => (host ?? "").toLowerCase().replace(/:\d+$/, "")
-
-/**
- * A page whose name was made to point here still sends that name.
- *
- * @internal
- */
-export const checkHost = ({ headers }: HttpServerRequest, hosts: ReadonlyArray<string>): Refusal | undefined =>
-  hosts.includes(hostName(headers["host"]))
-    ? undefined
-    : { status: 421, problem: "The host that the request names is not among `hosts`." }
 
 /** What reads comes from here, or from no page at all. @internal */
 export const checkReader = ({ headers }: HttpServerRequest): Refusal | undefined => {
@@ -64,14 +45,11 @@ export const checkWriter = ({ headers }: HttpServerRequest): Refusal | undefined
   return undefined
 }
 
-const loopback = ["127.0.0.0/8", "::1"].flatMap((range) => parseRange(range) ?? [])
-
 /** The fields by which a proxy says for whom it asks. */
 const isForwarded = (name: string) =>
   name.startsWith("x-forwarded-") || ["forwarded", "via", "x-real-ip"].includes(name)
 
 /** Whether the peer of the socket is this machine, and asks for itself. @internal */
 export const isLoopback = ({ headers, remoteAddress }: HttpServerRequest): boolean => {
-  const address = Option.flatMapNullable(remoteAddress, parseAddress)
-  return Option.isSome(address) && isWithin(address.value, loopback) && !Object.keys(headers).some(isForwarded)
+  return Option.exists(remoteAddress, isLoopbackAddress) && !Object.keys(headers).some(isForwarded)
 }
