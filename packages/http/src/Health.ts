@@ -30,14 +30,17 @@ export type Checks<R> = Readonly<Record<string, Effect.Effect<unknown, unknown, 
  * @category models
  */
 export interface Options {
-  /** How much an answer tells: `"full"` has the instances with their figures, `"minimal"` the status alone. Defaults to `"full"`. */
+  /**
+   * How much an answer tells: `"minimal"` has the status and the names of the checks, `"full"` the instances with their
+   * figures too, which are for operators alone. Defaults to `"minimal"`.
+   */
   readonly detail?: "full" | "minimal" | undefined
   /** How long a check may take. Defaults to `"1 second"`. */
   readonly checkTimeout?: Duration.DurationInput | undefined
 }
 
 const fields = {
-  detail: option.literal<"full" | "minimal">("full", "full", "minimal"),
+  detail: option.literal<"full" | "minimal">("minimal", "full", "minimal"),
   checkTimeout: option.duration("1 second")
 } satisfies option.Fields<Options>
 
@@ -88,7 +91,7 @@ const respond = (status: 200 | 503, body: object, { detail }: Resolved) =>
 
 /**
  * Answers 200 as long as the process answers at all. An orchestrator restarts what fails here, and a restart closes no
- * circuit: what the patterns do is told, and changes nothing.
+ * circuit: what the patterns do changes nothing.
  *
  * @since 0.1.0
  * @category constructors

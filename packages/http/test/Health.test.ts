@@ -25,7 +25,7 @@ describe("/health", () => {
   it.scoped("an open circuit is told, and changes nothing", () =>
     Effect.gen(function*() {
       yield* Effect.exit(Payments.withBreaker(Effect.fail("the password is hunter2")))
-      const handler = yield* serve()
+      const handler = yield* serve({}, { detail: "full" })
       const { body, headers, status } = yield* ask(handler, "/health")
       expect(status).toBe(200)
       expect(headers.get("content-type")).toBe("application/health+json")
@@ -52,17 +52,21 @@ describe("/health", () => {
         snapshot: Effect.die("boom"),
         actions: {}
       })
-      const { body, status } = yield* ask(yield* serve(), "/health")
+      const { body, status } = yield* ask(yield* serve({}, { detail: "full" }), "/health")
       expect(status).toBe(200)
       expect(body).toEqual({ status: "pass" })
     }).pipe(Effect.provide(ResilienceLive), Effect.provide(Logger.remove(Logger.defaultLogger))))
 
-  it.scoped("without a registry, and with minimal detail, there is the status", () =>
+  it.scoped("names no instance to a stranger: without asking for details there is the status", () =>
     Effect.gen(function*() {
-      expect((yield* ask(yield* serve(), "/health")).body).toEqual({ status: "pass" })
-      const few = yield* serve({}, { detail: "minimal" }).pipe(Effect.provide(patterns))
-      expect((yield* ask(few, "/health")).body).toEqual({ status: "pass" })
-      expect((yield* ask(few, "/ready")).body).toEqual({ status: "pass", phase: "Serving" })
+      const handler = yield* serve()
+      expect((yield* ask(handler, "/health")).body).toEqual({ status: "pass" })
+      expect((yield* ask(handler, "/ready")).body).toEqual({ status: "pass", phase: "Serving" })
+    }).pipe(Effect.provide(patterns)))
+
+  it.scoped("without a registry there is the status", () =>
+    Effect.gen(function*() {
+      expect((yield* ask(yield* serve({}, { detail: "full" }), "/health")).body).toEqual({ status: "pass" })
     }))
 
   it.scopedLive("is served, and ready, while everything else is turned away", () =>
