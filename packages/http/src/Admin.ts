@@ -350,8 +350,9 @@ export class Admin extends Context.Tag("@effect-resilience/http/Admin")<Admin, A
   static readonly bearer = bearer
 
   /**
-   * Lets in what runs on this machine: by the address of the socket, and never by a header. A request that a proxy hands
-   * on is refused.
+   * Lets in what runs on this machine: by the address of the socket, and never by a header. A request that says that a
+   * proxy hands it on (`Forwarded`, `X-Forwarded-*`, `X-Real-IP`, `Via`) is refused. Not every proxy says so: nginx with
+   * a mere `proxy_pass` does not, and lets in whoever reaches it. Behind a proxy on this machine use `Admin.bearer`.
    */
   static readonly loopbackOnly = loopbackOnly
 }

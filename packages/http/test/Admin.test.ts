@@ -329,7 +329,7 @@ const serve = (options: Partial<Admin.Options<never>> = {}) =>
         (answer) => ({ ...answer, json: answer?.body === "" ? undefined : JSON.parse(answer?.body ?? "null") })
       )
     const get = (headers: Record<string, string>) => Effect.promise(() => fetchNode(`${url}/admin/state`, { headers }))
-    return { get, port, post, limit: limitOf("Bulkhead", "db") }
+    return { get, port, post, url, limit: limitOf("Bulkhead", "db") }
   })
 
 describe("over HTTP", () => {
@@ -410,6 +410,31 @@ describe("over HTTP", () => {
         expect([name, (yield* post({ ...sent, [name]: "127.0.0.1" })).status]).toEqual([name, 403])
       }
       expect((yield* post(sent)).status).toBe(200)
+    }).pipe(Effect.provide(live())))
+
+  it.scopedLive("cannot tell this machine from a proxy on it that does not say for whom it asks", () =>
+    Effect.gen(function*() {
+      const { url } = yield* serve({ authorize: Admin.loopbackOnly })
+      // As nginx with a mere `proxy_pass` does.
+      const proxy = http.createServer(({ headers, method, url: path }, response) => {
+        const onward = http.request(
+          `${url}${path}`,
+          { method, headers: { ...headers, host: "127.0.0.1" } },
+          (answer) => {
+            response.writeHead(answer.statusCode ?? 0)
+            answer.pipe(response)
+          }
+        )
+        onward.end()
+      })
+      yield* Effect.acquireRelease(
+        Effect.promise(() => new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve))),
+        () => Effect.sync(() => proxy.close())
+      )
+      const address = proxy.address()
+      const front = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`
+      const asked = yield* Effect.promise(() => fetchNode(`${front}/admin/state`))
+      expect(asked?.status).toBe(200)
     }).pipe(Effect.provide(live())))
 
   it.scopedLive("asks who may do what, for each action", () =>
