@@ -461,6 +461,19 @@ describe("a call that fails while it is interrupted", () => {
     }))
 })
 
+describe("disconnect", () => {
+  it.scoped("a call that ends without a wait has no timer, and its `FiberRef`s reach the caller", () =>
+    Effect.gen(function*() {
+      const timeout = yield* Timeout.make({ name: "t", duration: "1 second", disconnect: true })
+      const ref = FiberRef.unsafeMake(0)
+      const call = Effect.zipRight(FiberRef.set(ref, 1), TestClock.sleeps())
+      expect(yield* timeout.withTimeout(call)).toHaveLength(0)
+      expect(yield* FiberRef.get(ref)).toBe(1)
+      expect(yield* Effect.flip(timeout.withTimeout(Effect.fail("mine")))).toBe("mine")
+      expect(yield* timeout.metrics).toMatchObject({ succeeded: 1, failed: 1, running: 0 })
+    }))
+})
+
 describe("disconnect under a deadline that comes first", () => {
   it.scoped("answers at the deadline around work that cannot be interrupted", () =>
     Effect.gen(function*() {

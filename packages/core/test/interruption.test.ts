@@ -391,10 +391,9 @@ describe("timeout", () => {
     }),
     { contended: [false] }
   )
-  whole(
-    "nothing runs on, and no timer is left",
+  const nothingLeft = (disconnect: boolean) =>
     Effect.gen(function*() {
-      const timeout = yield* Effect.scoped(Timeout.make({ name: "t", duration: "1 minute" }))
+      const timeout = yield* Effect.scoped(Timeout.make({ name: "t", duration: "1 minute", disconnect }))
       let running = 0
       const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length
       const before = timers()
@@ -405,9 +404,13 @@ describe("timeout", () => {
             () => effect,
             () => Effect.sync(() => running--)
           ))) as Subject["with"],
-        whole: Effect.map(timeout.metrics, (metrics) => running === 0 && metrics.running === 0 && timers() <= before)
+        // What is left behind is interrupted in its turn.
+        whole: Effect.zipRight(
+          Effect.repeatN(Effect.yieldNow(), disconnect ? 20 : 0),
+          Effect.map(timeout.metrics, (metrics) => running === 0 && metrics.running === 0 && timers() <= before)
+        )
       }
-    }),
-    { contended: [false] }
-  )
+    })
+  whole("nothing runs on, and no timer is left", nothingLeft(false), { contended: [false] })
+  whole("nothing runs on that is left to itself, and no timer", nothingLeft(true), { contended: [false] })
 })

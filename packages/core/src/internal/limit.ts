@@ -5,6 +5,8 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
+import * as Runtime from "effect/Runtime"
+import type * as RuntimeFlags from "effect/RuntimeFlags"
 import type { Deadline } from "../Deadline.js"
 import { deadlineOf, DeadlineTag, innermostOf, Region } from "./ambient.js"
 import { withCause } from "./errors.js"
@@ -14,6 +16,8 @@ import { schedule } from "./timer.js"
 /**
  * Runs an effect for at most `span`: one forked fiber for the effect, and a bare timer. Both `Timeout` and `Deadline` use
  * it.
+ *
+ * - With `disconnect` that fiber begins at once and not in its turn: an effect that ends without a wait needs no timer.
  *
  * - The fiber carries `instant` as its ambient deadline: it is forked anyway, so telling what runs inside costs little.
  * - Where the ambient deadline comes first no second timer is armed. It is armed after all when that deadline's region ends
@@ -39,21 +43,22 @@ export const limit = <A, E, R, E2 extends Error>(
   }
 ): Effect.Effect<A, E | E2, R> =>
   Effect.uninterruptibleMask((restore) =>
-    Effect.withFiberRuntime<A, E | E2, R>((parent) => {
+    Effect.withFiberRuntime<A, E | E2, R>((parent, status) => {
       const outside = parent.currentContext
       const clock = clockOf(parent)
       const start = clock.unsafeCurrentTimeNanos()
       options.onStart?.()
       const nearer = deadlineOf(parent)
       const region = new Region(options.instant, innermostOf(parent))
-      const body = within(region, outside, restore(effect))
-      return Effect.flatMap(options.disconnect ? Effect.forkDaemon(body) : Effect.fork(body), (child) => {
+      const end = (exit: Exit.Exit<A, E | E2>) => {
+        options.onEnd?.(exit)
+        return exit
+      }
+      const watch = (child: Fiber.RuntimeFiber<A, E>) => {
         // Who is first decides: the effect, the timer, or whoever interrupts the caller.
         let decided = false
         // Not the cleanup of `Effect.async`: it is lost when the fiber is interrupted between registering and waiting.
         let cancel = () => {}
-        const finished = (exit: Exit.Exit<A, E>): Effect.Effect<A, E> =>
-          Exit.isInterrupted(exit) ? exit : Effect.zipRight(child.inheritAll, exit)
         const leave = Effect.suspend((): Effect.Effect<Exit.Exit<A, E>> => {
           if (!options.disconnect) return Fiber.interrupt(child)
           child.unsafeInterruptAsFork(parent.id())
@@ -64,7 +69,7 @@ export const limit = <A, E, R, E2 extends Error>(
           return Effect.flatMap(leave, (exit): Effect.Effect<A, E | E2> =>
             exit._tag === "Failure" && Cause.isInterrupted(exit.cause)
               ? Exit.fail(carrying(options.onExpired(elapsed), exit.cause))
-              : finished(exit))
+              : finished(child, exit))
         })
         const first = Effect.async<A, E | E2>((resume) => {
           const decide = (result: () => Effect.Effect<A, E | E2>) => {
@@ -86,13 +91,10 @@ export const limit = <A, E, R, E2 extends Error>(
             cancel = schedule(clock, left, ring)
           }
           const spared = nearer instanceof Region && nearer.at <= region.at ? nearer.relyOn(armLate) : undefined
-          cancel = spared ?? schedule(clock, options.span, ring)
-          child.addObserver((exit) => decide(() => finished(exit)))
+          if (spared === undefined) armLate()
+          else cancel = spared
+          child.addObserver((exit) => decide(() => finished(child, exit)))
         })
-        const end = (exit: Exit.Exit<A, E | E2>) => {
-          options.onEnd?.(exit)
-          return exit
-        }
         return Effect.matchCauseEffect(restore(first), {
           onSuccess: (value) => end(Exit.succeed(value)),
           onFailure: (cause) => {
@@ -103,9 +105,19 @@ export const limit = <A, E, R, E2 extends Error>(
             return Effect.flatMap(leave, (exit) => end(Exit.failCause(withDefects(cause, exit))))
           }
         })
-      })
+      }
+      if (!options.disconnect) return Effect.flatMap(Effect.fork(within(region, outside, restore(effect))), watch)
+      const child = startIn(region, parent, status.runtimeFlags, restore(effect))
+      const exit = child.unsafePoll()
+      if (exit === null) return watch(child)
+      end(exit)
+      return finished(child, exit)
     })
   )
+
+/** How a fiber ended, and what it did to its `FiberRef`s. */
+const finished = <A, E>(child: Fiber.RuntimeFiber<A, E>, exit: Exit.Exit<A, E>): Effect.Effect<A, E> =>
+  Exit.isInterrupted(exit) ? exit : Effect.zipRight(child.inheritAll, exit)
 
 /** An error that carries what went wrong while the effect was interrupted. */
 const carrying = <E extends Error>(error: E, cause: Cause.Cause<unknown>): E => {
@@ -123,24 +135,52 @@ const withDefects = <E>(cause: Cause.Cause<E>, exit: Exit.Exit<unknown, unknown>
       onSome: (defects) => Cause.sequential(cause, defects)
     })
 
+const inside = (region: Region, outside: Context.Context<never>) => Context.add(outside, DeadlineTag, region)
+
 /** Runs an effect in a region. What is cheaper than `Effect.provide` only serves a fiber of one's own. */
 const within = <A, E, R>(
   region: Region,
   outside: Context.Context<never>,
   effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
+  Effect.flatMap(
+    FiberRef.set(FiberRef.currentContext, inside(region, outside)),
+    () => ending(region, outside, effect)
+  )
+
+/** Ends the region with the effect. The context is put back, or the caller would inherit it. */
+const ending = <A, E, R>(
+  region: Region,
+  outside: Context.Context<never>,
+  effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> => {
-  const inside = Context.add(outside, DeadlineTag, region)
-  // Put back, or the caller would inherit it.
   const restored = FiberRef.set(FiberRef.currentContext, outside)
-  return Effect.flatMap(FiberRef.set(FiberRef.currentContext, inside), () =>
-    Effect.matchCauseEffect(effect, {
-      onSuccess: (value) => {
-        region.end()
-        return Effect.zipRight(restored, Exit.succeed(value))
-      },
-      onFailure: (cause) => {
-        region.end()
-        return Effect.zipRight(restored, Exit.failCause(cause))
-      }
-    }))
+  return Effect.matchCauseEffect(effect, {
+    onSuccess: (value) => {
+      region.end()
+      return Effect.as(restored, value)
+    },
+    onFailure: (cause) => {
+      region.end()
+      return Effect.zipRight(restored, Exit.failCause(cause))
+    }
+  })
+}
+
+/** Forks an effect into a region, and runs it until its first wait. It is left to itself, as by `Effect.forkDaemon`. */
+const startIn = <A, E, R>(
+  region: Region,
+  parent: Fiber.RuntimeFiber<unknown, unknown>,
+  runtimeFlags: RuntimeFlags.RuntimeFlags,
+  effect: Effect.Effect<A, E, R>
+): Fiber.RuntimeFiber<A, E> => {
+  const outside = parent.currentContext
+  const runtime = Runtime.make({
+    context: inside(region, outside) as Context.Context<R>,
+    fiberRefs: parent.getFiberRefs(),
+    runtimeFlags
+  })
+  // Who has been interrupted already does not begin: the interruption comes first.
+  const immediate = Cause.isEmpty(parent.getFiberRef(FiberRef.interruptedCause))
+  return Runtime.runFork(runtime, ending(region, outside, effect), { immediate })
 }
