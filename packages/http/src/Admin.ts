@@ -37,7 +37,14 @@ import { infoOf } from "./internal/platform.js"
  */
 export class ForbiddenError extends Schema.TaggedError<ForbiddenError>("@effect-resilience/http/ForbiddenError")(
   "ForbiddenError",
-  { message: Schema.String }
+  {
+    message: Schema.String,
+    /**
+     * What the client has to prove itself by, for `WWW-Authenticate`, as `Basic realm="ops"`: the request is then answered
+     * with 401. Without it the answer is 403, for whom nothing helps.
+     */
+    challenge: Schema.optional(Schema.String)
+  }
 ) {}
 
 /** The options of the layer, their defaults and what they accept. @internal */
@@ -164,6 +171,39 @@ const tooOften = ({ allowed, retryAfter }: RateLimiter.Decision): Refusal | unde
     headers: { "retry-after": String(Math.ceil(Duration.toSeconds(retryAfter))) }
   }
 
+const named = (verb: string, { instance, pattern }: { readonly instance: string; readonly pattern: string }) =>
+  // The words of a stranger: they may be long, and look like other lines.
+  `${verb} of ${pattern} "${instance}"`.replace(/[\p{C}\p{Z}]+/gu, " ").slice(0, 200)
+
+const describe = (action: Admin.Action): string => {
+  switch (action._tag) {
+    case "Look":
+      return "a look"
+    case "Act":
+      return named(action.action, action)
+    case "Return":
+      return named("return", action)
+  }
+}
+
+/** Who may not is told so and logged, as often as is bounded for one client. */
+const turnAway = (admin: Admin.Service, client: string, action: Admin.Action, error: ForbiddenError) =>
+  Effect.gen(function*() {
+    const excess = tooOften(yield* admin.consumeRefused(client))
+    if (excess !== undefined) return yield* Effect.fail(excess)
+    const { challenge, message } = error
+    yield* Effect.annotateLogs(Effect.logWarning(`An admin refused ${describe(action)}`), {
+      package: "@effect-resilience/http",
+      client,
+      reason: message
+    })
+    return yield* Effect.fail<Refusal>(
+      challenge === undefined
+        ? { status: 403, problem: message }
+        : { status: 401, problem: message, headers: { "www-authenticate": challenge } }
+    )
+  })
+
 /** An action of a request, and what it does once it is allowed. */
 interface Step {
   readonly action: Admin.Action
@@ -185,17 +225,16 @@ const handler = <R>(
     // What is wrong with a request is told to those who may make it.
     const action: Admin.Action = asked._tag === "Right" ? asked.right.action : { _tag: "Look" }
     // Those who may not are counted apart: however often they ask, they lock nobody out.
-    const actor = yield* Effect.catchAll(options.authorize(request, action), ({ message }) =>
-      Effect.flatMap(admin.consumeRefused(client), (decision) =>
-        Effect.fail<Refusal>(tooOften(decision) ?? { status: 403, problem: message })))
+    const actor = yield* Effect.catchAll(
+      options.authorize(request, action),
+      (error) => turnAway(admin, client, action, error)
+    )
     const excess = tooOften(yield* admin.consumeAllowed(JSON.stringify([actor.name, client])))
     if (excess !== undefined) {
       return refuse(excess)
     }
     return yield* asked._tag === "Right" ? asked.right.run(actor) : Effect.succeed(refuse(asked.left))
-  }).pipe(Effect.catchAll((refusal) =>
-    Effect.succeed(options.stealth ? nothingHere : refuse(refusal))
-  ))
+  }).pipe(Effect.catchAll((refusal) => Effect.succeed(options.stealth ? nothingHere : refuse(refusal))))
 
 const shown = (override: Override) => ({
   ...override,
@@ -274,7 +313,13 @@ const bearer = (token: Redacted.Redacted, actor = "bearer of the token"): Admin.
     const [, given] = /^bearer +(\S+)$/i.exec(headers["authorization"] ?? "") ?? []
     return given !== undefined && sameText(expected, given)
       ? Effect.succeed({ name: actor })
-      : Effect.fail(new ForbiddenError({ message: "The request has no valid token." }))
+      : Effect.fail(
+        new ForbiddenError({
+          message: "The request has no valid token.",
+          // As RFC 6750, section 3 says: nothing of an error to who has not tried.
+          challenge: `Bearer realm="resilience-admin"${given === undefined ? "" : ", error=\"invalid_token\""}`
+        })
+      )
   }
 }
 
@@ -432,7 +477,7 @@ export declare namespace Admin {
     readonly maxTtl?: Duration.DurationInput | undefined
     /**
      * Requests of one actor from one address; and apart from these, refused ones from one address, which then get 429
-     * instead of 403. Defaults to `"60/minute"`.
+     * instead of 401 or 403, and are no longer logged. Defaults to `"60/minute"`.
      */
     readonly rate?: RateLimiter.Rates | undefined
   }

@@ -395,11 +395,56 @@ describe("over HTTP", () => {
       const { get, limit, post } = yield* serve()
       const { authorization: _, ...anonymous } = sent
       const bad = ["", "Bearer", "Bearer ", `Bearer ${token}0`, `Bearer ${token.slice(1)}`, `Basic ${token}`, token]
-      for (const authorization of bad) expect((yield* post({ ...sent, authorization })).status).toBe(403)
-      expect([(yield* post(anonymous)).status, (yield* get(anonymous))?.status]).toEqual([403, 403])
+      for (const authorization of bad) expect((yield* post({ ...sent, authorization })).status).toBe(401)
+      expect([(yield* post(anonymous)).status, (yield* get(anonymous))?.status]).toEqual([401, 401])
       expect(yield* limit).toBe(10)
       expect((yield* get({ authorization: `bearer ${token}` }))?.status).toBe(200)
     }).pipe(Effect.provide(live())))
+
+  it.scopedLive("tells a client without a good token what it wants, and others nothing", () =>
+    Effect.gen(function*() {
+      const { get } = yield* serve()
+      const wants = (headers: Record<string, string>) =>
+        Effect.map(get(headers), (answer) => [answer?.status, answer?.headers["www-authenticate"]])
+      const challenge = `Bearer realm="resilience-admin"`
+      expect(yield* wants({})).toEqual([401, challenge])
+      expect(yield* wants({ authorization: `Basic ${token}` })).toEqual([401, challenge])
+      expect(yield* wants({ authorization: "Bearer no" })).toEqual([401, `${challenge}, error="invalid_token"`])
+      const stealthy = yield* serve({ stealth: true })
+      const nothing = yield* stealthy.get({})
+      expect([nothing?.status, nothing?.headers["www-authenticate"]]).toEqual([404, undefined])
+      const byAddress = yield* serve({ authorize: () => new ForbiddenError({ message: "No." }) })
+      const refused = yield* byAddress.get({})
+      expect([refused?.status, refused?.headers["www-authenticate"]]).toEqual([403, undefined])
+    }).pipe(Effect.provide(live())))
+
+  it.scopedLive("logs who was refused what, no more often than that is bounded, and never a token", () =>
+    Effect.gen(function*() {
+      const logged: Array<string> = []
+      const logger = Logger.make(({ annotations, logLevel, message }) => {
+        if (logLevel.label === "WARN") {
+          logged.push(`${String(message)} ${JSON.stringify(Object.fromEntries(annotations))}`)
+        }
+      })
+      yield* Effect.gen(function*() {
+        const { get, post } = yield* serve()
+        const wrong = { ...sent, authorization: "Bearer guess-of-a-token" }
+        yield* post(wrong, { ...order, instance: `db"\n${"x".repeat(5000)}` })
+        yield* get(wrong)
+        yield* get(wrong)
+        yield* get(sent)
+      }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+      expect(logged.map((line) => line.slice(0, 60))).toEqual([
+        expect.stringMatching(/^An admin refused resize of Bulkhead "db" x+$/),
+        expect.stringMatching(/^An admin refused a look /)
+      ])
+      for (const line of logged) {
+        expect(line).toContain(`"client":"127.0.0.1"`)
+        expect(line).toContain(`"reason":"The request has no valid token."`)
+        expect(line).not.toContain("guess")
+        expect(line.length).toBeLessThan(500)
+      }
+    }).pipe(Effect.provide(Admin.layer({ rate: "2/hour" }).pipe(Layer.provideMerge(ResilienceLive)))))
 
   it.scopedLive("lets this machine in by its socket, and nobody by a header", () =>
     Effect.gen(function*() {
@@ -472,7 +517,7 @@ describe("over HTTP", () => {
         expect([JSON.stringify(body).slice(0, 90), answer.status]).toEqual([JSON.stringify(body).slice(0, 90), status])
         expect(answer.json.detail).toMatch(text)
         // Who may not ask learns nothing of it.
-        expect((yield* post({ ...sent, authorization: "Bearer no" }, body)).status).toBe(403)
+        expect((yield* post({ ...sent, authorization: "Bearer no" }, body)).status).toBe(401)
       }
       expect(yield* limit).toBe(10)
     }).pipe(Effect.provide(live())))
@@ -481,7 +526,7 @@ describe("over HTTP", () => {
     Effect.gen(function*() {
       const { get, post } = yield* serve()
       const wrong = { ...sent, authorization: "Bearer guess" }
-      expect([(yield* post(wrong)).status, (yield* post(wrong)).status]).toEqual([403, 403])
+      expect([(yield* post(wrong)).status, (yield* post(wrong)).status]).toEqual([401, 401])
       const third = yield* post(wrong)
       expect(third.status).toBe(429)
       expect(Number(third.headers?.["retry-after"])).toBeGreaterThan(0)

@@ -211,7 +211,7 @@ describe.skipIf(executablePath === undefined)("in a browser", () => {
       const isHidden = Effect.promise(() => card.locator("summary", { hasText: "Act" }).isHidden())
       yield* Effect.promise(() => page.locator("#door").waitFor())
       expect(yield* isHidden).toBe(true)
-      const refused = page.waitForResponse((response) => response.status() === 403)
+      const refused = page.waitForResponse((response) => response.status() === 401)
       yield* unlock("another-token-than-it")
       yield* Effect.promise(() => refused)
       expect(yield* isHidden).toBe(true)
