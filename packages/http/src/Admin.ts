@@ -20,11 +20,13 @@ import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import { ClientIp } from "./ClientIp.js"
-import { checkReader, checkWriter, isLoopback, largestBody } from "./internal/admin/checks.js"
+import { checkReader, checkWriter, isLoopback } from "./internal/admin/checks.js"
 import type { Applied, Order, Override } from "./internal/admin/overrides.js"
 import { Overrides } from "./internal/admin/overrides.js"
+import { tooOften, turnAway } from "./internal/admin/refusals.js"
+import type { Step } from "./internal/admin/steps.js"
+import { act, giveBack, look, refuse } from "./internal/admin/steps.js"
 import { sameText } from "./internal/dashboard/crypto.js"
-import { toWire } from "./internal/dashboard/wire.js"
 import type { Refusal } from "./internal/hosts.js"
 import { checkHost, hostsForm, parseHosts, targetOf } from "./internal/hosts.js"
 import { infoOf } from "./internal/platform.js"
@@ -109,43 +111,6 @@ const make = (options: Admin.LayerOptions) =>
 const layer = (options: Admin.LayerOptions = {}): Layer.Layer<Admin, never, EventBus | Registry> =>
   Layer.scoped(Admin, make(options))
 
-const Reason = Schema.Trim.pipe(Schema.minLength(1), Schema.maxLength(500))
-
-const ActBody = Schema.Struct({
-  pattern: Schema.String,
-  instance: Schema.String,
-  action: Schema.String,
-  input: Schema.optional(Schema.Unknown),
-  reason: Reason,
-  ttlSeconds: Schema.optional(Schema.Number.pipe(Schema.finite(), Schema.greaterThanOrEqualTo(1)))
-})
-
-const ReturnBody = Schema.Struct({
-  pattern: Schema.String,
-  instance: Schema.String,
-  setting: Schema.String,
-  reason: Reason
-})
-
-const body = <A, I>(schema: Schema.Schema<A, I>): Effect.Effect<A, Refusal, HttpServerRequest> =>
-  ServerRequest.schemaBodyJson(schema, { onExcessProperty: "error" }).pipe(
-    ServerRequest.withMaxBodySize(Option.some(largestBody)),
-    Effect.mapError((error) => ({
-      status: 400,
-      problem: error._tag === "ParseError" ? error.message : "The body is no JSON, or too large."
-    }))
-  )
-
-const json = (data: unknown, status = 200) =>
-  Response.text(JSON.stringify(data), {
-    status,
-    contentType: status < 400 ? "application/json" : "application/problem+json",
-    headers: { "cache-control": "no-store", "x-content-type-options": "nosniff" }
-  })
-
-const refuse = ({ headers = {}, problem, status }: Refusal) =>
-  Response.setHeaders(json({ type: "about:blank", status, detail: problem }, status), headers)
-
 /** What a path that does not exist is answered with. */
 const nothingHere = Response.empty({ status: 404 })
 
@@ -161,53 +126,6 @@ const check = <R>(options: Admin.Options<R>) => {
     throw problem("clientIp", clientIp, "a rule, such as ClientIp.fromForwardedFor({ trusted: [\"10.0.0.0/8\"] })")
   }
   return { authorize, clientOf: ClientIp.keyOf(clientIp), hosts: names, stealth }
-}
-
-/** What is answered instead, where somebody asks too often. */
-const tooOften = ({ allowed, retryAfter }: RateLimiter.Decision): Refusal | undefined =>
-  allowed ? undefined : {
-    status: 429,
-    problem: "Too many requests.",
-    headers: { "retry-after": String(Math.ceil(Duration.toSeconds(retryAfter))) }
-  }
-
-const named = (verb: string, { instance, pattern }: { readonly instance: string; readonly pattern: string }) =>
-  // The words of a stranger: they may be long, and look like other lines.
-  `${verb} of ${pattern} "${instance}"`.replace(/[\p{C}\p{Z}]+/gu, " ").slice(0, 200)
-
-const describe = (action: Admin.Action): string => {
-  switch (action._tag) {
-    case "Look":
-      return "a look"
-    case "Act":
-      return named(action.action, action)
-    case "Return":
-      return named("return", action)
-  }
-}
-
-/** Who may not is told so and logged, as often as is bounded for one client. */
-const turnAway = (admin: Admin.Service, client: string, action: Admin.Action, error: ForbiddenError) =>
-  Effect.gen(function*() {
-    const excess = tooOften(yield* admin.consumeRefused(client))
-    if (excess !== undefined) return yield* Effect.fail(excess)
-    const { challenge, message } = error
-    yield* Effect.annotateLogs(Effect.logWarning(`An admin refused ${describe(action)}`), {
-      package: "@effect-resilience/http",
-      client,
-      reason: message
-    })
-    return yield* Effect.fail<Refusal>(
-      challenge === undefined
-        ? { status: 403, problem: message }
-        : { status: 401, problem: message, headers: { "www-authenticate": challenge } }
-    )
-  })
-
-/** An action of a request, and what it does once it is allowed. */
-interface Step {
-  readonly action: Admin.Action
-  readonly run: (actor: Admin.Actor) => Effect.Effect<Response.HttpServerResponse>
 }
 
 const handler = <R>(
@@ -235,65 +153,6 @@ const handler = <R>(
     }
     return yield* asked._tag === "Right" ? asked.right.run(actor) : Effect.succeed(refuse(asked.left))
   }).pipe(Effect.catchAll((refusal) => Effect.succeed(options.stealth ? nothingHere : refuse(refusal))))
-
-const shown = (override: Override) => ({
-  ...override,
-  since: new Date(override.since).toISOString(),
-  until: new Date(override.until).toISOString()
-})
-
-const look = (admin: Admin.Service): Effect.Effect<Step> =>
-  Effect.succeed({
-    action: { _tag: "Look" },
-    run: () =>
-      Effect.zipWith(admin.snapshot, admin.overrides, ({ instances, ...rest }, overrides) =>
-        json({
-          instances: instances.map(({ actions, instance, metrics, pattern }) => ({
-            pattern,
-            instance,
-            actions,
-            metrics: toWire(metrics)
-          })),
-          ...rest,
-          overrides: overrides.map(shown)
-        }))
-  })
-
-const failed = (error: UnknownInstanceError | ActionError): Response.HttpServerResponse =>
-  refuse({ status: error._tag === "UnknownInstanceError" ? 404 : 422, problem: error.message })
-
-const answer = ({ override, previous }: Applied) =>
-  json({
-    scope: "this process only",
-    previous: toWire(previous),
-    override: override === undefined ? null : shown(override)
-  })
-
-const act = (admin: Admin.Service): Effect.Effect<Step, Refusal, HttpServerRequest> =>
-  Effect.flatMap(body(ActBody), ({ ttlSeconds, ...order }) => {
-    const ttl = ttlSeconds === undefined ? undefined : Duration.seconds(ttlSeconds)
-    if (ttl !== undefined && Duration.greaterThan(ttl, admin.maxTtl)) {
-      return Effect.fail({
-        status: 400,
-        problem: `ttlSeconds must be at most ${Duration.toSeconds(admin.maxTtl)}, but is ${ttlSeconds}`
-      })
-    }
-    return Effect.succeed<Step>({
-      action: { _tag: "Act", ...order, ttl },
-      run: (actor) => Effect.match(admin.apply({ ...order, ttl }, actor), { onSuccess: answer, onFailure: failed })
-    })
-  })
-
-const giveBack = (admin: Admin.Service): Effect.Effect<Step, Refusal, HttpServerRequest> =>
-  Effect.map(body(ReturnBody), (which): Step => ({
-    action: { _tag: "Return", ...which },
-    run: (actor) =>
-      Effect.map(admin.giveBack(which, actor), (isDone) =>
-        isDone ? json({ scope: "this process only" }) : refuse({
-          status: 404,
-          problem: `The ${which.setting} of ${which.pattern} "${which.instance}" is not overridden.`
-        }))
-  }))
 
 const handlers = <R>(options: Admin.Options<R>) => {
   const checked = check(options)
