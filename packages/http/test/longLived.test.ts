@@ -1,9 +1,9 @@
 import type { Bulkhead } from "@effect-resilience/core"
-import { Registry, ResilienceLive, SystemLoad } from "@effect-resilience/core"
+import { Deadline, Registry, ResilienceLive, SystemLoad } from "@effect-resilience/core"
 import { HttpResilience } from "@effect-resilience/http"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Layer, Schedule, Stream } from "effect"
+import { Deferred, Effect, Layer, Option, Schedule, Stream } from "effect"
 import * as net from "node:net"
 import { fetchNode, serveNode, serveWeb } from "./utils/servers.js"
 
@@ -234,6 +234,36 @@ describe("an upgrade", () => {
         socket.once("close", () => resume(Effect.void))
       })
       expect((yield* Effect.timeoutOption(closed, "200 millis"))._tag).toBe("None")
+      socket.destroy()
+      yield* holds({})
+    }).pipe(Effect.provide(Live)))
+
+  it.scopedLive("has no deadline of its caller once it is taken", () =>
+    Effect.gen(function*() {
+      const { port } = yield* serveNode(HttpRouter.empty.pipe(
+        HttpRouter.get(
+          "/socket",
+          Effect.gen(function*() {
+            const socket = yield* HttpServerRequest.upgrade
+            seen.push(yield* Deadline.current)
+            yield* Effect.ignore(socket.run(() => Effect.void))
+            return HttpServerResponse.empty()
+          })
+        ),
+        HttpRouter.get("/slow", Effect.never),
+        HttpResilience.standard({ name: "api", loadShedder: idle })
+      ))
+      const seen: Array<Option.Option<Deadline.Instant>> = []
+      const fields = "Upgrade: websocket\r\nConnection: Upgrade\r\nX-Request-Timeout-Ms: 100"
+      expect((yield* upgrade(port, "/slow", fields)).status).toBe(504)
+      const { socket, status } = yield* upgrade(port, "/socket", fields)
+      expect(status).toBe(101)
+      const ended = Effect.async<void>((resume) => {
+        for (const event of ["close", "data"]) socket.once(event, () => resume(Effect.void))
+      })
+      expect((yield* Effect.timeoutOption(ended, "300 millis"))._tag).toBe("None")
+      expect(seen).toEqual([Option.none()])
+      yield* holds({ "Bulkhead api-long-lived": 1 })
       socket.destroy()
       yield* holds({})
     }).pipe(Effect.provide(Live)))

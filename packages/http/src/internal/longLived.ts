@@ -1,4 +1,4 @@
-import type { Timeout } from "@effect-resilience/core"
+import type { ResilienceError } from "@effect-resilience/core"
 import type * as App from "@effect/platform/HttpApp"
 import type { RequestError } from "@effect/platform/HttpServerError"
 import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
@@ -30,9 +30,12 @@ const watched = (request: HttpServerRequest, before: Effect.Effect<void, Request
     modify: { value: (options: Parameters<HttpServerRequest["modify"]>[0]) => watched(request.modify(options), before) }
   }) as HttpServerRequest
 
+/** Gives an effect the time there is. @internal */
+export type Within = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | ResilienceError, R>
+
 /**
  * Runs an app that may take the upgrade, and `onUpgrade` before it does. The time of a handler is until then: the rest is
- * that of the socket.
+ * that of the socket, which knows of no deadline.
  *
  * @internal
  */
@@ -41,23 +44,23 @@ export const withUpgrade = <E, R>(
   options: {
     readonly request: HttpServerRequest
     readonly onUpgrade: Effect.Effect<void, RequestError>
-    readonly timeout: Timeout.Service | undefined
+    readonly within: Within | undefined
   }
-) =>
+): App.Default<E | ResilienceError, R> =>
   Effect.flatMap(Deferred.make<void>(), (upgraded) => {
-    const { onUpgrade, request, timeout } = options
+    const { onUpgrade, request, within } = options
     const before = Effect.zipRight(onUpgrade, Deferred.succeed(upgraded, undefined))
     const watching = Effect.provideService(
       app,
       ServerRequest.HttpServerRequest,
       watched(request, Effect.asVoid(before))
     )
-    if (timeout === undefined) return watching
+    if (within === undefined) return watching
     return Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Effect.forkDaemon(restore(watching)), (fiber) => {
         const answer = Effect.raceFirst(Fiber.await(fiber), Deferred.await(upgraded))
         return Effect.zipRight(
-          Effect.onError(restore(timeout.withTimeout(answer)), () => Fiber.interruptFork(fiber)),
+          Effect.onError(restore(within(answer)), () => Fiber.interruptFork(fiber)),
           Effect.flatMap(
             Effect.onInterrupt(restore(Fiber.await(fiber)), () => Fiber.interrupt(fiber)),
             (exit) => Effect.zipRight(fiber.inheritAll, exit)

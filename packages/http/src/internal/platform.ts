@@ -220,6 +220,16 @@ const stayUpgraded = (request: HttpServerRequest, admit: Admit, course: Course):
     return Effect.fail(new RequestError({ request, reason: "Transport", cause: rejection.error }))
   })
 
+/** The time that the policy and the caller give. */
+const within = <A, E, R>(
+  timeout: Timeout.Service | undefined,
+  deadline: Deadline.Instant | undefined,
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | ResilienceError, R> => {
+  const timed = timeout === undefined ? effect : timeout.withTimeout(effect)
+  return deadline === undefined ? timed : Deadline.at(deadline)(Effect.disconnect(timed))
+}
+
 /** Runs the app with the time it has. A handler that cannot be interrupted is left behind. */
 const withLimits = <E, R>(
   chain: Chain,
@@ -233,12 +243,13 @@ const withLimits = <E, R>(
   const isTimed = timeout !== undefined || deadline !== undefined
   const isUpgrade = mayUpgrade(request.headers)
   if (!isTimed && !isUpgrade) return watchTime(chain.overdue, infoOf(request), app)
-  const timed: App.Default<E | ResilienceError, R> = isUpgrade
-    ? withUpgrade(app, { request, timeout, onUpgrade: stayUpgraded(request, admit, course) })
-    : timeout === undefined
-    ? watchTime(chain.overdue, infoOf(request), app)
-    : timeout.withTimeout(watchTime(chain.overdue, infoOf(request), app))
-  const bounded = deadline === undefined ? timed : Deadline.at(deadline)(Effect.disconnect(timed))
+  const bounded: App.Default<E | ResilienceError, R> = isUpgrade
+    ? withUpgrade(app, {
+      request,
+      within: isTimed ? (effect) => within(timeout, deadline, effect) : undefined,
+      onUpgrade: stayUpgraded(request, admit, course)
+    })
+    : within(timeout, deadline, watchTime(chain.overdue, infoOf(request), app))
   return Effect.catchAll(isTimed ? Effect.interruptible(bounded) : bounded, (error) => {
     if (course.refused !== undefined && Predicate.isTagged(error, "RequestError")) {
       return turnAway(chain, course.refused, request)
