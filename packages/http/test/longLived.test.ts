@@ -109,6 +109,7 @@ describe("what a client writes", () => {
 describe("a stream of events", () => {
   const router = HttpRouter.empty.pipe(
     HttpRouter.get("/events", Effect.succeed(events("text/event-stream; charset=utf-8"))),
+    HttpRouter.get("/failing", Effect.succeed(HttpServerResponse.setStatus(events("text/event-stream"), 500))),
     HttpRouter.get("/bytes", Effect.succeed(events("application/octet-stream"))),
     HttpRouter.get("/", HttpServerResponse.text("hello"))
   )
@@ -184,6 +185,20 @@ describe("a stream of events", () => {
       yield* holds({ "Bulkhead api": 1 })
       expect((yield* get("/")).status).toBe(503)
       yield* first.go
+      yield* holds({})
+    }).pipe(Effect.provide(Live)))
+
+  it.scopedLive("that tells of a failure is one, and stays nowhere", () =>
+    Effect.gen(function*() {
+      const get = yield* onWeb(standard)
+      const failing = yield* get("/failing")
+      expect(failing.status).toBe(500)
+      const { instances } = yield* Registry.snapshot
+      const breaker = instances.find(({ pattern }) => pattern === "CircuitBreaker")
+      expect(breaker?.metrics).toMatchObject({ succeeded: 0, failed: 1, running: 0 })
+      const pool = instances.find(({ instance }) => instance === "api-long-lived")
+      expect((pool?.metrics as Bulkhead.Metrics).active).toBe(0)
+      yield* failing.go
       yield* holds({})
     }).pipe(Effect.provide(Live)))
 

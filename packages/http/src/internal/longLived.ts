@@ -14,9 +14,9 @@ import type { RequestInfo } from "./request.js"
  * client writes into its header decides nothing.
  */
 
-/** @internal */
-export const isEventStream = ({ body, headers }: HttpServerResponse): boolean =>
-  (body._tag === "Stream" || body._tag === "Raw") &&
+/** One that went well: with another status there is nobody who would read on. @internal */
+export const isEventStream = ({ body, headers, status }: HttpServerResponse): boolean =>
+  status < 400 && (body._tag === "Stream" || body._tag === "Raw") &&
   /^text\/event-stream/i.test(headers["content-type"] ?? body.contentType ?? "")
 
 /** Whether a client asks for an upgrade; its handler may take it or not. @internal */
