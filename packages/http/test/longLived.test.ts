@@ -283,6 +283,26 @@ describe("an upgrade", () => {
       yield* holds({})
     }).pipe(Effect.provide(Live)))
 
+  it.scopedLive("that is refused is refused again, and counts once", () =>
+    Effect.gen(function*() {
+      const { port } = yield* serveNode(HttpRouter.empty.pipe(
+        HttpRouter.get(
+          "/socket",
+          Effect.gen(function*() {
+            const socket = yield* Effect.retry(HttpServerRequest.upgrade, { times: 1 })
+            yield* Effect.ignore(socket.run(() => Effect.void))
+            return HttpServerResponse.empty()
+          })
+        ),
+        HttpResilience.standard({ name: "api", loadShedder: idle, longLived: one })
+      ))
+      expect((yield* upgrade(port, "/socket")).status).toBe(101)
+      expect((yield* upgrade(port, "/socket")).status).toBe(503)
+      const { instances } = yield* Registry.snapshot
+      const pool = instances.find(({ instance }) => instance === "api-long-lived")
+      expect(pool?.metrics).toMatchObject({ active: 1, rejected: 1 })
+    }).pipe(Effect.provide(Live)))
+
   it.scopedLive("is a probe of a circuit until it is taken, and no longer", () =>
     Effect.gen(function*() {
       let isDown = true

@@ -59,7 +59,7 @@ export interface Admit {
   readonly deadline: Deadline.Instant | undefined
   /** The path is none of the chain's: nothing of it applies. */
   readonly isExcluded: boolean
-  /** The request turns out to stay: it moves to the bulkhead of those that do, or is turned away. Only the first counts. */
+  /** The request turns out to stay: it moves to the bulkhead of those that do, or is turned away. What the first is told all are. */
   readonly stays: Effect.Effect<Reject | undefined>
   /** What a rate limiter said, where there is one. */
   readonly decision: RateLimiter.Decision | undefined
@@ -281,6 +281,16 @@ export class Engine {
   }
 }
 
+/** How far a request is that was let in. Who is refused a place is told so whenever it asks. */
+type Phase =
+  | { readonly _tag: "Running" }
+  | { readonly _tag: "Staying"; readonly leave: Effect.Effect<void> }
+  | { readonly _tag: "Refused"; readonly rejection: Reject }
+  | { readonly _tag: "Over" }
+
+const running: Phase = { _tag: "Running" }
+const over: Phase = { _tag: "Over" }
+
 const admitted = (
   arrival: Arrival,
   deadline: Deadline.Instant | undefined,
@@ -291,44 +301,36 @@ const admitted = (
   stay: { readonly enter: () => Effect.Effect<Reject | Place>; readonly isHeld: boolean }
 ): Admit => {
   let outcome: Outcome | undefined
-  let isGivenBack = false
-  let isSent = false
-  let isStaying = arrival.isLongLived
-  let place: Place = { leave: Effect.void }
+  let phase: Phase = running
   const answered = (result: Outcome) =>
     Effect.suspend(() => {
       if (outcome !== undefined) return Effect.void
       outcome = result
       return each(tickets, "answered", result)
     })
-  const giveBack = (result: Outcome) =>
-    Effect.suspend(() => {
-      if (isGivenBack) return Effect.void
-      isGivenBack = true
-      return Effect.zipRight(
-        each(tickets, "sent", result),
-        Scope.close(scope, Exit.void)
-      )
-    })
+  const giveBack = (result: Outcome) => Effect.zipRight(each(tickets, "sent", result), Scope.close(scope, Exit.void))
   const sent = Effect.suspend(() => {
-    if (isSent) return Effect.void
-    isSent = true
+    const before = phase
+    phase = over
+    if (before._tag === "Over") return Effect.void
+    if (before._tag === "Staying") return before.leave
     // How long one stays says nothing of how the service does.
-    return Effect.zipRight(giveBack(isStaying ? "ignored" : outcome ??= "ignored"), place.leave)
+    return giveBack(arrival.isLongLived ? "ignored" : outcome ??= "ignored")
   })
   const moved = (entered: Reject | Place): Effect.Effect<Reject | undefined> => {
-    if ("_tag" in entered) return Effect.succeed(entered)
+    const isFirst = phase === running
+    if ("_tag" in entered) {
+      if (isFirst) phase = { _tag: "Refused", rejection: entered }
+      return Effect.succeed(entered)
+    }
     // A handler that was left behind comes when all is over.
-    if (isSent) return Effect.as(entered.leave, undefined)
-    place = entered
-    return Effect.as(
-      Effect.zipRight(answered("success"), stay.isHeld ? Effect.void : giveBack("success")),
-      undefined
-    )
+    if (!isFirst) return Effect.as(entered.leave, undefined)
+    phase = { _tag: "Staying", leave: stay.isHeld ? Effect.suspend(() => giveBack("ignored")) : entered.leave }
+    return Effect.as(Effect.zipRight(answered("success"), stay.isHeld ? Effect.void : giveBack("success")), undefined)
   }
   const stays = Effect.suspend(() => {
-    if (isStaying) return Effect.succeed(undefined)
-    isStaying = true
+    if (phase._tag === "Refused") return Effect.succeed(phase.rejection)
+    if (phase !== running || arrival.isLongLived) return Effect.succeed(undefined)
     return Effect.uninterruptible(Effect.flatMap(stay.enter(), moved))
   })
   return {
