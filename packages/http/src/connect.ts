@@ -17,6 +17,8 @@ import type { IncomingMessage, ServerResponse } from "node:http"
 import { admission, type HttpResilience } from "./HttpResilience.js"
 import type { Admit, Engine, Reject } from "./internal/engine.js"
 import { pathOf } from "./internal/paths.js"
+import type { Peer } from "./internal/peer.js"
+import { peerOf } from "./internal/peer.js"
 import { hasUnreadBody, outcomeOf } from "./internal/platform.js"
 import { bodyOf } from "./internal/rejection.js"
 import type { RequestInfo } from "./internal/request.js"
@@ -47,6 +49,8 @@ const infoOf = (request: IncomingMessage): RequestInfo => ({
 })
 
 const turnAway = (request: IncomingMessage, response: ServerResponse, rejection: Reject): void => {
+  // Somebody else has answered while it waited.
+  if (response.headersSent) return
   markTurnedAway({ source: request }, rejection.status)
   const isUnread = hasUnreadBody({ headers: headersOf(request), source: request })
   response.writeHead(rejection.status, {
@@ -69,7 +73,9 @@ const letIn = (
   next: () => void
 ) =>
   Effect.suspend(() => {
-    for (const [name, value] of Object.entries(headers)) response.setHeader(name, value)
+    // Somebody else may have answered while it waited: there is nothing to tell then, but there is to hold.
+    const fields = response.headersSent ? [] : Object.entries(headers)
+    for (const [name, value] of fields) response.setHeader(name, value)
     // What a handler throws is no business of this fiber.
     process.nextTick(next)
     return Effect.promise(() => closed)
@@ -92,16 +98,29 @@ const handle = (
     Effect.catchAllCause((cause) =>
       Cause.isInterruptedOnly(cause) ? Effect.void : Effect.zipRight(
         Effect.logError("A request could not be decided about", cause),
-        Effect.sync(() => response.writeHead(500).end())
+        Effect.sync(() => {
+          if (!response.headersSent) response.writeHead(500).end()
+        })
       )
     )
   )
+
+/** When a response is sent, or its client is gone: Node does not tell every response of a connection that it is over. */
+const whenOver = (peer: Peer, response: ServerResponse): Promise<void> =>
+  new Promise((resolve) => {
+    const revoke = peer.onGone(resolve)
+    response.once("close", () => {
+      revoke()
+      resolve()
+    })
+  })
 
 /**
  * A handler that lets requests in or turns them away, to be used before those that answer. What a request takes is given
  * back when its response is sent, or its client is gone, whatever the handlers after it do. It cannot end what they have
  * begun: there is no timeout, and a caller's deadline counts on arrival alone. Paths are as the
- * client sent them, wherever the handler is mounted.
+ * client sent them, wherever the handler is mounted. A request that a handler before has begun to answer goes on and
+ * counts for nothing; one whose client has gone meanwhile ends here.
  *
  * @example
  * import { HttpResilience } from "@effect-resilience/http"
@@ -125,8 +144,11 @@ export const middleware = (
     const { engine } = yield* Effect.flatten(admission(options))
     const run = Runtime.runFork(yield* Effect.runtime())
     return (request, response, next) => {
+      if (response.headersSent) return next()
+      const peer = peerOf({ source: request })
+      if (response.destroyed || peer.isGone()) return
       // Before anything waits, or it might be missed.
-      const closed = new Promise<void>((resolve) => void response.once("close", resolve))
+      const closed = whenOver(peer, response)
       // Who waited goes on in its own asynchronous context, not in that of the request which made room for it.
       const fiber = run(handle(engine, request, response, closed, AsyncResource.bind(next)))
       void closed.then(() => fiber.unsafeInterruptAsFork(FiberId.none))

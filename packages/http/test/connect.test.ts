@@ -7,6 +7,7 @@ import { Deferred, Effect, Fiber, Layer, Logger, Schedule } from "effect"
 import { AsyncLocalStorage } from "node:async_hooks"
 import { Agent, createServer, type RequestListener } from "node:http"
 import type { AddressInfo } from "node:net"
+import { connect } from "node:net"
 import { fetchNode } from "./utils/servers.js"
 
 /*
@@ -15,11 +16,10 @@ import { fetchNode } from "./utils/servers.js"
 
 const bulkhead = { maxConcurrent: 1, maxQueued: 1, maxWait: "10 seconds" } as const
 
-/** A server whose handler is protected. */
-const serve = (options: HttpResilience.AdmissionOptions, handler: RequestListener) =>
+/** The port of a server, for as long as the scope is open. */
+const listen = (listener: RequestListener) =>
   Effect.gen(function*() {
-    const protect = yield* middleware(options)
-    const server = createServer((request, response) => protect(request, response, () => handler(request, response)))
+    const server = createServer(listener)
     yield* Effect.acquireRelease(
       Effect.async<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
       () =>
@@ -28,8 +28,17 @@ const serve = (options: HttpResilience.AdmissionOptions, handler: RequestListene
           server.closeAllConnections()
         })
     )
-    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-    return (path: string, init?: Parameters<typeof fetchNode>[1]) => Effect.promise(() => fetchNode(url + path, init))
+    return (server.address() as AddressInfo).port
+  })
+
+const sendTo = (port: number) => (path: string, init?: Parameters<typeof fetchNode>[1]) =>
+  Effect.promise(() => fetchNode(`http://127.0.0.1:${port}${path}`, init))
+
+/** A server whose handler is protected. */
+const serve = (options: HttpResilience.AdmissionOptions, handler: RequestListener) =>
+  Effect.gen(function*() {
+    const protect = yield* middleware(options)
+    return sendTo(yield* listen((request, response) => protect(request, response, () => handler(request, response))))
   })
 
 const metricsOf = <M>(pattern: string) =>
@@ -183,28 +192,112 @@ describe("connect", () => {
       expect(large?.headers.connection ?? "close").toBe("close")
     }).pipe(Effect.provide(Live)))
 
+  it.scopedLive("a client that goes while a handler before is at work holds nothing", () =>
+    Effect.gen(function*() {
+      const protect = yield* middleware({ name: "api", bulkhead })
+      const gone = yield* Deferred.make<void>()
+      let handled = 0
+      let leave = () => {}
+      const port = yield* listen((request, response) => {
+        const goOn = () =>
+          protect(request, response, () => {
+            handled++
+            response.end("hello")
+          })
+        if (request.url !== "/slow") return goOn()
+        // Such as one that looks up a session.
+        response.once("close", () => {
+          goOn()
+          Effect.runSync(Deferred.succeed(gone, undefined))
+        })
+        leave()
+      })
+      const send = sendTo(port)
+      yield* send("/slow", {
+        onSent: (request) => {
+          leave = () => void request.destroy()
+        }
+      })
+      yield* Deferred.await(gone)
+      expect((yield* send("/"))?.status).toBe(200)
+      yield* allBack
+      expect(handled).toBe(1)
+      expect((yield* permits).admitted).toBe(1)
+    }).pipe(Effect.provide(Live)))
+
+  it.scopedLive("what a handler before has answered goes on, and holds nothing", () =>
+    Effect.gen(function*() {
+      const protect = yield* middleware({ name: "api", bulkhead })
+      const went = yield* Deferred.make<void>()
+      const port = yield* listen((request, response) => {
+        if (request.url === "/") return protect(request, response, () => response.end("hello"))
+        response.writeHead(408).end("late")
+        response.once("close", () =>
+          protect(request, response, () => void Effect.runSync(Deferred.succeed(went, undefined))))
+      })
+      const send = sendTo(port)
+      expect((yield* send("/late"))?.status).toBe(408)
+      yield* Deferred.await(went)
+      expect((yield* send("/"))?.status).toBe(200)
+      yield* allBack
+      expect((yield* permits).admitted).toBe(1)
+    }).pipe(Effect.provide(Live)))
+
+  it.scopedLive("a request that is answered while it waits goes on all the same", () =>
+    Effect.gen(function*() {
+      const protect = yield* middleware({ name: "api", bulkhead, rateLimit: { rate: "10/minute" } })
+      let end = () => {}
+      let answerEarly = () => {}
+      const port = yield* listen((request, response) => {
+        if (request.url === "/two") answerEarly = () => void response.write("a")
+        protect(request, response, () => {
+          if (request.url === "/one") end = () => response.end()
+          else response.end("b")
+        })
+      })
+      const send = sendTo(port)
+      const one = yield* Effect.fork(send("/one"))
+      yield* until(({ active }) => active === 1)
+      const two = yield* Effect.fork(send("/two"))
+      yield* until(({ waiting }) => waiting === 1)
+      answerEarly()
+      end()
+      yield* Fiber.join(one)
+      expect((yield* Fiber.join(two))?.body).toBe("ab")
+      yield* allBack
+    }).pipe(Effect.provide(Live)))
+
+  it.scopedLive("two requests at once by one connection hold nothing when it goes", () =>
+    Effect.gen(function*() {
+      // Node tells only the first of them that its client is gone.
+      const protect = yield* middleware({ name: "api", bulkhead: { maxConcurrent: 2 } })
+      const port = yield* listen((request, response) => protect(request, response, () => {}))
+      const socket = connect(port, "127.0.0.1")
+      socket.write("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n")
+      yield* until(({ active }) => active === 2)
+      socket.destroy()
+      yield* allBack
+    }).pipe(Effect.provide(Live)))
+
   it.scopedLive("who waited goes on in its own asynchronous context", () =>
     Effect.gen(function*() {
       const storage = new AsyncLocalStorage<string>()
       const seen: Array<string | undefined> = []
       let end = () => {}
       const protect = yield* middleware({ name: "api", bulkhead })
-      const server = createServer((request, response) =>
-        storage.run(request.url ?? "", () =>
-          protect(request, response, () => {
-            seen.push(storage.getStore())
-            if (request.url === "/one") end = () => response.end()
-            else response.end()
-          }))
+      const send = sendTo(
+        yield* listen((request, response) =>
+          storage.run(request.url ?? "", () =>
+            protect(request, response, () => {
+              seen.push(storage.getStore())
+              if (request.url === "/one") end = () => response.end()
+              else response.end()
+            }))
+        )
       )
-      yield* Effect.acquireRelease(
-        Effect.async<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
-        () => Effect.sync(() => server.close())
-      )
-      const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-      const one = yield* Effect.fork(Effect.promise(() => fetchNode(`${url}/one`)))
+      const one = yield* Effect.fork(send("/one"))
       yield* until(({ active }) => active === 1)
-      const two = yield* Effect.fork(Effect.promise(() => fetchNode(`${url}/two`)))
+      const two = yield* Effect.fork(send("/two"))
       yield* until(({ waiting }) => waiting === 1)
       end()
       yield* Fiber.join(one)

@@ -1,5 +1,5 @@
-import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import * as Predicate from "effect/Predicate"
+import type { Sourced } from "./turnedAway.js"
 
 /** The client of a request, as far as its server tells. @internal */
 export interface Peer {
@@ -16,7 +16,7 @@ interface Connection {
 }
 
 /** @internal */
-export const connectionOf = ({ source }: HttpServerRequest): Connection | undefined =>
+export const connectionOf = ({ source }: Sourced): Connection | undefined =>
   Predicate.hasProperty(source, "httpVersionMajor") && source.httpVersionMajor === 1 &&
     Predicate.hasProperty(source, "socket") && Predicate.hasProperty(source.socket, "destroy")
     ? source.socket as Connection
@@ -64,7 +64,7 @@ const unknown: Peer = { isGone: () => false, onGone: () => () => {} }
  *
  * @internal
  */
-export const peerOf = (request: HttpServerRequest): Peer => {
+export const peerOf = (request: Sourced): Peer => {
   const connection = connectionOf(request)
   if (connection !== undefined) return ofConnection(connection)
   const { source } = request
