@@ -1,4 +1,6 @@
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import type { HttpResilience } from "../HttpResilience.js"
 import type { Plan } from "./chain.js"
@@ -18,7 +20,10 @@ export const makePolicies = (
 ): Effect.Effect<HttpResilience.Service, never, Scope.Scope> =>
   Effect.gen(function*() {
     const scope = yield* Effect.scope
-    const context = yield* Effect.context<never>()
+    // In a fiber of here, or it would be made with what is around the first request, and keep that.
+    const fork = Runtime.runFork(yield* Effect.runtime<never>())
+    const here = <A>(build: Effect.Effect<A, never, Scope.Scope>): Effect.Effect<A> =>
+      Effect.suspend(() => Effect.flatten(Fiber.await(fork(Scope.extend(build, scope)))))
 
     /** Made when it is first asked for. */
     const once = <A>(build: (options: Named, plan: Plan) => Effect.Effect<A, never, Scope.Scope>) => {
@@ -29,7 +34,7 @@ export const makePolicies = (
           if (known?.options === options) return known.one
           if (known !== undefined) return Effect.die(conflict(options.name))
           return Effect.flatMap(
-            Effect.cached(Effect.uninterruptible(Effect.provide(Scope.extend(build(options, plan), scope), context))),
+            Effect.cached(Effect.uninterruptible(here(build(options, plan)))),
             (one) => {
               const first = made.get(options.name) ?? { options, one }
               made.set(options.name, first)
