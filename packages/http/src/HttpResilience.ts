@@ -371,7 +371,7 @@ export declare namespace HttpResilience {
     readonly clientIp?: ClientIp.Rule | undefined
     /** Writes a rejection in your own form. Defaults to a problem document (RFC 9457). */
     readonly render?: ((rejection: Rejection, request: HttpServerRequest) => HttpServerResponse) | undefined
-    /** The forms of the rate limit's header fields; `[]` for none. Defaults to `["draft-10"]`. */
+    /** The forms of the rate limit's header fields; `[]` for none, in no policy around it either. Defaults to `["draft-10"]`. */
     readonly rateLimitHeaders?: ReadonlyArray<Form> | undefined
     /**
      * Which requests stay for long before they are answered, such as long polls: they are in the bulkhead `longLived` and

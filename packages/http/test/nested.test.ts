@@ -141,6 +141,32 @@ for (const [runtime, serve] of Object.entries(runtimes)) {
         expect(yield* get).toEqual({ status: 429, policies, left: ["r=97", "r=0"], least: ["2", "0"] })
       }).pipe(Effect.provide(Live)))
 
+    for (const untold of ["inner", "outer"]) {
+      it.scopedLive(`a limit of which nothing is to be told is told by nobody: the ${untold}`, () =>
+        Effect.gen(function*() {
+          const limit = (name: string) =>
+            HttpResilience.rateLimit({
+              name,
+              rate: "1/hour",
+              key: anybody,
+              rateLimitHeaders: name === untold ? [] : undefined
+            })
+          const send = yield* serve(HttpRouter.empty.pipe(
+            HttpRouter.get("/", HttpServerResponse.text("hello")),
+            limit("inner"),
+            limit("outer")
+          ))
+          const told = `"${untold === "inner" ? "outer" : "inner"}";q=1;w=3600`
+          const get = Effect.map(send("/", { method: "GET" }), ({ headers, status }) => [
+            status,
+            headers["ratelimit-policy"]
+          ])
+          expect(yield* get).toEqual([200, told])
+          // The outer one turns it away: of the inner there is nothing to know.
+          expect(yield* get).toEqual([429, untold === "inner" ? told : undefined])
+        }).pipe(Effect.provide(Live)))
+    }
+
     it.scopedLive("one policy at two places is told once, as it was last", () =>
       Effect.gen(function*() {
         const limit = HttpResilience.rateLimit({ name: "api", rate: "3/hour", key: anybody })

@@ -76,7 +76,11 @@ const engineOf = (name: string, resolved: Resolved): Plan["engine"] =>
       resolved.rateLimit !== false &&
       parts.rateLimiter(
         name,
-        { ...resolved.rateLimit, key: resolved.rateLimit.key ?? keyOf(resolved.clientIp) },
+        {
+          ...resolved.rateLimit,
+          key: resolved.rateLimit.key ?? keyOf(resolved.clientIp),
+          isTold: resolved.rateLimitHeaders.length > 0
+        },
         detail
       ),
       resolved.backpressure !== false && parts.backpressure(name, resolved.backpressure, detail),

@@ -14,7 +14,6 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type { Scope } from "effect/Scope"
-import { ClientIp } from "../ClientIp.js"
 import type { HttpResilience } from "../HttpResilience.js"
 import type { Arrival, Step, Ticket } from "./engine.js"
 import { Refused } from "./engine.js"
@@ -190,9 +189,16 @@ const quotaOf = (name: string, decision: RateLimiter.Decision): Quota => ({
   resetAfter: decision.remaining > 0 ? decision.resetAfter : Duration.max(decision.retryAfter, decision.resetAfter)
 })
 
+/** A rate limit whose clients are known. */
+type RateLimitPart = HttpResilience.RateLimitOptions & {
+  readonly key: NonNullable<HttpResilience.RateLimitOptions["key"]>
+  /** Whether header fields tell of it. */
+  readonly isTold: boolean
+}
+
 /** @internal */
-export const rateLimiter: Build<HttpResilience.RateLimitOptions> = (name, part, detail) => {
-  const { cost, key = ClientIp.keyOf(ClientIp.fromSocket), onMissingKey = "reject", rateFor, ...rest } = part
+export const rateLimiter: Build<RateLimitPart> = (name, part, detail) => {
+  const { cost, isTold, key, onMissingKey = "reject", rateFor, ...rest } = part
   const { dryRun, look, options } = split(rest, detail)
   const rejected = metric.rejections<"UnknownClient">("RateLimiter", name, !dryRun)
   const limiter = Effect.flatMap(
@@ -214,7 +220,7 @@ export const rateLimiter: Build<HttpResilience.RateLimitOptions> = (name, part, 
       Effect.matchEffect(instance.consume(args), {
         onFailure: (error: RateLimiterStoreError) => Effect.fail(new Refused(error)),
         onSuccess: (decision) => {
-          const quotas = [quotaOf(name, decision)]
+          const quotas = isTold ? [quotaOf(name, decision)] : []
           return decision.allowed
             ? Effect.succeed({ quotas, decision })
             : Effect.fail(new Refused(exceeded(name, decision), quotas))
