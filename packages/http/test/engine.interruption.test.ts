@@ -37,7 +37,7 @@ const open = {
   isDraining: () => false,
   isLongLived: () => false,
   longLived: undefined,
-  holdsThatStay: false,
+  holdsThatStay: undefined,
   priorityOf: () => "normal" as const,
   timeoutOf: () => undefined,
   forms: [],
@@ -73,8 +73,12 @@ const serve = (stays: boolean) => (engine: Engine): Subject["with"] => <A, E, R>
     )
   )
 
-const subject = (around: (engine: Engine) => Subject["with"]) =>
+const subject = (around: (engine: Engine) => Subject["with"], isHeld = false) =>
   Effect.map(all, ({ adaptive, backpressure, breaker, bulkhead, longLived, shedder }): Subject => {
+    const place = stepOf(
+      "Bulkhead",
+      Effect.mapBoth(bulkhead.acquire, { onSuccess: () => none, onFailure: (_) => new Refused(_) })
+    )
     const engine = new Engine({
       name: "api",
       steps: [
@@ -86,10 +90,7 @@ const subject = (around: (engine: Engine) => Subject["with"]) =>
           "Backpressure",
           Effect.mapBoth(backpressure.acquire, { onSuccess: () => none, onFailure: (_) => new Refused(_) })
         ),
-        stepOf(
-          "Bulkhead",
-          Effect.mapBoth(bulkhead.acquire, { onSuccess: () => none, onFailure: (_) => new Refused(_) })
-        ),
+        place,
         stepOf(
           "AdaptiveConcurrency",
           Effect.mapBoth(adaptive.acquire, {
@@ -106,10 +107,12 @@ const subject = (around: (engine: Engine) => Subject["with"]) =>
         )
       ],
       ...open,
-      longLived: stepOf(
-        "Bulkhead",
-        Effect.mapBoth(longLived.acquire, { onSuccess: () => none, onFailure: (_) => new Refused(_) })
-      )
+      ...(isHeld ? { holdsThatStay: place } : {
+        longLived: stepOf(
+          "Bulkhead",
+          Effect.mapBoth(longLived.acquire, { onSuccess: () => none, onFailure: (_) => new Refused(_) })
+        )
+      })
     })
     return {
       with: around(engine),
@@ -153,6 +156,7 @@ const fairSubject = Effect.gen(function*() {
 describe("a request on its way in", () => {
   whole("gives everything back", subject(serve(false)), { budgets: [12], steps: 25 })
   whole("gives everything back when it stays", subject(serve(true)), { budgets: [12], steps: 40 })
+  whole("gives everything back when it stays where it is", subject(serve(true), true), { budgets: [12], steps: 40 })
   whole("gives everything back when it ends by itself", subject(serve(false)), {
     body: Effect.yieldNow(),
     budgets: [12],

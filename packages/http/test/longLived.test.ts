@@ -188,6 +188,29 @@ describe("a stream of events", () => {
       yield* holds({})
     }).pipe(Effect.provide(Live)))
 
+  it.scopedLive("is held by the only bulkhead, and by nothing else", () =>
+    Effect.gen(function*() {
+      const get = yield* onWeb(
+        HttpResilience.standard({
+          name: "api",
+          loadShedder: { ...idle, maxInFlight: 1, maxQueueDepth: 0 },
+          backpressure: { maxPending: 1, highWaterMark: 1, lowWaterMark: 0, maxWait: 0 },
+          bulkhead: { maxConcurrent: 2, maxQueued: 0 },
+          longLived: false,
+          adaptiveConcurrency: { initialLimit: 1, maxLimit: 1, maxQueued: 0 }
+        })
+      )
+      const first = yield* get("/events")
+      yield* holds({ "Bulkhead api": 1 })
+      expect((yield* get("/")).status).toBe(200)
+      const second = yield* get("/events")
+      yield* holds({ "Bulkhead api": 2 })
+      expect((yield* get("/")).status).toBe(503)
+      yield* first.go
+      yield* second.go
+      yield* holds({})
+    }).pipe(Effect.provide(Live)))
+
   it.scopedLive("that tells of a failure is one, and stays nowhere", () =>
     Effect.gen(function*() {
       const get = yield* onWeb(standard)

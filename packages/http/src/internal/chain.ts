@@ -98,7 +98,7 @@ const engineOf = (name: string, resolved: Resolved): Plan["engine"] =>
       isDraining: () => drain?.isRefusing() ?? false,
       isLongLived: resolved.isLongLived,
       longLived,
-      holdsThatStay: longLived === undefined && resolved.bulkhead !== false,
+      holdsThatStay: longLived === undefined ? steps.find(({ pattern }) => pattern === "Bulkhead") : undefined,
       priorityOf: priorityOf(name, resolved.priority),
       timeoutOf: isDeadlineDry(resolved) ? () => undefined : timeoutOf(resolved.deadline),
       forms: resolved.rateLimitHeaders,

@@ -6,6 +6,7 @@ import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
@@ -95,8 +96,8 @@ export interface EngineConfig {
   readonly isLongLived: (request: RequestInfo) => boolean
   /** The bulkhead of those that stay, which is one of the steps. */
   readonly longLived: Step | undefined
-  /** There is none, and another bulkhead has to do. */
-  readonly holdsThatStay: boolean
+  /** The bulkhead that those that stay remain in, where they have none of their own. */
+  readonly holdsThatStay: Step | undefined
   readonly priorityOf: (request: RequestInfo, ambient: Priority.Level) => Priority.Level
   /** How long the caller waits, in milliseconds, where it says so. */
   readonly timeoutOf: (request: RequestInfo) => number | undefined
@@ -107,6 +108,14 @@ export interface EngineConfig {
 /** Where one stays. */
 interface Place {
   readonly leave: Effect.Effect<void>
+}
+
+/** What the patterns gave a request. */
+class Held {
+  readonly tickets: Array<Ticket> = []
+  readonly quotas: Array<Quota> = []
+  /** All is given back when `scope` closes; when `load` does, what is no place of one who stays. */
+  constructor(readonly scope: Scope.CloseableScope, readonly load: Scope.CloseableScope) {}
 }
 
 /** @internal */
@@ -207,33 +216,40 @@ export class Engine {
     deadline: Deadline.Instant | undefined,
     restore: Restore
   ): Effect.Effect<Decision> {
-    return Effect.flatMap(Scope.make(), (scope) => {
-      const tickets: Array<Ticket> = []
-      const quotas: Array<Quota> = []
-      return Effect.matchCauseEffect(
-        restore(this.inside(arrival, deadline, scope, this.walk(0, arrival, tickets, quotas))),
-        {
-          onSuccess: () =>
-            Effect.map(
-              this.quotaHeaders(quotas),
-              (headers) =>
-                admitted(arrival, deadline, scope, tickets, quotas, headers, {
-                  enter: () => this.enter(arrival, restore),
-                  isHeld: this.config.holdsThatStay
-                })
-            ),
-          // The call did not run: what earlier steps gave says nothing of how it went.
-          onFailure: (cause): Effect.Effect<Decision> =>
-            Effect.zipRight(
-              Scope.close(scope, Exit.interrupt(FiberId.none)),
-              Either.match(Cause.failureOrCause(cause), {
-                onLeft: ({ refused, step }) => this.turnDown(refused.error, step.look, quotas),
-                onRight: Effect.failCause
-              })
-            )
-        }
-      )
-    })
+    return Effect.flatMap(Scope.make(), (scope) =>
+      this.config.holdsThatStay === undefined
+        ? this.admitInto(new Held(scope, scope), arrival, deadline, restore)
+        : Effect.flatMap(
+          Scope.fork(scope, ExecutionStrategy.sequential),
+          (load) => this.admitInto(new Held(scope, load), arrival, deadline, restore)
+        ))
+  }
+
+  private admitInto(
+    held: Held,
+    arrival: Arrival,
+    deadline: Deadline.Instant | undefined,
+    restore: Restore
+  ): Effect.Effect<Decision> {
+    return Effect.matchCauseEffect(
+      restore(this.inside(arrival, deadline, held.load, this.walk(0, arrival, held))),
+      {
+        onSuccess: () =>
+          Effect.map(
+            this.quotaHeaders(held.quotas),
+            (headers) => admitted(arrival, deadline, held, headers, () => this.enter(arrival, restore))
+          ),
+        // The call did not run: what earlier steps gave says nothing of how it went.
+        onFailure: (cause): Effect.Effect<Decision> =>
+          Effect.zipRight(
+            Scope.close(held.scope, Exit.interrupt(FiberId.none)),
+            Either.match(Cause.failureOrCause(cause), {
+              onLeft: ({ refused, step }) => this.turnDown(refused.error, step.look, held.quotas),
+              onRight: Effect.failCause
+            })
+          )
+      }
+    )
   }
 
   /** What patterns ask for: all of it at once, for to provide a service is dear. */
@@ -255,22 +271,22 @@ export class Engine {
   private walk(
     index: number,
     arrival: Arrival,
-    tickets: Array<Ticket>,
-    quotas: Array<Quota>
+    held: Held
   ): Effect.Effect<void, { readonly step: Step; readonly refused: Refused }, Scope.Scope> {
     for (let i = index; i < this.config.steps.length; i++) {
       const step = this.config.steps[i] as Step
       const admission = step.admit(arrival)
       if (admission === undefined) continue
-      const rest = () => this.walk(i + 1, arrival, tickets, quotas)
-      return Effect.matchEffect(admission, {
+      const rest = () => this.walk(i + 1, arrival, held)
+      const isKept = step === this.config.holdsThatStay
+      return Effect.matchEffect(isKept ? Scope.extend(admission, held.scope) : admission, {
         onSuccess: (ticket) => {
-          tickets.push(ticket)
-          if (ticket.quotas !== undefined) quotas.push(...ticket.quotas)
+          held.tickets.push(ticket)
+          if (ticket.quotas !== undefined) held.quotas.push(...ticket.quotas)
           return rest()
         },
         onFailure: (refused) => {
-          quotas.push(...refused.quotas)
+          held.quotas.push(...refused.quotas)
           return step.dryRun
             ? rest()
             : Effect.fail({ step, refused })
@@ -294,11 +310,9 @@ const over: Phase = { _tag: "Over" }
 const admitted = (
   arrival: Arrival,
   deadline: Deadline.Instant | undefined,
-  scope: Scope.CloseableScope,
-  tickets: ReadonlyArray<Ticket>,
-  quotas: ReadonlyArray<Quota>,
+  { load, quotas, scope, tickets }: Held,
   headers: Readonly<Record<string, string>>,
-  stay: { readonly enter: () => Effect.Effect<Reject | Place>; readonly isHeld: boolean }
+  enter: () => Effect.Effect<Reject | Place>
 ): Admit => {
   let outcome: Outcome | undefined
   let phase: Phase = running
@@ -308,14 +322,15 @@ const admitted = (
       outcome = result
       return each(tickets, "answered", result)
     })
-  const giveBack = (result: Outcome) => Effect.zipRight(each(tickets, "sent", result), Scope.close(scope, Exit.void))
+  const giveBack = (from: Scope.CloseableScope, result: Outcome) =>
+    Effect.zipRight(each(tickets, "sent", result), Scope.close(from, Exit.void))
   const sent = Effect.suspend(() => {
     const before = phase
     phase = over
     if (before._tag === "Over") return Effect.void
-    if (before._tag === "Staying") return before.leave
+    if (before._tag === "Staying") return Effect.zipRight(before.leave, Scope.close(scope, Exit.void))
     // How long one stays says nothing of how the service does.
-    return giveBack(arrival.isLongLived ? "ignored" : outcome ??= "ignored")
+    return giveBack(scope, arrival.isLongLived ? "ignored" : outcome ??= "ignored")
   })
   const moved = (entered: Reject | Place): Effect.Effect<Reject | undefined> => {
     const isFirst = phase === running
@@ -325,13 +340,13 @@ const admitted = (
     }
     // A handler that was left behind comes when all is over.
     if (!isFirst) return Effect.as(entered.leave, undefined)
-    phase = { _tag: "Staying", leave: stay.isHeld ? Effect.suspend(() => giveBack("ignored")) : entered.leave }
-    return Effect.as(Effect.zipRight(answered("success"), stay.isHeld ? Effect.void : giveBack("success")), undefined)
+    phase = { _tag: "Staying", leave: entered.leave }
+    return Effect.as(Effect.zipRight(answered("success"), giveBack(load, "success")), undefined)
   }
   const stays = Effect.suspend(() => {
     if (phase._tag === "Refused") return Effect.succeed(phase.rejection)
     if (phase !== running || arrival.isLongLived) return Effect.succeed(undefined)
-    return Effect.uninterruptible(Effect.flatMap(stay.enter(), moved))
+    return Effect.uninterruptible(Effect.flatMap(enter(), moved))
   })
   return {
     _tag: "Admit",
