@@ -351,6 +351,50 @@ describe("an upgrade", () => {
     }).pipe(Effect.provide(Live)))
 })
 
+describe("another answer", () => {
+  const asked = (respond: () => void) => ({
+    respond: () =>
+      Effect.sync(() => {
+        respond()
+        return HttpServerResponse.text("other")
+      })
+  })
+
+  it.scopedLive("is what comes of a failure, whatever protocol the client would rather speak", () =>
+    Effect.gen(function*() {
+      const { url } = yield* serveNode(HttpRouter.empty.pipe(
+        HttpRouter.get("/", Effect.fail("down")),
+        HttpResilience.fallback({ name: "api", ...asked(() => {}) })
+      ))
+      const headers = { connection: "Upgrade, HTTP2-Settings", upgrade: "h2c", "http2-settings": "AAMAAABk" }
+      const answer = yield* Effect.promise(() => fetchNode(url, { headers }))
+      expect(answer).toMatchObject({ status: 200, body: "other" })
+    }).pipe(Effect.provide(Live)))
+
+  it.scopedLive("is for an upgrade that is refused, and none that is taken", () =>
+    Effect.gen(function*() {
+      let count = 0
+      const { port } = yield* serveNode(HttpRouter.empty.pipe(
+        HttpRouter.get(
+          "/socket",
+          Effect.gen(function*() {
+            const socket = yield* HttpServerRequest.upgrade
+            yield* Effect.ignore(socket.run(() => Effect.void))
+            return yield* Effect.die("the socket is closed")
+          })
+        ),
+        HttpResilience.standard({ name: "api", loadShedder: idle, longLived: one, fallback: asked(() => count++) })
+      ))
+      const taken = yield* upgrade(port, "/socket")
+      expect(taken.status).toBe(101)
+      expect((yield* upgrade(port, "/socket")).status).toBe(200)
+      expect(count).toBe(1)
+      taken.socket.destroy()
+      yield* holds({})
+      expect(count).toBe(1)
+    }).pipe(Effect.provide(Live)))
+})
+
 it.scopedLive("what the options say stays for long is in no other bulkhead, and fills no shedder", () =>
   Effect.gen(function*() {
     const entered = yield* Deferred.make<void>()

@@ -9,7 +9,6 @@ import type { HttpResilience } from "../HttpResilience.js"
 import type { Step } from "./engine.js"
 import { Engine } from "./engine.js"
 import { callerTimeout, timeoutHeaders } from "./intake.js"
-import { mayUpgrade } from "./longLived.js"
 import type { Resolved } from "./options.js"
 import { overdue } from "./overdue.js"
 import * as parts from "./parts.js"
@@ -122,7 +121,7 @@ const around = (name: string, resolved: Resolved, engine: Engine): Effect.Effect
     const substitutes = yield* substitutesOf(
       name,
       resolved,
-      (request) => !isExcluded(request.path) && !mayUpgrade(request.headers) && !resolved.isLongLived(request)
+      (request) => !isExcluded(request.path) && !resolved.isLongLived(request)
     )
     return {
       name,

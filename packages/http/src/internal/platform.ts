@@ -154,6 +154,8 @@ interface Course {
   isGood: boolean
   /** There is no room for another upgrade. */
   refused: Reject | undefined
+  /** It is a socket now: there is no response to replace. */
+  isUpgraded: boolean
 }
 
 /** A substitute for a response that went wrong, or the response. */
@@ -181,7 +183,7 @@ const observed = ({ substitutes }: Chain, course: Course): App.PreResponseHandle
 
 /** Has the request hold what it was given until its response is sent. Returns its course, to be filled in. */
 const holdUntilSent = (chain: Chain, request: HttpServerRequest, scope: Scope.Scope, admit: Admit) => {
-  const course: Course = { ended: undefined, cause: Cause.empty, isGood: false, refused: undefined }
+  const course: Course = { ended: undefined, cause: Cause.empty, isGood: false, refused: undefined, isUpgraded: false }
   const answered = (answer: ServerResponse.HttpServerResponse) =>
     isEventStream(answer)
       ? Effect.flatMap(admit.stays, (rejection) =>
@@ -197,7 +199,7 @@ const holdUntilSent = (chain: Chain, request: HttpServerRequest, scope: Scope.Sc
   const settled = (answer: ServerResponse.HttpServerResponse) => {
     // The outcome is that of the answer there was, whatever is sent instead.
     const told = admit.answered(outcomeOf(request, answer.status))
-    const final = chain.substitutes.length === 0
+    const final = chain.substitutes.length === 0 || course.isUpgraded
       ? Effect.as(told, answer)
       : Effect.zipRight(told, substituted(chain, request, course, answer))
     return admit.headers === noHeaders
@@ -215,8 +217,9 @@ const isOurs = (chain: Chain, admit: Admit, error: unknown): error is Resilience
 /** Has an upgrade stay, or fail where there is no room. */
 const stayUpgraded = (request: HttpServerRequest, admit: Admit, course: Course): Effect.Effect<void, RequestError> =>
   Effect.flatMap(admit.stays, (rejection) => {
-    if (rejection === undefined) return Effect.void
     course.refused = rejection
+    course.isUpgraded = rejection === undefined
+    if (rejection === undefined) return Effect.void
     return Effect.fail(new RequestError({ request, reason: "Transport", cause: rejection.error }))
   })
 
