@@ -212,7 +212,8 @@ export class HttpResilience
    * The chain before the handlers of an `HttpApi`, for the layer of a tag with `failure: HttpResilience.Failure`: the
    * statuses stand in OpenAPI and in the derived client, so a part may have no other `status`. Handlers read `ClientIp`,
    * `Priority` and `Deadline`. It cannot wrap a handler: it has no timeout, and the caller's deadline ends what heeds one,
-   * as all of core does, and not the handler itself. A policy around the whole `HttpApi` does that.
+   * as all of core does, and not the handler itself; where an upgrade is asked for, there is none. A policy around the
+   * whole `HttpApi` does that.
    * With the options of a middleware, the same object, it is that policy at another place.
    */
   static readonly apiMiddleware = (options: HttpResilience.AdmissionOptions) =>

@@ -1,8 +1,17 @@
 import { Deadline, Registry } from "@effect-resilience/core"
 import { HttpResilience } from "@effect-resilience/http"
-import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import {
+  HttpApi,
+  HttpApiBuilder,
+  HttpApiEndpoint,
+  HttpApiGroup,
+  HttpApiMiddleware,
+  HttpRouter,
+  HttpServerRequest,
+  HttpServerResponse
+} from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Option, Schedule } from "effect"
+import { Effect, Layer, Option, Schedule, Schema } from "effect"
 import { fetchNode, serveNode } from "./utils/servers.js"
 import { holds, idle, Live, one, socketRoute, upgrade } from "./utils/staying.js"
 
@@ -160,5 +169,47 @@ describe("another answer", () => {
       taken.socket.destroy()
       yield* holds({})
       expect(count).toBe(1)
+    }).pipe(Effect.provide(Live)))
+})
+
+describe("an upgrade in an HttpApi", () => {
+  class Protect extends HttpApiMiddleware.Tag<Protect>()("Protect", { failure: HttpResilience.Failure }) {}
+  const endpoint = HttpApiEndpoint.get("socket", "/socket").addSuccess(Schema.Void)
+  const api = HttpApi.make("api").add(HttpApiGroup.make("all").add(endpoint).middleware(Protect))
+
+  it.scopedLive("is in the bulkhead of the long-lived, without a deadline, or is told that there is no room", () =>
+    Effect.gen(function*() {
+      const seen: Array<Option.Option<Deadline.Instant>> = []
+      const group = HttpApiBuilder.group(
+        api,
+        "all",
+        (handlers) =>
+          handlers.handleRaw("socket", ({ request }) =>
+            Effect.gen(function*() {
+              const socket = yield* request.upgrade
+              seen.push(yield* Deadline.current)
+              yield* Effect.ignore(socket.run(() => Effect.void))
+              return HttpServerResponse.empty()
+            }).pipe(Effect.orDie))
+      )
+      const options = { name: "api", loadShedder: idle, bulkhead: one, longLived: one, circuitBreaker: {} }
+      const layer = HttpApiBuilder.api(api).pipe(
+        Layer.provide(group),
+        Layer.provide(Layer.effect(Protect, HttpResilience.apiMiddleware(options))),
+        Layer.merge(HttpApiBuilder.Router.Live),
+        Layer.merge(HttpApiBuilder.Middleware.layer)
+      )
+      const { port } = yield* serveNode(yield* Effect.provide(HttpApiBuilder.httpApp, layer))
+      const fields = "Upgrade: websocket\r\nConnection: Upgrade\r\nX-Request-Timeout-Ms: 5000"
+      const first = yield* upgrade(port, "/socket", fields)
+      expect(first.status).toBe(101)
+      yield* holds({ "Bulkhead api-long-lived": 1 })
+      expect(seen).toEqual([Option.none()])
+      expect((yield* upgrade(port, "/socket", fields)).status).toBe(503)
+      const { instances } = yield* Registry.snapshot
+      const breaker = instances.find(({ pattern }) => pattern === "CircuitBreaker")
+      expect(breaker?.metrics).toMatchObject({ succeeded: 1, failed: 0, ignored: 1, running: 0 })
+      first.socket.destroy()
+      yield* holds({})
     }).pipe(Effect.provide(Live)))
 })

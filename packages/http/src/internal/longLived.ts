@@ -23,8 +23,8 @@ export const isEventStream = ({ body, headers, status }: HttpServerResponse): bo
 export const mayUpgrade = ({ connection, upgrade }: RequestInfo["headers"]): boolean =>
   upgrade !== undefined && /(?:^|,)\s*upgrade\s*(?:,|$)/i.test(connection ?? "")
 
-/** The request, with something before its upgrade. */
-const watched = (request: HttpServerRequest, before: Effect.Effect<void, RequestError>): HttpServerRequest =>
+/** The request, with something before its upgrade. @internal */
+export const watched = (request: HttpServerRequest, before: Effect.Effect<void, RequestError>): HttpServerRequest =>
   Object.create(request, {
     upgrade: { get: () => Effect.zipRight(before, request.upgrade) },
     modify: { value: (options: Parameters<HttpServerRequest["modify"]>[0]) => watched(request.modify(options), before) }

@@ -2,7 +2,8 @@ import type { Outcome, Timeout } from "@effect-resilience/core"
 import { Deadline, Priority, ResilienceError } from "@effect-resilience/core"
 import * as App from "@effect/platform/HttpApp"
 import { RequestError } from "@effect/platform/HttpServerError"
-import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
+import { HttpServerRequest } from "@effect/platform/HttpServerRequest"
+import * as Respondable from "@effect/platform/HttpServerRespondable"
 import * as ServerResponse from "@effect/platform/HttpServerResponse"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
@@ -18,7 +19,7 @@ import type { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "../Htt
 import { RateLimitDecision } from "../RateLimitDecision.js"
 import type { Admit, Decision, Engine, Reject, Restore } from "./engine.js"
 import { noHeaders } from "./engine.js"
-import { isEventStream, mayUpgrade, withUpgrade } from "./longLived.js"
+import { isEventStream, mayUpgrade, watched, withUpgrade } from "./longLived.js"
 import type { Overdue } from "./overdue.js"
 import { watchTime } from "./overdue.js"
 import { pathOf } from "./paths.js"
@@ -214,13 +215,19 @@ const isOurs = (chain: Chain, admit: Admit, error: unknown): error is Resilience
     error.instance === chain.name && chain.timeout !== undefined) ||
   (Predicate.isTagged(error, "DeadlineExceededError") && admit.deadline !== undefined)
 
-/** Has an upgrade stay, or fail where there is no room. */
-const stayUpgraded = (request: HttpServerRequest, admit: Admit, course: Course): Effect.Effect<void, RequestError> =>
+/** Has an upgrade stay, or fail where there is no room: with what answers by itself, where nobody handles it. */
+const stayUpgraded = (
+  chain: Chain,
+  request: HttpServerRequest,
+  admit: Admit,
+  course: Course
+): Effect.Effect<void, RequestError> =>
   Effect.flatMap(admit.stays, (rejection) => {
     course.refused = rejection
     course.isUpgraded = rejection === undefined
     if (rejection === undefined) return Effect.void
-    return Effect.fail(new RequestError({ request, reason: "Transport", cause: rejection.error }))
+    const error = new RequestError({ request, reason: "Transport", cause: rejection.error })
+    return Effect.fail(Object.assign(error, { [Respondable.symbol]: () => turnAway(chain, rejection, request) }))
   })
 
 /** The time that the policy and the caller give. */
@@ -250,7 +257,7 @@ const withLimits = <E, R>(
     ? withUpgrade(app, {
       request,
       within: isTimed ? (effect) => within(timeout, deadline, effect) : undefined,
-      onUpgrade: stayUpgraded(request, admit, course)
+      onUpgrade: stayUpgraded(chain, request, admit, course)
     })
     : within(timeout, deadline, watchTime(chain.overdue, infoOf(request), app))
   return Effect.catchAll(isTimed ? Effect.interruptible(bounded) : bounded, (error) => {
@@ -336,11 +343,14 @@ export const protect = <E, R>(chain: Chain, app: App.Default<E, R>): App.Default
 
 /**
  * Tells the handler that comes after, in the same fiber, what it may ask for: there is nothing to wrap. A deadline is told
- * too, and ends what heeds one.
+ * too, and ends what heeds one; but none where there may be an upgrade, for a socket has none.
  */
-const tell = (chain: Chain, request: HttpServerRequest, admit: Admit): Effect.Effect<void> =>
+const tell = (chain: Chain, request: HttpServerRequest, admit: Admit, course: Course): Effect.Effect<void> =>
   FiberRef.update(FiberRef.currentContext, (context) => {
     const found = findings(chain, request, admit, context)
+    if (mayUpgrade(request.headers)) {
+      return Context.add(found, HttpServerRequest, watched(request, stayUpgraded(chain, request, admit, course)))
+    }
     return admit.deadline === undefined ? found : Context.add(found, Deadline, admit.deadline)
   })
 
@@ -353,9 +363,9 @@ export const admitTyped = (
     return Effect.uninterruptible(
       Effect.flatMap(decide(chain, request), (decision) => {
         if (decision._tag === "Admit") {
-          return Effect.zipRight(
+          return Effect.flatMap(
             holdUntilSent(chain, request, scope, decision),
-            Effect.as(tell(chain, request, decision), decision)
+            (course) => Effect.as(tell(chain, request, decision, course), decision)
           )
         }
         const failure = typed(decision)
