@@ -376,7 +376,8 @@ export declare namespace HttpResilience {
     readonly rateLimitHeaders?: ReadonlyArray<Form> | undefined
     /**
      * Which requests stay for long before they are answered, such as long polls: they are in the bulkhead `longLived` and
-     * in no other. Streams of events and upgrades are known by their answers. Defaults to none.
+     * in no other. Streams of events are known by their answers, and so are upgrades where a handler is wrapped. Defaults
+     * to none.
      */
     readonly isLongLived?: ((request: RequestInfo) => boolean) | undefined
   }

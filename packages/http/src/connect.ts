@@ -16,6 +16,7 @@ import { AsyncResource } from "node:async_hooks"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { admission, type HttpResilience } from "./HttpResilience.js"
 import type { Admit, Engine, Reject } from "./internal/engine.js"
+import { onEventStream } from "./internal/head.js"
 import { pathOf } from "./internal/paths.js"
 import type { Peer } from "./internal/peer.js"
 import { peerOf } from "./internal/peer.js"
@@ -68,7 +69,7 @@ const outcome = (request: IncomingMessage, response: ServerResponse): Outcome =>
 const letIn = (
   request: IncomingMessage,
   response: ServerResponse,
-  { done, headers }: Admit,
+  { done, headers, stays }: Admit,
   closed: Promise<void>,
   next: () => void
 ) =>
@@ -78,7 +79,11 @@ const letIn = (
     for (const [name, value] of fields) response.setHeader(name, value)
     // What a handler throws is no business of this fiber.
     process.nextTick(next)
-    return Effect.promise(() => closed)
+    return Effect.async<void>((resume) => {
+      void closed.then(() => resume(Effect.void))
+      // Its head is written: one that finds no room cannot be turned away, and goes on with what it holds.
+      onEventStream(response, () => resume(Effect.zipRight(stays, Effect.promise(() => closed))))
+    })
   }).pipe(Effect.ensuring(Effect.suspend(() => done(outcome(request, response)))))
 
 const handle = (
@@ -121,6 +126,9 @@ const whenOver = (peer: Peer, response: ServerResponse): Promise<void> =>
  * begun: there is no timeout, and a caller's deadline counts on arrival alone. Paths are as the
  * client sent them, wherever the handler is mounted. A request that a handler before has begun to answer goes on and
  * counts for nothing; one whose client has gone meanwhile ends here.
+ *
+ * A stream of events moves to the bulkhead `longLived` when its head is written; where that is full it goes on with what
+ * it holds, for then it is too late to turn it away. Where that must not be, say by `isLongLived` which requests they are.
  *
  * @example
  * import { HttpResilience } from "@effect-resilience/http"

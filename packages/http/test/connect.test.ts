@@ -41,10 +41,10 @@ const serve = (options: HttpResilience.AdmissionOptions, handler: RequestListene
     return sendTo(yield* listen((request, response) => protect(request, response, () => handler(request, response))))
   })
 
-const metricsOf = <M>(pattern: string) =>
+const metricsOf = <M>(pattern: string, instance = "api") =>
   Effect.map(
     Registry.snapshot,
-    ({ instances }) => instances.find((found) => found.pattern === pattern && found.instance === "api")?.metrics as M
+    ({ instances }) => instances.find((found) => found.pattern === pattern && found.instance === instance)?.metrics as M
   )
 const permits = metricsOf<Bulkhead.Metrics>("Bulkhead")
 const until = (isSo: (metrics: Bulkhead.Metrics) => boolean) =>
@@ -190,6 +190,54 @@ describe("connect", () => {
       })
       // Either it read the answer, or its connection was closed on it.
       expect(large?.headers.connection ?? "close").toBe("close")
+    }).pipe(Effect.provide(Live)))
+
+  const stream = "text/event-stream"
+  const heads: Record<string, RequestListener> = {
+    "a field that was set": (_, response) => void response.setHeader("Content-Type", stream).write("data: 1\n\n"),
+    "fields of a head": (_, response) => void response.writeHead(200, { "content-type": stream }).write("data: 1\n\n"),
+    "a list of fields": (_, response) =>
+      void response.writeHead(200, "OK", ["Content-Type", stream]).write("data: 1\n\n"),
+    "a head with nothing behind it": (_, response) => void response.setHeader("content-type", stream).flushHeaders()
+  }
+  const longLived = metricsOf<Bulkhead.Metrics>("Bulkhead", "api-long-lived")
+  for (const [by, handler] of Object.entries(heads)) {
+    it.scopedLive(`a stream of events, by ${by}, moves to the bulkhead of those that stay`, () =>
+      Effect.gen(function*() {
+        const send = yield* serve({ name: "api", bulkhead, circuitBreaker: {} }, handler)
+        const leave = yield* Deferred.make<void>()
+        const gone = yield* Effect.fork(
+          send("/", {
+            onHead: (_, request) => Effect.runFork(Effect.andThen(Deferred.await(leave), () => request.destroy()))
+          })
+        )
+        yield* Effect.repeat(longLived, { schedule: Schedule.spaced("5 millis"), until: ({ active }) => active === 1 })
+        yield* allBack
+        expect(yield* metricsOf<CircuitBreaker.Metrics>("CircuitBreaker")).toMatchObject({ succeeded: 1, running: 0 })
+        yield* Deferred.succeed(leave, undefined)
+        yield* Fiber.join(gone)
+        yield* Effect.repeat(longLived, { schedule: Schedule.spaced("5 millis"), until: ({ active }) => active === 0 })
+        expect((yield* permits).admitted).toBe(1)
+      }).pipe(Effect.provide(Live)))
+  }
+
+  it.scopedLive("a stream of events that finds no room keeps what it has, and so does one that is an error", () =>
+    Effect.gen(function*() {
+      const send = yield* serve(
+        { name: "api", bulkhead: { maxConcurrent: 3 }, longLived: { maxConcurrent: 1, maxQueued: 0 } },
+        (request, response) =>
+          void response.writeHead(request.url === "/error" ? 500 : 200, { "content-type": stream }).write("data: 1\n\n")
+      )
+      const statuses = []
+      for (const path of ["/", "/", "/error"]) {
+        statuses.push(
+          yield* Effect.async<number | undefined>((resume) => {
+            Effect.runFork(send(path, { onHead: ({ statusCode }) => resume(Effect.succeed(statusCode)) }))
+          })
+        )
+      }
+      expect(statuses).toEqual([200, 200, 500])
+      expect([(yield* permits).active, (yield* longLived).active]).toEqual([2, 1])
     }).pipe(Effect.provide(Live)))
 
   it.scopedLive("a client that goes while a handler before is at work holds nothing", () =>
