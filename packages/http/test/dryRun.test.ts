@@ -1,9 +1,12 @@
 import { HttpResilience, PrometheusMetrics } from "@effect-resilience/http"
+import { middleware } from "@effect-resilience/http/connect"
 import { HttpRouter, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber } from "effect"
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
 import { valueOf } from "./utils/prometheus.js"
-import { serveWeb } from "./utils/servers.js"
+import { fetchNode, serveWeb } from "./utils/servers.js"
 
 const rejections = "resilience_rejections_total"
 
@@ -108,6 +111,32 @@ describe("a dry run", () => {
         }).pipe(Effect.scoped, Effect.provide(HttpResilience.Live)))
     }
   }
+
+  it.live("a deadline is over before a request arrives, once counted wherever its policy stands", () =>
+    Effect.gen(function*() {
+      const options = (name: string): HttpResilience.AdmissionOptions => ({
+        name,
+        loadShedder: false,
+        adaptiveConcurrency: false,
+        deadline: { dryRun: true }
+      })
+      const headers = { "x-request-timeout-ms": "0" }
+
+      const around = yield* serveWeb(HttpResilience.standard(options("over-around"))(HttpServerResponse.text("hello")))
+      const { status } = yield* Effect.promise(() => around(new Request("http://x.test/", { headers })))
+      expect(status).toBe(200)
+      expect(yield* countsOf("over-around")).toMatchObject({ unenforced: 1, enforced: 0 })
+
+      const protect = yield* middleware(options("over-connect"))
+      const server = createServer((request, response) => protect(request, response, () => response.end("hello")))
+      yield* Effect.acquireRelease(
+        Effect.async<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void))),
+        () => Effect.sync(() => server.close())
+      )
+      const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
+      expect((yield* Effect.promise(() => fetchNode(url, { headers })))?.status).toBe(200)
+      expect(yield* countsOf("over-connect")).toMatchObject({ unenforced: 1, enforced: 0 })
+    }).pipe(Effect.scoped, Effect.provide(HttpResilience.Live)))
 
   it.live("is not of what is excluded, and neither is a rate", () =>
     Effect.gen(function*() {

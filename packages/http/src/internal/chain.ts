@@ -12,9 +12,7 @@ import { callerTimeout, timeoutHeaders } from "./intake.js"
 import type { Resolved } from "./options.js"
 import { overdue } from "./overdue.js"
 import * as parts from "./parts.js"
-import { pathMatcher } from "./paths.js"
 import type { Chain } from "./platform.js"
-import { priorityOf } from "./priority.js"
 import type { RequestInfo } from "./request.js"
 import { substitutesOf } from "./substitutes.js"
 
@@ -25,6 +23,23 @@ const timeoutOf = (part: HttpResilience.DeadlineOptions | false) => {
 }
 
 const isDeadlineDry = ({ deadline }: Resolved): boolean => deadline !== false && deadline.dryRun === true
+
+/** In a dry run nobody has a deadline, and whose was over on arrival is counted: wherever a policy stands, it knows that. */
+const enforcedTimeoutOf = (name: string, resolved: Resolved) => {
+  const limitOf = timeoutOf(resolved.deadline)
+  if (!isDeadlineDry(resolved)) return limitOf
+  const { count } = overdue("Deadline", name, limitOf)
+  return (request: RequestInfo) => {
+    if (limitOf(request) === 0) count()
+    return undefined
+  }
+}
+
+/** How long the handler of a request has that came in time. */
+const remainingOf = (resolved: Resolved) => {
+  const limitOf = timeoutOf(resolved.deadline)
+  return (request: RequestInfo) => limitOf(request) || undefined
+}
 
 /** Who a client is where nothing else is said: its address. */
 const keyOf = (rule: ClientIp.Rule | undefined) => ClientIp.keyOf(rule ?? ClientIp.fromSocket)
@@ -93,13 +108,13 @@ const engineOf = (name: string, resolved: Resolved): Plan["engine"] =>
     return new Engine({
       name,
       steps,
-      isExcluded: pathMatcher(resolved.exclude),
+      isExcluded: resolved.isExcluded,
       isDraining: () => drain?.isRefusing() ?? false,
       isLongLived: resolved.isLongLived,
       longLived,
       holdsThatStay: longLived === undefined ? steps.find(({ pattern }) => pattern === "Bulkhead") : undefined,
-      priorityOf: priorityOf(name, resolved.priority),
-      timeoutOf: isDeadlineDry(resolved) ? () => undefined : timeoutOf(resolved.deadline),
+      priorityOf: resolved.priorityOf,
+      timeoutOf: enforcedTimeoutOf(name, resolved),
       forms: resolved.rateLimitHeaders,
       detail
     })
@@ -115,13 +130,12 @@ const around = (name: string, resolved: Resolved, engine: Engine): Effect.Effect
     const limit = Duration.toMillis(duration)
     const watched = [
       dryRun === true && overdue("Timeout", name, () => limit),
-      isDeadlineDry(resolved) && overdue("Deadline", name, timeoutOf(resolved.deadline))
+      isDeadlineDry(resolved) && overdue("Deadline", name, remainingOf(resolved))
     ].filter((one) => one !== false)
-    const isExcluded = pathMatcher(resolved.exclude)
     const substitutes = yield* substitutesOf(
       name,
       resolved,
-      (request) => !isExcluded(request.path) && !resolved.isLongLived(request)
+      (request) => !resolved.isExcluded(request.path) && !resolved.isLongLived(request)
     )
     return {
       name,

@@ -21,6 +21,13 @@ const given = (part: object): string =>
 
 const line = (title: string, part: object | false | undefined, what: string) => part ? [{ title, part, what }] : []
 
+/** A part without what its line tells already. */
+const without = (part: object | false | undefined, told: string) =>
+  part && Object.fromEntries(Object.entries(part).filter(([key]) => key !== told))
+
+const levelOf = (part: HttpResilience.PriorityOptions | false | undefined) =>
+  `what the caller says, if it is lower${(part || {}).trust === undefined ? "" : " or trusted"}`
+
 const callerSays = (part: HttpResilience.DeadlineOptions | false | undefined) =>
   `what the caller says: ${((part || {}).headers ?? timeoutHeaders).join(", ")}`
 
@@ -37,8 +44,8 @@ export const explain = (name: string, chain: Parts): string => {
       staleIfError && { staleIfError: Duration.format(staleIfError.staleIfError), on: [...staleIfError.on] },
       "the last good response to a GET"
     ),
-    ...line("deadline", chain.deadline && {}, callerSays(chain.deadline)),
-    ...line("priority", chain.priority, "what the caller says, if it is lower"),
+    ...line("deadline", without(chain.deadline, "headers"), callerSays(chain.deadline)),
+    ...line("priority", chain.priority, levelOf(chain.priority)),
     ...line("load shedder", chain.loadShedder, "sheds by priority under load: 503"),
     ...line("rate limit", chain.rateLimit, "for each client: 429"),
     ...line("backpressure", chain.backpressure, "waits between two marks: 503"),
@@ -46,7 +53,7 @@ export const explain = (name: string, chain: Parts): string => {
     ...line("bulkhead", chain.bulkhead, "so many at once, until they are sent: 503"),
     ...line("adaptive concurrency", chain.adaptiveConcurrency, "as many as latency allows, until they are sent: 503"),
     ...line("circuit breaker", chain.circuitBreaker, "stops when handlers fail: 503"),
-    ...line("timeout", chain.timeout && {}, untilHeaders(chain.timeout))
+    ...line("timeout", without(chain.timeout, "duration"), untilHeaders(chain.timeout))
   ]
   const width = Math.max(0, ...lines.map(({ title }) => title.length))
   return [

@@ -6,7 +6,7 @@ import { ClientIp } from "../ClientIp.js"
 import type { HttpFallback } from "../HttpFallback.js"
 import type { HttpResilience } from "../HttpResilience.js"
 import { checkParts } from "./partChecks.js"
-import { excludeField } from "./paths.js"
+import { excludeField, pathMatcher } from "./paths.js"
 import { priorityOf } from "./priority.js"
 import type { Form } from "./rateLimitHeaders.js"
 import { forms, isPolicyName } from "./rateLimitHeaders.js"
@@ -52,7 +52,10 @@ export const httpResilienceFields = {
 } satisfies option.Fields<Omit<HttpResilience.Options, "name">>
 
 /** The options, read. @internal */
-export type Resolved = Omit<option.Resolved<typeof httpResilienceFields>, keyof SubstituteParts> & SubstituteParts
+export type Resolved = Omit<option.Resolved<typeof httpResilienceFields>, keyof SubstituteParts> & SubstituteParts & {
+  readonly isExcluded: (path: string) => boolean
+  readonly priorityOf: ReturnType<typeof priorityOf>
+}
 
 /** Throws for bad options. @internal */
 export const check = (options: HttpResilience.Options): Resolved => {
@@ -67,13 +70,10 @@ export const check = (options: HttpResilience.Options): Resolved => {
     )
   }
   checkParts(options.name, resolved)
-  for (const part of ["bulkhead", "longLived", "adaptiveConcurrency"] as const) {
-    const { fair, key } = resolved[part] || {}
-    if (fair === false && key !== undefined) {
-      const needed = "true, weights or absent, for there is a key"
-      throw new option.InvalidOptionError("HttpResilience", options.name, `${part}.fair`, fair, needed)
-    }
+  return {
+    ...resolved,
+    isExcluded: pathMatcher(resolved.exclude),
+    priorityOf: priorityOf(options.name, resolved.priority),
+    ...substituteParts(options.name, resolved)
   }
-  priorityOf(options.name, resolved.priority)
-  return { ...resolved, ...substituteParts(options.name, resolved) }
 }

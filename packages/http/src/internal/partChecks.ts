@@ -74,6 +74,19 @@ const rejecting = {
 type Part = keyof typeof rejecting
 const parts = Object.entries<readonly [Fields, Check]>(rejecting)
 
+/** Who stands in one line has no line of its own. */
+const checkKeys = (
+  name: string,
+  options: Readonly<Record<"bulkhead" | "longLived" | "adaptiveConcurrency", object | false>>
+) => {
+  for (const part of ["bulkhead", "longLived", "adaptiveConcurrency"] as const) {
+    const { fair, key }: { readonly fair?: unknown; readonly key?: unknown } = options[part] || {}
+    if (fair !== false || key === undefined) continue
+    const needed = "true, weights or absent, for there is a key"
+    throw new option.InvalidOptionError("HttpResilience", name, `${part}.fair`, fair, needed)
+  }
+}
+
 /** Throws for a bad option of a part. @internal */
 export const checkParts = (
   name: string,
@@ -82,6 +95,7 @@ export const checkParts = (
     readonly deadline: object | false
   }
 ): void => {
+  checkKeys(name, options)
   const read = (part: string, fields: Fields, given: object) =>
     void option.resolve(`HttpResilience.${part}`, name, fields, { ...given })
   for (const [part, [own, check]] of parts) {
