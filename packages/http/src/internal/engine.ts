@@ -60,7 +60,7 @@ export interface Admit {
   readonly deadline: Deadline.Instant | undefined
   /** The path is none of the chain's: nothing of it applies. */
   readonly isExcluded: boolean
-  /** The request turns out to stay: it moves to the bulkhead of those that do, or is turned away. What the first is told all are. */
+  /** It turns out to stay, and moves to the bulkhead of those that do, or is turned away: then whenever it asks. */
   readonly stays: Effect.Effect<Reject | undefined>
   /** What a rate limiter said, where there is one. */
   readonly decision: RateLimiter.Decision | undefined

@@ -30,9 +30,6 @@ export const watched = (request: HttpServerRequest, before: Effect.Effect<void, 
     modify: { value: (options: Parameters<HttpServerRequest["modify"]>[0]) => watched(request.modify(options), before) }
   }) as HttpServerRequest
 
-/** Gives an effect the time there is. @internal */
-export type Within = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | ResilienceError, R>
-
 /**
  * Runs an app that may take the upgrade, and `onUpgrade` before it does. The time of a handler is until then: the rest is
  * that of the socket, which knows of no deadline.
@@ -44,7 +41,8 @@ export const withUpgrade = <E, R>(
   options: {
     readonly request: HttpServerRequest
     readonly onUpgrade: Effect.Effect<void, RequestError>
-    readonly within: Within | undefined
+    /** The time there is until then; `undefined` where there is no limit. */
+    readonly within: ((answer: Effect.Effect<unknown>) => Effect.Effect<unknown, ResilienceError>) | undefined
   }
 ): App.Default<E | ResilienceError, R> =>
   Effect.flatMap(Deferred.make<void>(), (upgraded) => {

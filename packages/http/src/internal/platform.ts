@@ -256,7 +256,7 @@ const withLimits = <E, R>(
   const bounded: App.Default<E | ResilienceError, R> = isUpgrade
     ? withUpgrade(app, {
       request,
-      within: isTimed ? (effect) => within(timeout, deadline, effect) : undefined,
+      within: isTimed ? (answer) => within(timeout, deadline, answer) : undefined,
       onUpgrade: stayUpgraded(chain, request, admit, course)
     })
     : within(timeout, deadline, watchTime(chain.overdue, infoOf(request), app))
