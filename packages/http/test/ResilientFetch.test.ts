@@ -100,6 +100,17 @@ describe("resilientFetch", () => {
   }
 
   test(
+    "a signal of null detaches a request from its own, as it does for fetch",
+    {},
+    (response) => response.end("hello"),
+    async (fetch, { url }) => {
+      const request = new Request(url, { signal: AbortSignal.abort(new Error("mine")) })
+      await expect(fetch(request)).rejects.toThrow("mine")
+      expect(await (await fetch(request, { signal: null })).text()).toBe("hello")
+    }
+  )
+
+  test(
     "rejects with the reason of its signal: before, during, and while the body is read",
     { retry: quick },
     (response, { path }) => {

@@ -43,6 +43,38 @@ describe("patterns of paths", () => {
     }))
   })
 
+  it("as an expression says it that takes as long as it likes", () => {
+    const segmentOf = (segment: string) => {
+      if (segment === "**") return "(?:/[^/]*)*"
+      return segment === "*" ? "/[^/]+" : `/${segment.replace(/[.]/g, "\\.").replace(/\*+/g, "[^/]*")}`
+    }
+    const expression = (pattern: string) =>
+      new RegExp(`^${pattern.replace(/^\//, "").split("/").map(segmentOf).join("")}/?$`)
+    const segment = fc.oneof(
+      fc.constantFrom("**", "*"),
+      fc.stringOf(fc.constantFrom("a", "b", ".", "*"), { maxLength: 4 })
+    )
+    const pattern = fc.array(segment, { minLength: 1, maxLength: 5 }).map((segments) => `/${segments.join("/")}`)
+    const text = fc.stringOf(fc.constantFrom("a", "b", ".", "/"), { maxLength: 10 }).map((text) => `/${text}`)
+    fc.assert(
+      fc.property(pattern, text, (pattern, path) => {
+        expect(pathMatcher([pattern])(path), `${pattern} ${path}`).toBe(expression(pattern).test(path))
+      }),
+      { numRuns: 5000 }
+    )
+  })
+
+  it.each([
+    ["/**/b/**/c", `${"/b".repeat(40_000)}/x`],
+    ["/**/**/**/c", `${"/b".repeat(40_000)}/x`],
+    ["/*b*b*c", `/${"b".repeat(80_000)}x`]
+  ])("%s takes no longer than the path is long", (pattern, path) => {
+    const start = performance.now()
+    expect(pathMatcher([pattern])(path)).toBe(false)
+    // To try all places for all stars takes many seconds.
+    expect(performance.now() - start).toBeLessThan(500)
+  })
+
   it("one that can match no path is refused", () => {
     const message = "option exclude must be a list of paths, each from / on, or **, but is"
     for (const exclude of [["health"], ["/a", ""], ["*"], [5], "/health"]) {

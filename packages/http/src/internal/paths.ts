@@ -1,26 +1,64 @@
 import { option } from "@effect-resilience/core/extension"
 import * as Predicate from "effect/Predicate"
 
-/** A segment of a pattern, as an expression. */
-const segmentOf = (segment: string): string => {
-  if (segment === "**") return "(?:/[^/]*)*"
-  if (segment === "*") return "/[^/]+"
-  return `/${segment.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replace(/\*+/g, "[^/]*")}`
+/** Stands for any number of items, none included. */
+const many = Symbol("many")
+
+type Wanted<A> = typeof many | ((item: A) => boolean)
+
+/** Whether these are all the items, in order. Of several `many` only the last is tried anew: more would not find more. */
+const matches = <A>(wanted: ReadonlyArray<Wanted<A>>, items: ArrayLike<A>): boolean => {
+  let at = 0
+  let i = 0
+  let last: { readonly at: number; i: number } | undefined
+  while (i < items.length) {
+    const one = wanted[at]
+    if (one === many) {
+      last = { at: ++at, i }
+    } else if (one?.(items[i] as A) === true) {
+      at++
+      i++
+    } else if (last === undefined) {
+      return false
+    } else {
+      at = last.at
+      i = ++last.i
+    }
+  }
+  return wanted.slice(at).every((one) => one === many)
+}
+
+/** A segment of a pattern: `*` alone is no empty one. */
+const segmentOf = (pattern: string): Wanted<string> => {
+  if (pattern === "**") return many
+  if (pattern === "*") return (segment) => segment !== ""
+  if (!pattern.includes("*")) return (segment) => segment === pattern
+  const wanted = [...pattern].map((one): Wanted<string> => one === "*" ? many : (char) => char === one)
+  return (segment) => matches(wanted, [...segment])
+}
+
+const matcherOf = (pattern: string): (path: string) => boolean => {
+  const parts = pattern.replace(/^\//, "").split("/")
+  const wanted = parts.map(segmentOf)
+  const literal = parts.findIndex((part) => part.includes("*"))
+  const start = `/${(literal < 0 ? parts : parts.slice(0, literal)).join("/")}`
+  return (path) => {
+    // Most paths are others from here on.
+    if (!path.startsWith(start)) return false
+    const segments = path.slice(1).split("/")
+    return matches(wanted, segments) || (segments.at(-1) === "" && matches(wanted, segments.slice(0, -1)))
+  }
 }
 
 /**
  * Patterns for paths: `*` is a segment or a part of one, `**` any number of whole ones, none included; all else stands for
- * itself. A slash at the end of a path says nothing.
+ * itself. A slash at the end of a path says nothing. It takes as long as a path, whatever a client makes of that.
  *
  * @internal
  */
 export const pathMatcher = (patterns: ReadonlyArray<string>): (path: string) => boolean => {
-  const expressions = patterns.map((pattern) => {
-    const segments = pattern.replace(/^\//, "").split("/")
-    return new RegExp(`^${segments.map(segmentOf).join("")}/?$`)
-  })
-  const one = new RegExp(expressions.map(({ source }) => source).join("|"))
-  return expressions.length === 0 ? () => false : (path) => one.test(path)
+  const matchers = patterns.map(matcherOf)
+  return (path) => matchers.some((is) => is(path))
 }
 
 const isPattern = (input: unknown): boolean => Predicate.isString(input) && (input.startsWith("/") || input === "**")

@@ -140,7 +140,8 @@ export const fetchAround = <R>(
   const call = (input: unknown, init: Init = {}): Promise<WebResponse> =>
     new Promise((resolve, reject) => {
       const asked = input instanceof web.Request ? input : undefined
-      const signal = init.signal ?? asked?.signal
+      // One of null detaches the request from its own.
+      const signal = init.signal === undefined ? asked?.signal : init.signal ?? undefined
       // Without its body, which is read by whoever sends it.
       const request = new web.Request(asked?.url ?? input, {
         method: init["method"] ?? asked?.method,
