@@ -4,7 +4,8 @@ import { HttpResilience } from "@effect-resilience/http"
 import type { HttpApp } from "@effect/platform"
 import { HttpRouter, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Fiber, Layer, Option, Ref } from "effect"
+import { Cause, Deferred, Effect, Fiber, Layer, Option, Ref, Schedule, Stream } from "effect"
+import { Readable } from "node:stream"
 import { runtimes } from "./utils/servers.js"
 
 const live = HttpResilience.Live.pipe(Layer.provideMerge(ResilienceLive))
@@ -47,6 +48,51 @@ for (const [where, serve] of Object.entries(runtimes)) {
         expect((yield* send("/fail", { method: "GET" })).headers).toMatchObject({
           "cache-status": "resilience; hit; detail=\"fallback\""
         })
+      }).pipe(Effect.provide(live)))
+
+    it.scopedLive("gives up the raw body of a response that another is sent for", () =>
+      Effect.gen(function*() {
+        const gate = yield* Deferred.make<void>()
+        const cancelled: Array<string> = []
+        const bodyOf = (path: string) => new ReadableStream({ cancel: () => void cancelled.push(path) })
+        const readable = new Readable({
+          read: () => {},
+          destroy: (_, done) => done(void cancelled.push("/node") as never)
+        })
+        const raw = (path: `/${string}`, body: () => unknown, options: HttpServerResponse.Options) =>
+          HttpRouter.get(path, Effect.sync(() => HttpServerResponse.raw(body(), options)))
+        const send = yield* serve(HttpRouter.empty.pipe(
+          raw("/stream", () => bodyOf("/stream"), { status: 500 }),
+          raw("/response", () => new Response(bodyOf("/response")), { status: 500 }),
+          raw("/node", () => readable, { status: 500 }),
+          raw("/events", () => bodyOf("/events"), { contentType: "text/event-stream" }),
+          HttpRouter.get(
+            "/stays",
+            HttpServerResponse.stream(Stream.drain(Stream.fromEffect(Deferred.await(gate))), {
+              contentType: "text/event-stream"
+            })
+          ),
+          HttpResilience.standard({
+            name: "api",
+            longLived: { maxConcurrent: 1, maxQueued: 0 },
+            fallback: { respond: HttpServerResponse.text("other"), on: ["ServerError"] }
+          })
+        ))
+        const paths = ["/stream", "/response", "/node"]
+        for (const path of paths) expect((yield* send(path, { method: "GET" })).body).toBe("other")
+        expect(cancelled).toEqual(paths)
+        const staying = yield* Effect.fork(send("/stays", { method: "GET" }))
+        const stays = Effect.map(Registry.snapshot, ({ instances }) =>
+          instances.find(({ instance }) => instance === "api-long-lived")?.metrics as Bulkhead.Metrics)
+        yield* Effect.repeat(stays, {
+          schedule: Schedule.spaced("5 millis"),
+          until: ({ active }) =>
+            active === 1
+        })
+        expect((yield* send("/events", { method: "GET" })).status).toBe(503)
+        expect(cancelled).toEqual([...paths, "/events"])
+        yield* Deferred.succeed(gate, undefined)
+        yield* Fiber.join(staying)
       }).pipe(Effect.provide(live)))
 
     it.scopedLive("answers a full bulkhead, an open circuit and a timeout, but not a rate that is exceeded", () =>

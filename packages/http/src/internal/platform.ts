@@ -17,6 +17,7 @@ import { ClientIp } from "../ClientIp.js"
 import type { HttpFallback } from "../HttpFallback.js"
 import type { GatewayTimeout, ServiceUnavailable, TooManyRequests } from "../HttpProblem.js"
 import { RateLimitDecision } from "../RateLimitDecision.js"
+import { discard } from "./discard.js"
 import type { Admit, Decision, Engine, Reject, Restore } from "./engine.js"
 import { noHeaders } from "./engine.js"
 import { isEventStream, mayUpgrade, watched, withUpgrade } from "./longLived.js"
@@ -170,7 +171,10 @@ const substituted = (
   course.isGood = failure === undefined
   return failure === undefined
     ? Effect.succeed(response)
-    : Effect.map(insteadOf(substitutes, request, failure), Option.getOrElse(() => response))
+    : Effect.flatMap(
+      insteadOf(substitutes, request, failure),
+      Option.match({ onNone: () => Effect.succeed(response), onSome: (other) => Effect.as(discard(response), other) })
+    )
 }
 
 /** Shows substitutes a good response, for them to keep. */
@@ -194,7 +198,7 @@ const holdUntilSent = (chain: Chain, request: HttpServerRequest, scope: Scope.Sc
             fieldsOf(chain, request, admit),
             ServerResponse.setHeaders
           ),
-          admit.answered("ignored")
+          Effect.zipRight(discard(answer), admit.answered("ignored"))
         ))
       : settled(answer)
   const settled = (answer: ServerResponse.HttpServerResponse) => {
