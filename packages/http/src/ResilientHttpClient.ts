@@ -244,8 +244,9 @@ export declare namespace ResilientHttpClient {
    */
   export interface PropagateOptions {
     /**
-     * Who is told: `"api.internal"`, `"localhost:8080"`, `"*.internal"`. Nothing is said through a `fetch` that follows
-     * redirects by itself. Defaults to nobody.
+     * Who is told: `"api.internal"`, `"localhost:8080"`, `"*.internal"`. `resilientFetch` tells nobody unless it is called
+     * with `redirect: "manual"` or `"error"`, for `fetch` takes along what is said to wherever it is led; `FetchHttpClient`
+     * needs the same by its `RequestInit`. Defaults to nobody.
      */
     readonly hosts?: ReadonlyArray<string> | undefined
     /** The field that says how many milliseconds are left; `"grpc-timeout"` is written in its own form. Defaults to `"x-request-timeout-ms"`. */

@@ -189,7 +189,10 @@ const left = Effect.map(
   Option.match({ onNone: () => toNanos(Duration.infinity), onSome: (duration) => toNanos(duration) })
 )
 
-/** What `fetch` is told to do with redirects, where anybody says so. Other transports follow none. */
+/**
+ * What `fetch` is told to do with redirects, where anybody says so. Where nobody does, it may be a transport that follows
+ * none, or a `FetchHttpClient` that follows them by itself: they look alike.
+ */
 const redirects = Effect.map(
   Effect.serviceOption(RequestInit),
   (init): string | undefined => Option.getOrUndefined(init)?.redirect

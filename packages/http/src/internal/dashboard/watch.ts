@@ -102,8 +102,8 @@ export class Watch {
     this.remember(event)
     const level = EventLog.defaultLevel(event)
     if (LogLevel.lessThan(level, LogLevel.Info)) return
-    const { detail, reason } = this.detailOf(event)
-    const key = perCall.has(event._tag) ? `${idOf(event.pattern, event.instance)} ${event._tag} ${reason}` : undefined
+    const { detail, line } = this.detailOf(event)
+    const key = perCall.has(event._tag) ? `${idOf(event.pattern, event.instance)} ${event._tag} ${line}` : undefined
     const burst = key === undefined ? undefined : this.bursts.get(key)
     const isKept = burst !== undefined && burst.n >= (this.lines[0]?.n ?? 0)
     const entry: Entry = isKept && event.timestamp - burst.last <= burstGap
@@ -151,7 +151,8 @@ export class Watch {
     ])
     const detail: { readonly [key: string]: Json } = Object.fromEntries(shown)
     // Who was shed is not the same line as who else was.
-    return { detail, reason: [detail["reason"] ?? detail["error"], detail["priority"]].join(" ") }
+    const said = [detail["reason"] ?? detail["error"], detail["priority"]]
+    return { detail, line: said.filter((one) => one !== undefined).join(" ") }
   }
 
   private remember(event: ResilienceEvent): void {
