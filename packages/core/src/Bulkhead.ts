@@ -11,7 +11,7 @@ import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import type { FairQueue } from "./FairQueue.js"
 import * as actions from "./internal/actions.js"
-import { noCalls } from "./internal/calls.js"
+import { addUp, noCalls } from "./internal/calls.js"
 import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { duration, eventFields } from "./internal/event.js"
 import { fairField, shareOf } from "./internal/fair.js"
@@ -255,7 +255,7 @@ const buildKeyed = (
     const { name } = options
     const instance = yield* openInstance<Bulkhead.Event>("Bulkhead", name)
     const { emitter } = instance
-    const watch = watchOf(instance, false)
+    const { metrics: calls, watch } = addUp(watchOf(instance, false))
     const table: KeyedTable<Pool> = yield* openKeyed({
       ...keyed,
       make: (key) =>
@@ -267,7 +267,6 @@ const buildKeyed = (
       evictable: (pool) => pool.unsafeIdle()
     })
     const unguarded = new Unguarded(emitter, keyed.maxKeys)
-    let rejected = 0
     const metrics: Effect.Effect<Bulkhead.KeyedMetrics> = Effect.map(
       Effect.suspend(() =>
         Effect.forEach(table, ([key, pool]) =>
@@ -277,7 +276,7 @@ const buildKeyed = (
         keys: pools.length,
         evicted: table.evicted,
         unguarded: unguarded.calls,
-        rejected,
+        ...calls(),
         busy: pools.filter((pool) =>
           pool.active > 0
         )
@@ -292,7 +291,6 @@ const buildKeyed = (
       Effect.flatMap(table.get(key), (pool): Effect.Effect<A, E | BulkheadFullError, R> => {
         if (pool !== undefined) return use(pool)
         if (keyed.onFull === "admit") return Effect.zipRight(unguarded.count, unguardedUse)
-        rejected++
         watch.rejected("TooManyKeys")
         if (emitter.listening) {
           emitter.emit({ _tag: "Rejected", ...emitter.call(), key, reason: "TooManyKeys", active: 0, waiting: 0 })
@@ -332,7 +330,7 @@ const Keyed: <Self>() => <const Name extends string>(
       name,
       withPermitBy: () => passThrough,
       acquireBy: () => Effect.void,
-      metrics: Effect.succeed({ keys: 0, evicted: 0, unguarded: 0, rejected: 0, busy: [] }),
+      metrics: Effect.succeed({ keys: 0, evicted: 0, unguarded: 0, ...noCalls, busy: [] }),
       metricsOf: () => Effect.succeedNone,
       ...silent
     }),
@@ -521,17 +519,18 @@ export declare namespace Bulkhead {
   }
 
   /**
+   * The calls of all keys, those of forgotten ones too: `offered = admitted + rejected`,
+   * `admitted = succeeded + failed + ignored + running`. Calls let through unguarded are in none of these.
+   *
    * @since 0.1.0
    * @category metrics
    */
-  export interface KeyedMetrics {
+  export interface KeyedMetrics extends CallMetrics {
     readonly keys: number
     /** Keys forgotten because they were idle. */
     readonly evicted: number
     /** Calls let through without a pool, because every key was busy. */
     readonly unguarded: number
-    /** Calls turned away because every key was busy and theirs was new. */
-    readonly rejected: number
     readonly busy: ReadonlyArray<{
       readonly key: string
       readonly limit: number

@@ -16,6 +16,7 @@ import type { Breaker } from "./internal/breaker/breaker.js"
 import { check, circuitBreakerFields, openBreaker } from "./internal/breaker/options.js"
 import { blank, Snapshot, snapshotOf, State } from "./internal/breaker/snapshot.js"
 import type { Tag as StateTag } from "./internal/breaker/state.js"
+import { addUp, noCalls } from "./internal/calls.js"
 import { errorFields, ErrorTypeId, retryAfter, stackless, withCause } from "./internal/errors.js"
 import { duration, error, eventFields } from "./internal/event.js"
 import { classifyBy, passThrough } from "./internal/guard.js"
@@ -30,7 +31,16 @@ import { makeTag, orDie } from "./internal/tag.js"
 import * as time from "./internal/time.js"
 import { InternalError } from "./InternalError.js"
 import type { Classify, Outcome } from "./Outcome.js"
-import type { ClassifyBy, Guard, KeyedOptions, KeyedTagClass, Observable, OnLayer, TagClass } from "./Pattern.js"
+import type {
+  CallMetrics,
+  ClassifyBy,
+  Guard,
+  KeyedOptions,
+  KeyedTagClass,
+  Observable,
+  OnLayer,
+  TagClass
+} from "./Pattern.js"
 
 const Reason = Schema.Literal("Open", "HalfOpenFull", "RampUp", "ForcedOpen", "TooManyKeys")
 
@@ -313,7 +323,7 @@ const buildKeyed = (
     const { keyed, own } = yield* orDie(() => checkKeyed(options))
     const { name } = options
     const instance = yield* openInstance<CircuitBreaker.Event>("CircuitBreaker", name)
-    const watch = watchOf(instance, false)
+    const { metrics: calls, watch } = addUp({ ...watchOf(instance, false), canceled: () => {} })
     const scope = yield* Effect.scope
     const table: KeyedTable<Breaker> = yield* openKeyed({
       ...keyed,
@@ -326,7 +336,6 @@ const buildKeyed = (
     })
     const { emitter } = instance
     const unguarded = new Unguarded(emitter, keyed.maxKeys)
-    let rejected = 0
     const atKey = <A>(key: string, f: (breaker: Breaker) => Effect.Effect<A>) =>
       Effect.suspend(() => {
         const breaker = table.peek(key)
@@ -344,7 +353,7 @@ const buildKeyed = (
         keys: circuits.length,
         evicted: table.evicted,
         unguarded: unguarded.calls,
-        rejected,
+        ...calls(),
         open: circuits.filter(([, state]) => state._tag !== "Closed").map(([key, state]) => ({
           key,
           state: state._tag
@@ -369,7 +378,6 @@ const buildKeyed = (
         Effect.flatMap(table.get(key), (breaker) => {
           if (breaker !== undefined) return breaker.guard(effect)
           if (keyed.onFull === "admit") return Effect.zipRight(unguarded.count, effect)
-          rejected++
           watch.rejected("TooManyKeys")
           if (emitter.listening) {
             emitter.emit({ _tag: "CallRejected", ...emitter.call(), key, reason: "TooManyKeys" })
@@ -404,7 +412,7 @@ const Keyed: <Self>() => <const Name extends string>(
     noop: (name): CircuitBreaker.KeyedService => ({
       name,
       withBreakerBy: () => passThrough,
-      metrics: Effect.succeed({ keys: 0, evicted: 0, unguarded: 0, rejected: 0, open: [] }),
+      metrics: Effect.succeed({ keys: 0, evicted: 0, unguarded: 0, ...noCalls, open: [] }),
       metricsOf: () => Effect.succeedNone,
       ...silent
     }),
@@ -651,17 +659,18 @@ export declare namespace CircuitBreaker {
   }
 
   /**
+   * The calls of all keys, those of forgotten ones too: `offered = admitted + rejected`,
+   * `admitted = succeeded + failed + ignored + running`. Calls let through unguarded are in none of these. None is canceled.
+   *
    * @since 0.1.0
    * @category metrics
    */
-  export interface KeyedMetrics {
+  export interface KeyedMetrics extends CallMetrics {
     readonly keys: number
     /** Keys forgotten because they were idle. */
     readonly evicted: number
     /** Calls let through without a circuit, because every key was live. */
     readonly unguarded: number
-    /** Calls turned away because every key was live and theirs was new. */
-    readonly rejected: number
     /** The circuits that are not closed. */
     readonly open: ReadonlyArray<{ readonly key: string; readonly state: State }>
   }

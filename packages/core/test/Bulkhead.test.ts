@@ -589,6 +589,36 @@ describe("a keyed bulkhead", () => {
       expect((yield* Tenants.metrics).keys).toBe(0)
     }).pipe(Effect.provide(Tenants.Live)))
 
+  it.effect("adds up the calls of all its keys, those of forgotten ones too", () =>
+    Effect.gen(function*() {
+      const at = (key: string) => Tenants.withPermitBy({ key })
+      expect(yield* Tenants.metrics).toMatchObject({ offered: 0, admitted: 0, rejected: 0, running: 0 })
+      yield* at("a")(Effect.void)
+      yield* Effect.exit(at("b")(Effect.fail("no")))
+      const busy = yield* Effect.fork(at("c")(Effect.never)) // a goes
+      yield* settle
+      yield* Effect.exit(at("c")(Effect.void)) // full
+      const busyToo = yield* Effect.fork(at("b")(Effect.never))
+      yield* settle
+      yield* Effect.exit(at("d")(Effect.void)) // no room for the key
+      const calls = { offered: 6, admitted: 4, rejected: 2, succeeded: 1, failed: 1, ignored: 0, running: 2 }
+      expect(yield* Tenants.metrics).toMatchObject({ ...calls, keys: 2, evicted: 1 })
+      yield* Fiber.interruptAll([busy, busyToo])
+      yield* TestClock.adjust("2 minutes")
+      expect(yield* Tenants.metrics).toMatchObject({ ...calls, keys: 0, ignored: 2, running: 0 })
+    }).pipe(Effect.provide(Tenants.Live)))
+
+  it.effect("adds up the calls that left the line before their turn", () =>
+    Effect.gen(function*() {
+      const at = Tenants.withPermitBy({ key: "a" })
+      const busy = yield* Effect.fork(at(Effect.never))
+      const waiting = yield* Effect.fork(at(Effect.void))
+      yield* settle
+      yield* Fiber.interrupt(waiting)
+      expect(yield* Tenants.metrics).toMatchObject({ offered: 1, admitted: 1, rejected: 0, canceled: 1, running: 1 })
+      yield* Fiber.interrupt(busy)
+    }).pipe(Effect.provide(Tenants.layer({ maxQueued: 1 }))))
+
   it.scoped("tells of a call that found every key busy, or lets it through and says so", () =>
     Effect.gen(function*() {
       for (const onFull of ["reject", "admit"] as const) {

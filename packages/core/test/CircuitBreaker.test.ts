@@ -822,6 +822,28 @@ describe("a keyed breaker", () => {
       expect(yield* Hosts.metrics).toMatchObject({ keys: 1, open: [{ key: "a" }] })
     }).pipe(Effect.provide(Hosts.Live)))
 
+  for (const watched of [false, true]) {
+    it.scoped(`adds up the calls of all its keys, those of forgotten ones too${watched ? ", while it is watched" : ""}`, () =>
+      Effect.gen(function*() {
+        if (watched) yield* Hosts.on("*", () => Effect.void)
+        expect(yield* Hosts.metrics).toMatchObject({ offered: 0, admitted: 0, rejected: 0, running: 0 })
+        yield* Effect.exit(at("a")(fail)) // opens
+        yield* Effect.exit(at("a")(ok)) // is turned away
+        yield* at("b")(ok)
+        yield* Effect.exit(at("c")(Effect.interrupt)) // b goes
+        yield* Effect.exit(at("c")(fail))
+        yield* Effect.exit(at("d")(ok)) // no room for the key
+        const calls = { offered: 6, admitted: 4, rejected: 2, succeeded: 1, failed: 2, ignored: 1, running: 0 }
+        expect(yield* Hosts.metrics).toMatchObject({ ...calls, keys: 2, evicted: 1 })
+        yield* TestClock.adjust("5 seconds")
+        const probe = yield* Effect.fork(at("a")(Effect.never))
+        for (let turn = 0; turn < 3; turn++) yield* Effect.yieldNow()
+        expect(yield* Hosts.metrics).toMatchObject({ offered: 7, admitted: 5, running: 1 })
+        yield* Fiber.interrupt(probe)
+        expect(yield* Hosts.metrics).toMatchObject({ offered: 7, admitted: 5, ignored: 2, running: 0 })
+      }).pipe(Effect.provide(Hosts.Live)))
+  }
+
   it.effect("lets new keys through unguarded where it is told to, and says so", () =>
     Effect.gen(function*() {
       yield* Effect.exit(at("a")(fail))
@@ -885,6 +907,7 @@ describe("a keyed breaker that forgets a circuit with a call in flight", () => {
       expect((yield* Hosts.metrics).open).toEqual([{ key: "a", state: "Open" }])
       expect(yield* gauge("heir", "open")).toEqual([1])
       expect(Option.getOrThrow(yield* Hosts.metricsOf("a"))).toMatchObject({ admitted: 4, failed: 2, running: 0 })
+      expect(yield* Hosts.metrics).toMatchObject({ offered: 5, admitted: 5, succeeded: 3, failed: 2, running: 0 })
     }).pipe(Effect.provide(Hosts.Live))
   })
 

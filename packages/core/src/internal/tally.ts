@@ -10,6 +10,8 @@ export interface Counters<Reason> {
   readonly counted: { readonly [O in Outcome]: () => void }
   readonly rejected: (reason: Reason) => void
   readonly canceled: () => void
+  /** A call was let in, or left: what the sums of a keyed instance need. */
+  readonly running?: (by: 1 | -1) => void
 }
 
 /** The calls of an instance that has permits, each counted once. @internal */
@@ -24,11 +26,13 @@ export class Tally<Reason> {
 
   admit(waited: Nanos): void {
     this.running++
+    this.counters.running?.(1)
     if (waited > 0n) this.totalWait += waited
   }
 
   settle(outcome: Outcome): void {
     this.running--
+    this.counters.running?.(-1)
     this.ended[outcome]++
     this.counters.counted[outcome]()
   }

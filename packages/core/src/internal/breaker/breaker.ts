@@ -36,6 +36,8 @@ export interface Watch {
   readonly emitter: Emitter<CircuitBreaker.Event>
   readonly counted: { readonly [O in Outcome]: () => void }
   readonly rejected: (reason: Reason) => void
+  /** A call that is kept an eye on begins, or ends: what the sums of a keyed instance need. */
+  readonly running?: (by: 1 | -1) => void
   readonly changed: (change: Change) => void
   /** What the rules look at, after a failure. */
   readonly window: (totals: Totals) => void
@@ -173,6 +175,7 @@ export class Breaker {
     const { emitter } = this.watch
     const flight: Flight = { period, start, call: emitter.listening ? emitter.call() : undefined, recorded: false }
     this.running++
+    this.watch.running?.(1)
     if (this.config.slowCallDuration !== undefined) this.flights.add(flight)
     return flight
   }
@@ -319,6 +322,7 @@ export class Breaker {
     time: Nanos
   ): void {
     this.running--
+    this.watch.running?.(-1)
     this.flights.delete(flight)
     const { emitter } = this.watch
     if (flight.call === undefined || !emitter.listening) return
