@@ -51,13 +51,17 @@ const resolve = (options: Options | undefined): Resolved => option.resolve("Heal
 /** Words that say how an instance is; all other texts stay inside. */
 const words = ["state", "level"]
 
-/** The numbers of an instance. Keys, errors and places in the code are nobody's business. */
+/** Keys, errors and places in the code are nobody's business. */
+const isFigure = (key: string, value: unknown) =>
+  Predicate.isBoolean(value) || (Predicate.isNumber(value) && Number.isFinite(value)) ||
+  (words.includes(key) && Predicate.isString(value))
+
+/** The numbers of an instance, and how long its lists are: of the keys that are open, say. */
 const figuresOf = (metrics: object) =>
   Object.fromEntries(
-    Object.entries(metrics).filter(([key, value]) =>
-      Predicate.isBoolean(value) || (Predicate.isNumber(value) && Number.isFinite(value)) ||
-      (words.includes(key) && Predicate.isString(value))
-    )
+    Object.entries(metrics)
+      .map(([key, value]) => [key, Array.isArray(value) ? value.length : value] as const)
+      .filter(([key, value]) => isFigure(key, value))
   )
 
 /** What the registry knows, where there is one. Nothing that goes wrong in it makes a service unhealthy. */

@@ -7,8 +7,9 @@ import { fetchNode, serveNode, serveWeb } from "./utils/servers.js"
 
 class Payments extends CircuitBreaker.Tag<Payments>()("payments", { consecutiveFailures: 1 }) {}
 class Reports extends Bulkhead.Tag<Reports>()("reports", { maxConcurrent: 4 }) {}
+class Hosts extends CircuitBreaker.Keyed<Hosts>()("hosts", { consecutiveFailures: 1 }) {}
 
-const patterns = Layer.mergeAll(Payments.Live, Reports.Live, HttpResilience.Live).pipe(
+const patterns = Layer.mergeAll(Payments.Live, Hosts.Live, Reports.Live, HttpResilience.Live).pipe(
   Layer.provideMerge(ResilienceLive)
 )
 
@@ -40,6 +41,26 @@ describe("/health", () => {
       // Neither what failed, nor where it is written.
       expect(JSON.stringify(body)).not.toMatch(/hunter2|\.test\.ts|site/)
       expect((yield* ask(handler, "/ready")).status).toBe(200)
+    }).pipe(Effect.provide(patterns)))
+
+  it.scoped("of a keyed instance the calls of all keys are told, and how many keys are open, but no key", () =>
+    Effect.gen(function*() {
+      const call = (key: string) => Hosts.withBreakerBy({ key })
+      for (let n = 0; n < 3; n++) yield* Effect.exit(call("secret.test")(Effect.fail("down")))
+      yield* call("other.test")(Effect.void)
+      const { body } = yield* ask(yield* serve({}, { detail: "full" }), "/health")
+      expect(body.instances).toContainEqual(
+        expect.objectContaining({
+          instance: "hosts",
+          keys: 2,
+          open: 1,
+          offered: 4,
+          admitted: 2,
+          rejected: 2,
+          failed: 1
+        })
+      )
+      expect(JSON.stringify(body)).not.toContain("secret")
     }).pipe(Effect.provide(patterns)))
 
   it.scoped("an instance that cannot be read does not make the service unhealthy", () =>
