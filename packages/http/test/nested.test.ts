@@ -167,6 +167,28 @@ for (const [runtime, serve] of Object.entries(runtimes)) {
         }).pipe(Effect.provide(Live)))
     }
 
+    const enders = {
+      "its timeout": HttpResilience.timeout({ name: "outer", duration: "10 millis" }),
+      "its fallback after a timeout": HttpResilience.standard({
+        name: "outer",
+        timeout: "10 millis",
+        fallback: { respond: HttpServerResponse.text("sorry", { status: 504 }), on: ["Timeout"] }
+      })
+    }
+    for (const [what, ender] of Object.entries(enders)) {
+      it.scopedLive(`limits of the inner one are told by the outer one that ends it: ${what}`, () =>
+        Effect.gen(function*() {
+          const send = yield* serve(HttpRouter.empty.pipe(
+            HttpRouter.get("/", Effect.never),
+            HttpResilience.rateLimit({ name: "inner", rate: "2/hour", key: anybody }),
+            ender
+          ))
+          const { headers, status } = yield* send("/", { method: "GET" })
+          expect([status, headers["ratelimit-policy"]]).toEqual([504, "\"inner\";q=2;w=3600"])
+          expect(headers["ratelimit"]).toMatch(/^"inner";r=1;t=\d+$/)
+        }).pipe(Effect.provide(Live)))
+    }
+
     it.scopedLive("one policy at two places is told once, as it was last", () =>
       Effect.gen(function*() {
         const limit = HttpResilience.rateLimit({ name: "api", rate: "3/hour", key: anybody })

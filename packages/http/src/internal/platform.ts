@@ -102,7 +102,7 @@ const closing = (request: HttpServerRequest, response: ServerResponse.HttpServer
 const quotasOf = (headers: Readonly<Record<string, string>>) =>
   Object.fromEntries(Object.entries(headers).filter(([name]) => /^(x-)?ratelimit/.test(name)))
 
-/** The fields of a decision. Where policies around have limiters, too, they tell of all. */
+/** The fields of a decision. Where policies around have limiters, too, or those inside of it, they tell of all. */
 const fieldsOf = (
   chain: Chain,
   request: HttpServerRequest,
@@ -110,7 +110,7 @@ const fieldsOf = (
 ): Effect.Effect<Readonly<Record<string, string>>> => {
   const { headers, quotas } = decision
   const all = notedQuotas(request)
-  if (quotas.length === 0 || all === quotas) return Effect.succeed(headers)
+  if (all.length === 0 || all === quotas) return Effect.succeed(headers)
   return Effect.map(chain.engine.quotaHeaders(all), (fields) => ({ ...headers, ...fields }))
 }
 
@@ -207,7 +207,8 @@ const holdUntilSent = (chain: Chain, request: HttpServerRequest, scope: Scope.Sc
     const final = chain.substitutes.length === 0 || course.isUpgraded
       ? Effect.as(told, answer)
       : Effect.zipRight(told, substituted(chain, request, course, answer))
-    return admit.headers === noHeaders
+    // Where the chain ended the app, what a limiter inside of it had to say went with it.
+    return admit.headers === noHeaders && course.ended === undefined
       ? final
       : Effect.zipWith(final, fieldsOf(chain, request, admit), ServerResponse.setHeaders)
   }
