@@ -1,6 +1,7 @@
 import { HttpResilience } from "@effect-resilience/http"
+import { type Handler, middleware } from "@effect-resilience/http/connect"
 import { HttpLayerRouter, HttpServerResponse } from "@effect/platform"
-import { Layer } from "effect"
+import { type Effect, Layer } from "effect"
 import { describe, expect, it } from "tstyche"
 
 const policy = HttpResilience.standard({ name: "api" })
@@ -22,5 +23,13 @@ describe("HttpResilience", () => {
     expect(Layer.provide(routes, HttpResilience.layerRouter(policy).layer)).type.toBe<
       Layer.Layer<never, never, HttpResilience | HttpLayerRouter.HttpRouter>
     >()
+  })
+
+  it("on endpoints takes options, or a policy that there is", () => {
+    type Given = HttpResilience.AdmissionOptions | HttpResilience.Middleware
+    expect(HttpResilience.apiMiddleware).type.toBeAssignableTo<(given: Given) => unknown>()
+    expect(HttpResilience.apiMiddlewareWithDecision).type.toBeAssignableTo<(given: Given) => unknown>()
+    expect(middleware).type.toBeAssignableTo<(given: Given) => unknown>()
+    expect(middleware(policy)).type.toBe<Effect.Effect<Handler, never, HttpResilience>>()
   })
 })

@@ -32,6 +32,7 @@ import type { Plan } from "./internal/chain.js"
 import { admissionOf, planOf } from "./internal/chain.js"
 import type { Engine } from "./internal/engine.js"
 import { explain } from "./internal/explain.js"
+import { optionsOf, remember } from "./internal/given.js"
 import { check } from "./internal/options.js"
 import { healthPaths } from "./internal/paths.js"
 import type { Chain } from "./internal/platform.js"
@@ -82,16 +83,21 @@ const single =
 
 const standard = (options: HttpResilience.Options): HttpResilience.Middleware => {
   const plan = planOf(options, check(options))
-  return (app) =>
+  const policy: HttpResilience.Middleware = (app) =>
     Effect.flatMap(
       HttpResilience,
       (service) => Effect.flatMap(service.chain(options, plan), (chain) => protect(chain, app))
     )
+  return remember(policy, options)
 }
+
+/** What wraps a handler, and so has no place on endpoints. */
+const wrapping = ["timeout", "fallback", "staleIfError"]
 
 /** Throws for a status that no typed failure has. */
 const checkStatuses = (options: HttpResilience.Options) => {
   for (const [part, given] of Object.entries(options)) {
+    if (wrapping.includes(part)) continue
     const status: unknown = Predicate.hasProperty(given, "status") ? given.status : undefined
     if (status === undefined || status === 429 || status === 503 || status === 504) continue
     const field = `${part}.status`
@@ -102,8 +108,9 @@ const checkStatuses = (options: HttpResilience.Options) => {
 
 /** The chain for places that cannot wrap a handler. @internal */
 export const admission = (
-  options: HttpResilience.AdmissionOptions
+  given: HttpResilience.AdmissionOptions | HttpResilience.Middleware
 ): Effect.Effect<Effect.Effect<Chain>, never, HttpResilience> => {
+  const options = optionsOf(given)
   const resolved = check(options)
   const plan = planOf(options, resolved)
   return Effect.map(
@@ -112,9 +119,9 @@ export const admission = (
   )
 }
 
-const typedChain = (options: HttpResilience.AdmissionOptions) => {
-  checkStatuses(options)
-  return Effect.map(admission(options), Effect.flatMap(admitTyped))
+const typedChain = (given: HttpResilience.AdmissionOptions | HttpResilience.Middleware) => {
+  checkStatuses(optionsOf(given))
+  return Effect.map(admission(given), Effect.flatMap(admitTyped))
 }
 
 /**
@@ -205,8 +212,11 @@ export class HttpResilience
       options
     )
 
-  /** What a request goes through with these options, outermost first, for people. */
-  static readonly explain = (options: HttpResilience.Options): string => explain(options.name, check(options))
+  /** What a request goes through with these options, or by this policy, outermost first, for people. */
+  static readonly explain = (given: HttpResilience.Options | HttpResilience.Middleware): string => {
+    const options = optionsOf(given)
+    return explain(options.name, check(options))
+  }
 
   /**
    * The chain before the handlers of an `HttpApi`, for the layer of a tag with `failure: HttpResilience.Failure`: the
@@ -214,14 +224,14 @@ export class HttpResilience
    * `Priority` and `Deadline`. It cannot wrap a handler: it has no timeout, and the caller's deadline ends what heeds one,
    * as all of core does, and not the handler itself; where an upgrade is asked for, there is none. A policy around the
    * whole `HttpApi` does that.
-   * With the options of a middleware, the same object, it is that policy at another place.
+   * With a policy, or its options, the same object, it is that policy at another place, without what has none here.
    */
-  static readonly apiMiddleware = (options: HttpResilience.AdmissionOptions) =>
-    Effect.map(typedChain(options), Effect.asVoid)
+  static readonly apiMiddleware = (policy: HttpResilience.AdmissionOptions | HttpResilience.Middleware) =>
+    Effect.map(typedChain(policy), Effect.asVoid)
 
   /** The same for a tag that also `provides: RateLimitDecision`. */
-  static readonly apiMiddlewareWithDecision = (options: HttpResilience.AdmissionOptions) =>
-    Effect.map(typedChain(options), Effect.map(({ decision }) => Option.fromNullable(decision)))
+  static readonly apiMiddlewareWithDecision = (policy: HttpResilience.AdmissionOptions | HttpResilience.Middleware) =>
+    Effect.map(typedChain(policy), Effect.map(({ decision }) => Option.fromNullable(decision)))
 
   /** What the chain of an `HttpApi` fails with. */
   static readonly Failure = Schema.Union(TooManyRequests, ServiceUnavailable, GatewayTimeout)

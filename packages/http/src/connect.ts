@@ -130,6 +130,8 @@ const whenOver = (peer: Peer, response: ServerResponse): Promise<void> =>
  * A stream of events moves to the bulkhead `longLived` when its head is written; where that is full it goes on with what
  * it holds, for then it is too late to turn it away. Where that must not be, say by `isLongLived` which requests they are.
  *
+ * With a policy, or its options, the same object, it is that policy at another place, without what has none here.
+ *
  * @example
  * import { HttpResilience } from "@effect-resilience/http"
  * import { middleware } from "@effect-resilience/http/connect"
@@ -146,10 +148,10 @@ const whenOver = (peer: Peer, response: ServerResponse): Promise<void> =>
  * @category constructors
  */
 export const middleware = (
-  options: HttpResilience.AdmissionOptions
+  policy: HttpResilience.AdmissionOptions | HttpResilience.Middleware
 ): Effect.Effect<Handler, never, HttpResilience> =>
   Effect.gen(function*() {
-    const { engine } = yield* Effect.flatten(admission(options))
+    const { engine } = yield* Effect.flatten(admission(policy))
     const run = Runtime.runFork(yield* Effect.runtime())
     return (request, response, next) => {
       if (response.headersSent) return next()

@@ -35,7 +35,7 @@ const sendTo = (port: number) => (path: string, init?: Parameters<typeof fetchNo
   Effect.promise(() => fetchNode(`http://127.0.0.1:${port}${path}`, init))
 
 /** A server whose handler is protected. */
-const serve = (options: HttpResilience.AdmissionOptions, handler: RequestListener) =>
+const serve = (options: HttpResilience.AdmissionOptions | HttpResilience.Middleware, handler: RequestListener) =>
   Effect.gen(function*() {
     const protect = yield* middleware(options)
     return sendTo(yield* listen((request, response) => protect(request, response, () => handler(request, response))))
@@ -362,6 +362,15 @@ describe("connect", () => {
       for (let i = 0; i < 50; i++) expect((yield* send("/", { agent }))?.status).toBe(200)
       yield* allBack
       expect(yield* permits).toMatchObject({ admitted: 50, rejected: 0 })
+    }).pipe(Effect.provide(Live)))
+
+  it.scopedLive("a policy is taken as its options are", () =>
+    Effect.gen(function*() {
+      const limit = HttpResilience.rateLimit({ name: "api", rate: "1/minute" })
+      const one = yield* serve(limit, (_, response) => response.end("hello"))
+      const other = yield* serve(limit, (_, response) => response.end("hello"))
+      expect((yield* one("/"))?.status).toBe(200)
+      expect((yield* other("/"))?.status).toBe(429)
     }).pipe(Effect.provide(Live)))
 
   it.scopedLive("a policy that breaks lets nobody in, and leaves nobody without an answer", () =>

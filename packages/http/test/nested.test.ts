@@ -251,13 +251,13 @@ describe("one object of options", () => {
   } as const
 
   /** A router and an `HttpApi`, with policies of one `HttpResilience`. */
-  const both = (aroundRouter: HttpResilience.Options, inApi: HttpResilience.Options) =>
+  const both = (aroundRouter: HttpResilience.Middleware, inApi: HttpResilience.Options | HttpResilience.Middleware) =>
     Effect.gen(function*() {
       const context = yield* Effect.context<HttpResilience | Registry>()
       const handler = yield* serveWeb(HttpRouter.empty.pipe(
         HttpRouter.get("/", HttpServerResponse.text("hello")),
         HttpRouter.get("/never", Effect.never),
-        HttpResilience.standard(aroundRouter)
+        aroundRouter
       ))
       const client = yield* Layer.build(
         HttpApiBuilder.serve().pipe(
@@ -280,29 +280,42 @@ describe("one object of options", () => {
     ({ instances }) => instances.filter(({ instance }) => instance === "api").map(({ pattern }) => pattern).sort()
   )
 
-  it.scopedLive("is one policy around a router and in an HttpApi", () =>
+  const policy = HttpResilience.standard(options)
+  for (const [as, inApi] of Object.entries({ options, "the policy itself": policy })) {
+    it.scopedLive(`is one policy around a router and in an HttpApi, as ${as}`, () =>
+      Effect.gen(function*() {
+        const { api, router } = yield* both(policy, inApi)
+        expect(yield* api).toBe(204)
+        // What cannot be around a handler is not there.
+        const shared = ["AdaptiveConcurrency", "LoadShedder", "RateLimiter"]
+        expect(yield* named).toEqual(shared)
+        expect(yield* router("/")).toBe(200)
+        expect(yield* named).toEqual(["Fallback", "Timeout", ...shared].sort())
+        expect(yield* router("/never")).toBe(504)
+        // The rate is used up, at both places.
+        expect(yield* api).toBe(429)
+        expect(yield* router("/")).toBe(200)
+        const { instances } = yield* Registry.snapshot
+        expect(instances.find(({ pattern }) => pattern === "RateLimiter")?.metrics).toMatchObject({
+          allowed: 3,
+          rejected: 2
+        })
+      }).pipe(Effect.provide(Live)))
+  }
+
+  it.scopedLive("a pattern that stands alone is that pattern alone, there as elsewhere", () =>
     Effect.gen(function*() {
-      const { api, router } = yield* both(options, options)
-      expect(yield* api).toBe(204)
-      // What cannot be around a handler is not there.
-      const shared = ["AdaptiveConcurrency", "LoadShedder", "RateLimiter"]
-      expect(yield* named).toEqual(shared)
+      const limit = HttpResilience.rateLimit({ name: "api", rate: "3/hour", key: anybody })
+      const { api, router } = yield* both(limit, limit)
+      expect(yield* Effect.replicateEffect(api, 2)).toEqual([204, 204])
+      expect(yield* named).toEqual(["RateLimiter"])
       expect(yield* router("/")).toBe(200)
-      expect(yield* named).toEqual(["Fallback", "Timeout", ...shared].sort())
-      expect(yield* router("/never")).toBe(504)
-      // The rate is used up, at both places.
       expect(yield* api).toBe(429)
-      expect(yield* router("/")).toBe(200)
-      const { instances } = yield* Registry.snapshot
-      expect(instances.find(({ pattern }) => pattern === "RateLimiter")?.metrics).toMatchObject({
-        allowed: 3,
-        rejected: 2
-      })
     }).pipe(Effect.provide(Live)))
 
   it.scopedLive("and another of its name is refused, wherever it comes", () =>
     Effect.gen(function*() {
-      const { api, router } = yield* both(options, { ...options })
+      const { api, router } = yield* both(policy, { ...options })
       expect(yield* router("/")).toBe(200)
       expect(yield* api).toBe(500)
       expect(yield* router("/")).toBe(200)

@@ -107,6 +107,28 @@ describe("a bad option of a part is refused where the policy is made", () => {
     expect(() => HttpResilience.timeout({ name: "api", duration: NaN })).toThrow("option duration")
   })
 
+  it("a function that is no policy is neither options nor one", () => {
+    const policy = HttpResilience.standard({ name: "api" })
+    const wrapped: HttpResilience.Middleware = (app) => policy(app)
+    const message = `HttpResilience "wrapped": option policy must be options, or a policy as HttpResilience made it, ` +
+      "but is a function"
+    expect(() => HttpResilience.apiMiddleware(wrapped)).toThrow(message)
+    expect(() => HttpResilience.apiMiddlewareWithDecision(wrapped)).toThrow(message)
+    expect(() => HttpResilience.explain(wrapped)).toThrow(message)
+    expect(HttpResilience.explain(policy)).toBe(HttpResilience.explain({ name: "api" }))
+  })
+
+  it("a status of what has no place on endpoints is none of theirs", () => {
+    const policy = HttpResilience.standard({
+      name: "api",
+      timeout: { status: 500 },
+      fallback: { respond: HttpServerResponse.text("sorry", { status: 200 }) }
+    })
+    expect(() => HttpResilience.apiMiddleware(policy)).not.toThrow()
+    const limit = HttpResilience.rateLimit({ name: "api", rate: "1/s", status: 403 })
+    expect(() => HttpResilience.apiMiddleware(limit)).toThrow("option rateLimit.status must be 429, 503 or 504")
+  })
+
   it.scopedLive("and good ones are not, and are what they say", () =>
     Effect.gen(function*() {
       const options: ReadonlyArray<Options> = [
