@@ -22,6 +22,7 @@ import type * as http from "node:http"
 import type * as net from "node:net"
 import type { Duplex } from "node:stream"
 import { Drain, make } from "./Drain.js"
+import { bodyOf, comingUp } from "./internal/rejection.js"
 
 const destroy = (request: HttpServerRequest): void => void NodeHttpServerRequest.toServerResponse(request).destroy()
 
@@ -46,6 +47,17 @@ const close = (server: http.Server, upgraded: ReadonlySet<Duplex>): Effect.Effec
     for (const socket of upgraded) socket.destroy()
   })
 
+/**
+ * A server listens before there is a handler, and Node would leave a request unanswered for ever to which nobody listens.
+ */
+const answerEarly = (server: http.Server): void => {
+  const headers = { ...comingUp.headers, "content-type": "application/problem+json", "connection": "close" }
+  server.on("request", (_, response) => {
+    if (server.listenerCount("request") > 1) return
+    response.writeHead(comingUp.status, headers).end(bodyOf(comingUp))
+  })
+}
+
 const makeServer = (
   evaluate: () => http.Server,
   listen: net.ListenOptions,
@@ -54,6 +66,7 @@ const makeServer = (
   Effect.gen(function*() {
     const drain = yield* make(options)
     const server = yield* Effect.sync(evaluate)
+    answerEarly(server)
     const inner = yield* NodeHttpServer.make(() => server, listen)
     // The last finalizer is the first to run: the handler is still there while the requests end. And a listener for upgrades
     // comes after that of the handler, for with one Node lets go of a socket.
@@ -76,6 +89,7 @@ export class NodeDrain {
   /**
    * In the place of `NodeHttpServer.layer`: when the scope of what is served closes, as on `SIGTERM` under
    * `NodeRuntime.runMain`, it drains before it closes. No middleware is needed. See `Drain` for the phases.
+   * A request that comes before `serve` has its handler in place gets 503 with `Retry-After: 1` and `Connection: close`.
    *
    * @example
    * import { Health } from "@effect-resilience/http"

@@ -111,6 +111,31 @@ describe("on Node", () => {
     10_000
   )
 
+  it.scopedLive("a request that comes before there is a handler is told to come again", () =>
+    Effect.gen(function*() {
+      const server = http.createServer()
+      const context = yield* Layer.build(NodeDrain.layer(() => server, { port: 0, host: "127.0.0.1" }, { delay: 0 }))
+      const address = server.address()
+      const url = `http://127.0.0.1:${typeof address === "object" && address !== null ? address.port : 0}`
+      const get = Effect.promise(() => fetchNode(url, { agent: new http.Agent({ keepAlive: true }) }))
+      const early = yield* get
+      expect(early).toMatchObject({
+        status: 503,
+        headers: {
+          "connection": "close",
+          "cache-control": "no-store",
+          "content-type": "application/problem+json",
+          "retry-after": "1"
+        }
+      })
+      expect(JSON.parse(early?.body ?? "")).toMatchObject({ _tag: "ServiceUnavailable", status: 503 })
+      expect(yield* openDeaf(url)).toBe("HTTP/1.1 503 Service Unavailable")
+
+      const { router } = yield* makeRouter
+      yield* Effect.provide(Layer.build(HttpServer.serve(router)), context)
+      expect(yield* get).toMatchObject({ status: 200, body: "hello", headers: { connection: "keep-alive" } })
+    }).pipe(Effect.timeout("4 seconds")))
+
   it.scopedLive("readiness turns first, then new requests are refused, then those under way are done", () =>
     Effect.gen(function*() {
       const { open, router, started } = yield* makeRouter

@@ -153,6 +153,9 @@ export const goingDown = (retryAfter: Duration.Duration, random: number): Reject
   problem: { ...unavailable }
 })
 
+/** What a request is told that comes before there is a handler. @internal */
+export const comingUp: Rejection = goingDown(Duration.seconds(1), 0)
+
 /** A trace as a name of the occurrence, which support can look up. */
 const urn = (traceId: string): string =>
   /^[0-9a-f]{32}$/.test(traceId)
