@@ -14,6 +14,7 @@ import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import type { FairQueue } from "./FairQueue.js"
 import * as actions from "./internal/actions.js"
+import { lettingInAtOnce } from "./internal/atOnce.js"
 import { noCalls } from "./internal/calls.js"
 import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { eventFields } from "./internal/event.js"
@@ -235,7 +236,7 @@ const build = (options: Named, site: string): Effect.Effect<AdaptiveConcurrency.
       const share = shareOf("AdaptiveConcurrency", name, resolved.fair, key)
       return classifyBy((classify) => governor.withPermitBy(classify, share))<A, E>({ classify })
     }
-    return {
+    const service: AdaptiveConcurrency.Service = {
       name,
       withPermit: governor.withPermit,
       withPermitBy,
@@ -248,6 +249,10 @@ const build = (options: Named, site: string): Effect.Effect<AdaptiveConcurrency.
       metrics: governor.metrics,
       ...instance.observable
     }
+    return lettingInAtOnce<typeof service, ConcurrencyLimitError, string | undefined>(
+      service,
+      (arrival, key) => governor.enterAtOnce(arrival, shareOf("AdaptiveConcurrency", name, resolved.fair, key))
+    )
   })
 
 const noState: AdaptiveConcurrency.State = {

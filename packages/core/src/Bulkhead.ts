@@ -11,6 +11,7 @@ import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import type { FairQueue } from "./FairQueue.js"
 import * as actions from "./internal/actions.js"
+import { lettingInAtOnce } from "./internal/atOnce.js"
 import { addUp, noCalls } from "./internal/calls.js"
 import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { duration, eventFields } from "./internal/event.js"
@@ -170,7 +171,7 @@ const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, ne
       snapshot: pool.metrics,
       actions: { resize: (input) => Effect.flatMap(actions.integer(1)(input), pool.resize) }
     })
-    return {
+    const service: Bulkhead.Service = {
       name,
       withPermit: pool.withPermit,
       withPermitsBy: (permits) => pool.withPermits(permitsOrDie(name, permits)),
@@ -185,6 +186,10 @@ const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, ne
       metrics: pool.metrics,
       ...instance.observable
     }
+    return lettingInAtOnce<typeof service, BulkheadFullError, string | undefined>(
+      service,
+      (arrival, key) => pool.enterAtOnce(arrival, shareOf("Bulkhead", name, resolved.fair, key))
+    )
   })
 
 const noMetrics: Bulkhead.Metrics = {

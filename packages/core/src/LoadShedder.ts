@@ -17,6 +17,8 @@ import * as Ref from "effect/Ref"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import { deadlineOf, priorityOf } from "./internal/ambient.js"
+import type { EnterAtOnce } from "./internal/atOnce.js"
+import { isTooLate, lettingInAtOnce } from "./internal/atOnce.js"
 import { callMetrics, noCalls } from "./internal/calls.js"
 import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { eventFields } from "./internal/event.js"
@@ -192,10 +194,9 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
     levelOf(0)
     depth(0)
 
-    const state = yield* Ref.make(
-      new Shed(new Permits(maxInFlight, maxQueueDepth, new Waiters("adaptive")), resolved.shares, resolved.recoverAt)
-    )
-    const read = Ref.get(state)
+    const permits = new Permits(maxInFlight, maxQueueDepth, new Waiters("adaptive"))
+    const own = new Shed(permits, resolved.shares, resolved.recoverAt)
+    const read = Ref.get(yield* Ref.make(own))
 
     // The line is empty most of the time: a gauge is set where it changes.
     let shown = 0
@@ -220,19 +221,18 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
         (last = stackless(() =>
           new LoadShedError({ instance: name, reason, retryAfter: Option.none(), priority, active, pressure }, true)
         ))
-    const refuse = (
-      self: Shed,
-      reason: LoadShedder.Reason,
-      priority: Priority.Level
-    ): Exit.Exit<never, LoadShedError> => {
+    /** Turns a call away: counted, and told. */
+    const refusal = (self: Shed, reason: LoadShedder.Reason, priority: Priority.Level): LoadShedError => {
       rejected++
       shed[reason]++
       counted.rejected()
       rejection(reason)
       const { load: pressure, permits: { used: active } } = self
       if (emitter.listening) emitter.emit({ _tag: "Shed", ...emitter.call(), reason, priority, active, pressure })
-      return Exit.fail(errorOf(reason, priority, active, pressure))
+      return errorOf(reason, priority, active, pressure)
     }
+    const refuse = (self: Shed, reason: LoadShedder.Reason, priority: Priority.Level) =>
+      Exit.fail(refusal(self, reason, priority))
     const entered = (self: Shed) => {
       running++
       show(self)
@@ -358,6 +358,21 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
         )
       )
 
+    const atOnce: EnterAtOnce<LoadShedError, string | undefined> = (arrival, cohort) => {
+      const loop = loopOf(own)
+      // Who is in no cohort is shed by chance, which is drawn by `acquire`.
+      if (isTooLate(arrival) || (cohort === undefined && (own.pressure.value > 0 || loop > 0))) return undefined
+      const level = arrival.priority
+      const verdict = own.admit(1, Priority.rank(level), cohort === undefined ? 0 : cohortOf(cohort), loop, now)
+      if (verdict === "Wait") return undefined
+      if (verdict !== true) return refusal(own, verdict, level)
+      entered(own)
+      return (outcome) => {
+        leave(own, 1, outcome)
+        return Effect.void
+      }
+    }
+
     const take = (sample: SystemLoad.Sample) =>
       Effect.map(read, (self) => {
         latest = sample
@@ -434,7 +449,7 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
       }
     })
     yield* register({ pattern: "LoadShedder", instance: name, site, snapshot: metrics, actions: {} })
-    return {
+    const service: LoadShedder.Service = {
       name,
       withShedding: guard({}),
       withSheddingBy: (call) => guard(argumentsOrDie(name, call)),
@@ -449,6 +464,7 @@ const build = (options: Named, site: string): Effect.Effect<LoadShedder.Service,
       metrics,
       ...instance.observable
     }
+    return lettingInAtOnce(service, atOnce)
   })
 
 const noMetrics: LoadShedder.Metrics = {

@@ -11,6 +11,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type { Scope } from "effect/Scope"
 import * as actions from "./internal/actions.js"
+import { decidingAtOnce } from "./internal/atOnce.js"
 import { assemble, errorFields, ErrorTypeId, retryAfter, stackless, withCause } from "./internal/errors.js"
 import { duration, eventFields } from "./internal/event.js"
 import { passThrough } from "./internal/guard.js"
@@ -250,7 +251,7 @@ const build = (
       const { cost, key, rate } = asked(args)
       return limiter.guard(key, cost, rate)
     }
-    return {
+    const service: RateLimiter.Service = {
       name,
       withLimit: withLimitBy({}),
       withLimitBy,
@@ -270,6 +271,9 @@ const build = (
       metrics: limiter.metrics,
       ...instance.observable
     }
+    return limiter instanceof LocalLimiter
+      ? decidingAtOnce(service, (args) => limiter.consumeAtOnce(asked(args)))
+      : service
   })
 
 const spread = <A>(

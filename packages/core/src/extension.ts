@@ -4,8 +4,10 @@
  *
  * @since 0.1.0
  */
+export { consumeAtOnce, enterAtOnce } from "./internal/atOnce.js"
+export type { EnterAtOnce } from "./internal/atOnce.js"
 export { Enforced } from "./internal/enforced.js"
-export { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
+export { assemble, errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 export { callSite, openInstance, register } from "./internal/instance.js"
 export { openKeyed } from "./internal/keyed.js"
 export * as metric from "./internal/metrics.js"

@@ -83,11 +83,18 @@ const single =
 
 const standard = (options: HttpResilience.Options): HttpResilience.Middleware => {
   const plan = planOf(options, check(options))
-  const policy: HttpResilience.Middleware = (app) =>
-    Effect.flatMap(
-      HttpResilience,
-      (service) => Effect.flatMap(service.chain(options, plan), (chain) => protect(chain, app))
+  const policy: HttpResilience.Middleware = <E, R>(app: App.Default<E, R>) => {
+    let last: { readonly service: HttpResilience.Service; readonly made: App.Default<E, R> } | undefined
+    const make = Effect.flatMap(HttpResilience, (service) =>
+      Effect.flatMap(service.chain(options, plan), (chain) => {
+        last = { service, made: protect(chain, app) }
+        return last.made
+      }))
+    // Requests come from one service one after the other: to ask it anew for each would take its steps.
+    return Effect.withFiberRuntime((fiber): App.Default<E, R | HttpResilience> =>
+      last !== undefined && last.service === fiber.currentContext.unsafeMap.get(HttpResilience.key) ? last.made : make
     )
+  }
   return remember(policy, options)
 }
 

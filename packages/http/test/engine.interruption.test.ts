@@ -132,26 +132,38 @@ const subject = (around: (engine: Engine) => Subject["with"], isHeld = false) =>
     }
   })
 
-/** The parts of a policy that look for whose request it is. */
-const fairSubject = Effect.gen(function*() {
-  const key = () => Option.some("client")
-  const built = Effect.all([
-    parts.loadShedder("s", { maxInFlight: 1, cohort: key }, "minimal"),
-    parts.bulkhead("b", { maxConcurrent: 1, maxQueued: 5, fair: true, key }, "minimal"),
-    parts.adaptiveConcurrency("a", { initialLimit: 1, minLimit: 1, maxLimit: 1, fair: true, key }, "minimal")
-  ])
-  // The instances stay in the registry for as long as their scope is open.
-  const steps = yield* Scope.extend(built, yield* Scope.make())
-  const { snapshot } = yield* Registry
-  return {
-    with: serve(false)(new Engine({ name: "api", steps, ...open })),
-    whole: Effect.map(snapshot, ({ instances }) =>
-      instances.length === 3 &&
-      instances.every(({ metrics }) =>
-        "active" in metrics && metrics.active === 0 && "waiting" in metrics && metrics.waiting === 0
-      ))
-  } satisfies Subject
-}).pipe(Effect.provide(Registry.Live))
+/** The parts of a policy, as they are built. */
+const partsSubject = (built: Effect.Effect<ReadonlyArray<Step>, never, Scope.Scope>) =>
+  Effect.gen(function*() {
+    // The instances stay in the registry for as long as their scope is open.
+    const steps = yield* Scope.extend(built, yield* Scope.make())
+    const { snapshot } = yield* Registry
+    return {
+      with: serve(false)(new Engine({ name: "api", steps, ...open })),
+      whole: Effect.map(snapshot, ({ instances }) =>
+        instances.length === 3 &&
+        instances.every(({ metrics }) =>
+          "active" in metrics && metrics.active === 0 && "waiting" in metrics && metrics.waiting === 0
+        ))
+    } satisfies Subject
+  }).pipe(Effect.provide(Registry.Live))
+
+const key = () => Option.some("client")
+
+/** Those that look for whose request it is. */
+const fairSubject = partsSubject(Effect.all([
+  parts.loadShedder("s", { maxInFlight: 1, cohort: key }, "minimal"),
+  parts.bulkhead("b", { maxConcurrent: 1, maxQueued: 5, fair: true, key }, "minimal"),
+  parts.adaptiveConcurrency("a", { initialLimit: 1, minLimit: 1, maxLimit: 1, fair: true, key }, "minimal")
+]))
+
+/** Only the last has a request wait, or turns it away: those before let it in at once. */
+const lastWaits = (maxQueued: number) =>
+  partsSubject(Effect.all([
+    parts.loadShedder("s", {}, "minimal"),
+    parts.bulkhead("b", { maxConcurrent: 5 }, "minimal"),
+    parts.adaptiveConcurrency("a", { initialLimit: 1, minLimit: 1, maxLimit: 1, maxQueued }, "minimal")
+  ]))
 
 describe("a request on its way in", () => {
   whole("gives everything back", subject(serve(false)), { budgets: [12], steps: 25 })
@@ -164,6 +176,8 @@ describe("a request on its way in", () => {
   })
 
   whole("gives back its place in fair lines", fairSubject, { budgets: [12], steps: 25 })
+  whole("gives back what came at once while it waits for more", lastWaits(5), { budgets: [30], steps: 8 })
+  whole("gives back what came at once where more is not to be had", lastWaits(0), { budgets: [30], steps: 8 })
 
   caught(
     "an adapter that takes what is decided after the mask",

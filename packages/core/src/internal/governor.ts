@@ -9,7 +9,10 @@ import type { Deadline } from "../Deadline.js"
 import type { Limit } from "../Limit.js"
 import type { Classify, Outcome } from "../Outcome.js"
 import type { Guard } from "../Pattern.js"
+import { Priority } from "../Priority.js"
 import { deadlineOf, rankOf } from "./ambient.js"
+import type { EnterAtOnce } from "./atOnce.js"
+import { isTooLate } from "./atOnce.js"
 import { FairWaiters } from "./fairWaiters.js"
 import type { Handlers, Reading, Restore } from "./guard.js"
 import { finish, hold, onClose, read } from "./guard.js"
@@ -73,7 +76,7 @@ const lookEvery = 64
  * @internal
  */
 export class Governor {
-  private readonly ref: Ref.Ref<Governed>
+  private readonly own: Governed
   private readonly maxWait: Nanos
   private algorithm: Limit.Any
   private broken: unknown
@@ -90,8 +93,8 @@ export class Governor {
     const limit = algorithm.limit(algorithm.initial)
     const queue = new (config.fair ? FairWaiters : Waiters)(config.order)
     const permits = new Permits(limit, config.maxQueued ?? 2 * limit, queue)
-    this.ref = Ref.unsafeMake<Governed>({ permits, learned: algorithm.initial, set: undefined })
-    this.read = Ref.get(this.ref)
+    this.own = { permits, learned: algorithm.initial, set: undefined }
+    this.read = Ref.get(Ref.unsafeMake(this.own))
     this.maxWait = toNanos(config.maxWait)
     this.tally = new Tally(watch)
     this.withPermit = this.withPermitBy(config.classify, undefined)
@@ -148,6 +151,19 @@ export class Governor {
         }
       )
     )
+
+  /** Takes a permit where one is free. */
+  readonly enterAtOnce: EnterAtOnce<ConcurrencyLimitError, Share | undefined> = (arrival, share) => {
+    const { own } = this
+    if (isTooLate(arrival)) return undefined
+    const since = now()
+    if (!own.permits.take(1, Priority.rank(arrival.priority), () => since, share)) return undefined
+    this.entered(own, since, 0n)
+    return (outcome) => {
+      this.leave(own, since, outcome, share)
+      return this.reported(Exit.void)
+    }
+  }
 
   /** Takes a permit, or waits for one under `restore`. Uninterruptible. `onEntered` gets the time at which the call began. */
   private enter<A, E, R>(

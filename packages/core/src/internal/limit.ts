@@ -4,6 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
+import type * as FiberRefs from "effect/FiberRefs"
 import * as Option from "effect/Option"
 import * as Runtime from "effect/Runtime"
 import type * as RuntimeFlags from "effect/RuntimeFlags"
@@ -44,12 +45,12 @@ export const limit = <A, E, R, E2 extends Error>(
 ): Effect.Effect<A, E | E2, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.withFiberRuntime<A, E | E2, R>((parent, status) => {
-      const outside = parent.currentContext
       const clock = clockOf(parent)
       const start = clock.unsafeCurrentTimeNanos()
       options.onStart?.()
       const nearer = deadlineOf(parent)
       const region = new Region(options.instant, innermostOf(parent))
+      const own = new Own(region, parent)
       const end = (exit: Exit.Exit<A, E | E2>) => {
         options.onEnd?.(exit)
         return exit
@@ -69,7 +70,7 @@ export const limit = <A, E, R, E2 extends Error>(
           return Effect.flatMap(leave, (exit): Effect.Effect<A, E | E2> =>
             exit._tag === "Failure" && Cause.isInterrupted(exit.cause)
               ? Exit.fail(carrying(options.onExpired(elapsed), exit.cause))
-              : finished(child, exit))
+              : own.finished(child, exit))
         })
         const first = Effect.async<A, E | E2>((resume) => {
           const decide = (result: () => Effect.Effect<A, E | E2>) => {
@@ -93,7 +94,7 @@ export const limit = <A, E, R, E2 extends Error>(
           const spared = nearer instanceof Region && nearer.at <= region.at ? nearer.relyOn(armLate) : undefined
           if (spared === undefined) armLate()
           else cancel = spared
-          child.addObserver((exit) => decide(() => finished(child, exit)))
+          child.addObserver((exit) => decide(() => own.finished(child, exit)))
         })
         return Effect.matchCauseEffect(restore(first), {
           onSuccess: (value) => end(Exit.succeed(value)),
@@ -106,18 +107,15 @@ export const limit = <A, E, R, E2 extends Error>(
           }
         })
       }
-      if (!options.disconnect) return Effect.flatMap(Effect.fork(within(region, outside, restore(effect))), watch)
-      const child = startIn(region, parent, status.runtimeFlags, restore(effect))
+      const body = own.run(restore(effect))
+      if (!options.disconnect) return Effect.flatMap(Effect.fork(Effect.zipRight(own.enter, body)), watch)
+      const child = own.start(body, status.runtimeFlags)
       const exit = child.unsafePoll()
       if (exit === null) return watch(child)
       end(exit)
-      return finished(child, exit)
+      return own.finished(child, exit)
     })
   )
-
-/** How a fiber ended, and what it did to its `FiberRef`s. */
-const finished = <A, E>(child: Fiber.RuntimeFiber<A, E>, exit: Exit.Exit<A, E>): Effect.Effect<A, E> =>
-  Exit.isInterrupted(exit) ? exit : Effect.zipRight(child.inheritAll, exit)
 
 /** An error that carries what went wrong while the effect was interrupted. */
 const carrying = <E extends Error>(error: E, cause: Cause.Cause<unknown>): E => {
@@ -135,52 +133,62 @@ const withDefects = <E>(cause: Cause.Cause<E>, exit: Exit.Exit<unknown, unknown>
       onSome: (defects) => Cause.sequential(cause, defects)
     })
 
-const inside = (region: Region, outside: Context.Context<never>) => Context.add(outside, DeadlineTag, region)
+/** A fiber of its own, for an effect that runs in a region. */
+class Own {
+  private readonly outside: Context.Context<never>
+  private readonly inside: Context.Context<never>
+  private readonly begun: FiberRefs.FiberRefs
+  /** Whether the effect changed a `FiberRef`. Mostly it does not, and to join them would be dear. */
+  private isChanged = false
 
-/** Runs an effect in a region. What is cheaper than `Effect.provide` only serves a fiber of one's own. */
-const within = <A, E, R>(
-  region: Region,
-  outside: Context.Context<never>,
-  effect: Effect.Effect<A, E, R>
-): Effect.Effect<A, E, R> =>
-  Effect.flatMap(
-    FiberRef.set(FiberRef.currentContext, inside(region, outside)),
-    () => ending(region, outside, effect)
-  )
+  constructor(private readonly region: Region, private readonly parent: Fiber.RuntimeFiber<unknown, unknown>) {
+    this.outside = parent.currentContext
+    this.inside = Context.add(this.outside, DeadlineTag, region)
+    this.begun = parent.getFiberRefs()
+  }
 
-/** Ends the region with the effect. The context is put back, or the caller would inherit it. */
-const ending = <A, E, R>(
-  region: Region,
-  outside: Context.Context<never>,
-  effect: Effect.Effect<A, E, R>
-): Effect.Effect<A, E, R> => {
-  const restored = FiberRef.set(FiberRef.currentContext, outside)
-  return Effect.matchCauseEffect(effect, {
-    onSuccess: (value) => {
-      region.end()
-      return Effect.as(restored, value)
-    },
-    onFailure: (cause) => {
-      region.end()
-      return Effect.zipRight(restored, Exit.failCause(cause))
-    }
-  })
+  /** The first that the fiber does. What is cheaper than `Effect.provide` only serves a fiber of one's own. */
+  get enter(): Effect.Effect<void> {
+    return FiberRef.set(FiberRef.currentContext, this.inside)
+  }
+
+  /** Runs the effect, and ends the region with it. */
+  run<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
+    return Effect.matchCauseEffect(effect, {
+      onSuccess: (value) => this.leave(Exit.succeed(value)),
+      onFailure: (cause) => this.leave(Exit.failCause(cause))
+    })
+  }
+
+  private leave<A, E>(exit: Exit.Exit<A, E>): Effect.Effect<A, E> {
+    this.region.end()
+    return Effect.withFiberRuntime((fiber) => {
+      this.isChanged = !haveSame(this.begun, fiber.getFiberRefs())
+      // The context is put back, or the caller would inherit it.
+      return this.isChanged ? Effect.zipRight(FiberRef.set(FiberRef.currentContext, this.outside), exit) : exit
+    })
+  }
+
+  /** Forks what `run` returned, and runs it until its first wait. It is left to itself, as by `Effect.forkDaemon`. */
+  start<A, E, R>(body: Effect.Effect<A, E, R>, runtimeFlags: RuntimeFlags.RuntimeFlags): Fiber.RuntimeFiber<A, E> {
+    const context = this.inside as Context.Context<R>
+    const runtime = Runtime.make({ context, fiberRefs: this.begun, runtimeFlags })
+    // Who has been interrupted already does not begin: the interruption comes first.
+    const immediate = Cause.isEmpty(this.parent.getFiberRef(FiberRef.interruptedCause))
+    return Runtime.runFork(runtime, body, { immediate })
+  }
+
+  /** How the fiber ended, and what it did to its `FiberRef`s. */
+  finished<A, E>(fiber: Fiber.RuntimeFiber<A, E>, exit: Exit.Exit<A, E>): Effect.Effect<A, E> {
+    return this.isChanged && !Exit.isInterrupted(exit) ? Effect.zipRight(fiber.inheritAll, exit) : exit
+  }
 }
 
-/** Forks an effect into a region, and runs it until its first wait. It is left to itself, as by `Effect.forkDaemon`. */
-const startIn = <A, E, R>(
-  region: Region,
-  parent: Fiber.RuntimeFiber<unknown, unknown>,
-  runtimeFlags: RuntimeFlags.RuntimeFlags,
-  effect: Effect.Effect<A, E, R>
-): Fiber.RuntimeFiber<A, E> => {
-  const outside = parent.currentContext
-  const runtime = Runtime.make({
-    context: inside(region, outside) as Context.Context<R>,
-    fiberRefs: parent.getFiberRefs(),
-    runtimeFlags
-  })
-  // Who has been interrupted already does not begin: the interruption comes first.
-  const immediate = Cause.isEmpty(parent.getFiberRef(FiberRef.interruptedCause))
-  return Runtime.runFork(runtime, ending(region, outside, effect), { immediate })
+/** Whether fibers have the same `FiberRef`s, but for their contexts. */
+const haveSame = (one: FiberRefs.FiberRefs, other: FiberRefs.FiberRefs): boolean => {
+  if (one.locals.size !== other.locals.size) return false
+  for (const [ref, [[, value]]] of one.locals) {
+    if (ref !== FiberRef.currentContext && other.locals.get(ref)?.[0][1] !== value) return false
+  }
+  return true
 }

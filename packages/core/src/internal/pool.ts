@@ -8,7 +8,10 @@ import type { Bulkhead, BulkheadFullError } from "../Bulkhead.js"
 import type { Outcome } from "../Outcome.js"
 import { classify } from "../Outcome.js"
 import type { Guard } from "../Pattern.js"
+import { Priority } from "../Priority.js"
 import { deadlineOf, rankOf } from "./ambient.js"
+import type { EnterAtOnce } from "./atOnce.js"
+import { isTooLate } from "./atOnce.js"
 import type { Call } from "./event.js"
 import { FairWaiters } from "./fairWaiters.js"
 import type { Handlers, Restore } from "./guard.js"
@@ -72,6 +75,7 @@ interface Visit {
  */
 export class Pool {
   private readonly ref: Ref.Ref<Permits>
+  private readonly own: Permits
   private readonly maxWait: Nanos
   private readonly handlers: Handlers
   private readonly tally: Tally<Bulkhead.Reason>
@@ -83,6 +87,7 @@ export class Pool {
   constructor(config: PoolConfig, private readonly watch: Watch, private readonly home?: Home) {
     const { fair, maxConcurrent, maxQueued, order } = config
     const permits = new Permits(maxConcurrent, maxQueued, new (fair ? FairWaiters : Waiters)(order))
+    this.own = permits
     this.ref = Ref.unsafeMake(permits)
     this.unsafeIdle = () => permits.used === 0 && permits.waiting === 0
     this.read = Ref.get(this.ref)
@@ -130,6 +135,17 @@ export class Pool {
           onClose((exit) => Effect.map(pool.read, (permits) => pool.leave(permits, demand, visit, classify(exit))))
       )
     )
+  }
+
+  /** Takes a permit where one is free. For a pool that no table may forget. */
+  readonly enterAtOnce: EnterAtOnce<BulkheadFullError, Share | undefined> = (arrival, share) => {
+    const { own } = this
+    if (isTooLate(arrival) || !own.take(1, Priority.rank(arrival.priority), now, share)) return undefined
+    const visit = this.entered(own, share, 0n)
+    return (outcome) => {
+      this.leave(own, { permits: 1, share }, visit, outcome)
+      return Effect.void
+    }
   }
 
   /** Takes permits, or waits for them under `restore`. Uninterruptible. */

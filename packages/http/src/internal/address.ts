@@ -9,6 +9,10 @@ export interface Range {
   readonly bits: number
 }
 
+/** Those that were read last: a client sends many requests, and to read an address takes longer than most decisions. */
+const known = new Map<string, Address>()
+const mostKnown = 1000
+
 /**
  * Reads an address: in brackets, with a port or a zone too, for gateways send them so. An IPv4 address mapped into IPv6
  * is the IPv4 one, for so the clients of a dual-stack listener look. Only the common notations count: `010.1`, `0x7f.1`
@@ -17,6 +21,16 @@ export interface Range {
  * @internal
  */
 export const parseAddress = (input: string): Address | undefined => {
+  const found = known.get(input)
+  if (found !== undefined) return found
+  const address = read(input)
+  if (address === undefined) return undefined
+  if (known.size >= mostKnown) known.clear()
+  known.set(input, address)
+  return address
+}
+
+const read = (input: string): Address | undefined => {
   const text = input.trim()
   if (text.length === 0 || text.length > 64) return undefined
   const bracketed = /^\[([^\]]+)\](?::\d{1,5})?$/.exec(text)

@@ -1,5 +1,6 @@
 import type { Outcome, RateLimiter, ResilienceError } from "@effect-resilience/core"
 import { Deadline, DeadlineExceededError, Priority } from "@effect-resilience/core"
+import { stackless } from "@effect-resilience/core/extension"
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
@@ -8,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as ExecutionStrategy from "effect/ExecutionStrategy"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
@@ -22,6 +24,8 @@ import type { RequestInfo } from "./request.js"
 export interface Arrival {
   readonly request: RequestInfo
   readonly priority: Priority.Level
+  /** That of the caller. */
+  readonly deadline: Deadline.Instant | undefined
   readonly isLongLived: boolean
 }
 
@@ -33,6 +37,8 @@ export interface Ticket {
   readonly answered?: (outcome: Outcome) => Effect.Effect<void>
   /** Called once, when the answer is sent. */
   readonly sent?: (outcome: Outcome) => Effect.Effect<void>
+  /** Called instead, where a later step turned the request away. For what no scope gives back. */
+  readonly dropped?: () => Effect.Effect<void>
 }
 
 /** One pattern, as an admission. @internal */
@@ -41,6 +47,11 @@ export interface Step {
   readonly look: Look
   /** Would reject, but lets through: its pattern counts whom. */
   readonly dryRun: boolean
+  /**
+   * The admission in one step of the run loop, where it can be told without a wait: `undefined`, and nothing has happened,
+   * where it cannot. Most can: a scope, a context and steps of the run loop would be most of what they cost.
+   */
+  readonly atOnce?: ((arrival: Arrival) => Ticket | Refused | undefined) | undefined
   /** `undefined` where it has no say in such a request. */
   readonly admit: (arrival: Arrival) => Effect.Effect<Ticket, Refused, Scope.Scope> | undefined
 }
@@ -110,14 +121,6 @@ interface Place {
   readonly leave: Effect.Effect<void>
 }
 
-/** What the patterns gave a request. */
-class Held {
-  readonly tickets: Array<Ticket> = []
-  readonly quotas: Array<Quota> = []
-  /** All is given back when `scope` closes; when `load` does, what is no place of one who stays. */
-  constructor(readonly scope: Scope.CloseableScope, readonly load: Scope.CloseableScope) {}
-}
-
 /** @internal */
 export const noHeaders: Readonly<Record<string, string>> = {}
 
@@ -153,19 +156,26 @@ export class Engine {
    * given back by nobody else.
    */
   decide(request: RequestInfo, restore: Restore): Effect.Effect<Decision> {
+    return Effect.withFiberRuntime((fiber) => this.decideIn(fiber, request, restore))
+  }
+
+  /** The same within a step of this fiber: where an exit is returned it is decided already. */
+  decideIn(
+    fiber: Fiber.RuntimeFiber<unknown, unknown>,
+    request: RequestInfo,
+    restore: Restore
+  ): Effect.Effect<Decision> {
     const { config } = this
     if (config.isExcluded(request.path)) return leftAlone
     if (config.isDraining()) return turnedAway
-    return Effect.withFiberRuntime((fiber): Effect.Effect<Decision> => {
-      const timeout = config.timeoutOf(request)
-      if (timeout !== undefined && timeout <= 0) return this.turnDown(expired(), { detail: config.detail })
-      const priority = config.priorityOf(request, Context.get(fiber.currentContext, Priority))
-      const arrival = { request, priority, isLongLived: config.isLongLived(request) }
-      if (timeout === undefined) return this.admit(arrival, undefined, restore)
-      return Effect.flatMap(
-        Clock.currentTimeNanos,
-        (now) => this.admit(arrival, { at: now + nanos(timeout), origin: "caller" }, restore)
-      )
+    const timeout = config.timeoutOf(request)
+    if (timeout !== undefined && timeout <= 0) return this.turnDown(expired(), { detail: config.detail })
+    const priority = config.priorityOf(request, Context.get(fiber.currentContext, Priority))
+    const isLongLived = config.isLongLived(request)
+    if (timeout === undefined) return this.admit({ request, priority, deadline: undefined, isLongLived }, restore)
+    return Effect.flatMap(Clock.currentTimeNanos, (now) => {
+      const deadline = { at: now + nanos(timeout), origin: "caller" } as const
+      return this.admit({ request, priority, deadline, isLongLived }, restore)
     })
   }
 
@@ -188,7 +198,7 @@ export class Engine {
     if (longLived === undefined || admission === undefined) return Effect.succeed({ leave: Effect.void })
     return Effect.flatMap(Scope.make(), (scope) => {
       const leave = Scope.close(scope, Exit.void)
-      return Effect.matchCauseEffect(restore(this.inside(arrival, undefined, scope, admission)), {
+      return Effect.matchCauseEffect(restore(this.inside({ ...arrival, deadline: undefined }, scope, admission)), {
         onSuccess: () => Effect.succeed<Reject | Place>({ leave }),
         onFailure: (cause) =>
           Effect.zipRight(
@@ -210,52 +220,64 @@ export class Engine {
       : Effect.map(Clock.currentTimeMillis, (time) => rateLimitHeaders(quotas, this.config.forms, time))
   }
 
-  /** The steps, one after the other, in a scope of the request's own. */
-  private admit(
-    arrival: Arrival,
-    deadline: Deadline.Instant | undefined,
-    restore: Restore
-  ): Effect.Effect<Decision> {
-    return Effect.flatMap(Scope.make(), (scope) =>
-      this.config.holdsThatStay === undefined
-        ? this.admitInto(new Held(scope, scope), arrival, deadline, restore)
-        : Effect.flatMap(
-          Scope.fork(scope, ExecutionStrategy.sequential),
-          (load) => this.admitInto(new Held(scope, load), arrival, deadline, restore)
-        ))
+  /** The steps, one after the other: at once where none has to wait, otherwise in a scope of the request's own. */
+  private admit(arrival: Arrival, restore: Restore): Effect.Effect<Decision> {
+    const held = new Held()
+    const walked = this.begin(arrival, held)
+    if (Exit.isExit(walked)) return this.decided(arrival, held, restore, walked as Exit.Exit<void, Stopped>)
+    return Effect.flatMap(
+      this.open(held),
+      (load) =>
+        Effect.matchCauseEffect(restore(this.inside(arrival, load, walked)), {
+          onSuccess: () => this.decided(arrival, held, restore, Exit.void),
+          onFailure: (cause) => this.decided(arrival, held, restore, Exit.failCause(cause))
+        })
+    )
   }
 
-  private admitInto(
-    held: Held,
+  /** Opens the scopes of what does not come at once. */
+  private open(held: Held): Effect.Effect<Scope.Scope> {
+    return Effect.flatMap(Scope.make(), (scope) => {
+      held.scope = held.load = scope
+      if (this.config.holdsThatStay === undefined) return Effect.succeed(scope)
+      return Effect.map(Scope.fork(scope, ExecutionStrategy.sequential), (load) => held.load = load)
+    })
+  }
+
+  private decided(
     arrival: Arrival,
-    deadline: Deadline.Instant | undefined,
-    restore: Restore
+    held: Held,
+    restore: Restore,
+    walked: Exit.Exit<void, Stopped>
   ): Effect.Effect<Decision> {
-    return Effect.matchCauseEffect(
-      restore(this.inside(arrival, deadline, held.load, this.walk(0, arrival, held))),
-      {
-        onSuccess: () =>
-          Effect.map(
-            this.quotaHeaders(held.quotas),
-            (headers) => admitted(arrival, deadline, held, headers, () => this.enter(arrival, restore))
-          ),
-        // The call did not run: what earlier steps gave says nothing of how it went.
-        onFailure: (cause): Effect.Effect<Decision> =>
-          Effect.zipRight(
-            Scope.close(held.scope, Exit.interrupt(FiberId.none)),
-            Either.match(Cause.failureOrCause(cause), {
-              onLeft: ({ refused, step }) => this.turnDown(refused.error, step.look, held.quotas),
-              onRight: Effect.failCause
-            })
-          )
-      }
+    const { quotas, scope, tickets } = held
+    if (walked._tag === "Success") {
+      const admit = (headers: Readonly<Record<string, string>>) =>
+        admitted(arrival, held, headers, () => this.enter(arrival, restore))
+      return quotas.length === 0 ? Exit.succeed(admit(noHeaders)) : Effect.map(this.quotaHeaders(quotas), admit)
+    }
+    // The call did not run: what earlier steps gave says nothing of how it went.
+    return Effect.zipRight(
+      both(each(tickets, "dropped", "ignored"), close(scope, Exit.interrupt(FiberId.none))),
+      Either.match(Cause.failureOrCause(walked.cause), {
+        onLeft: ({ refused, step }): Effect.Effect<Decision> => this.turnDown(refused.error, step.look, quotas),
+        onRight: Effect.failCause
+      })
     )
+  }
+
+  /** Begins to walk. A function of the options that throws is a failure like others: what is held already goes back. */
+  private begin(arrival: Arrival, held: Held): Effect.Effect<void, Stopped, Scope.Scope> {
+    try {
+      return this.walk(0, arrival, held)
+    } catch (defect) {
+      return Exit.die(defect)
+    }
   }
 
   /** What patterns ask for: all of it at once, for to provide a service is dear. */
   private inside<A, E>(
-    { priority }: Arrival,
-    deadline: Deadline.Instant | undefined,
+    { deadline, priority }: Arrival,
     scope: Scope.Scope,
     effect: Effect.Effect<A, E, Scope.Scope>
   ): Effect.Effect<A, E> {
@@ -268,34 +290,65 @@ export class Engine {
     })
   }
 
-  private walk(
-    index: number,
-    arrival: Arrival,
-    held: Held
-  ): Effect.Effect<void, { readonly step: Step; readonly refused: Refused }, Scope.Scope> {
+  private walk(index: number, arrival: Arrival, held: Held): Effect.Effect<void, Stopped, Scope.Scope> {
+    const { quotas, tickets } = held
     for (let i = index; i < this.config.steps.length; i++) {
       const step = this.config.steps[i] as Step
-      const admission = step.admit(arrival)
-      if (admission === undefined) continue
-      const rest = () => this.walk(i + 1, arrival, held)
       const isKept = step === this.config.holdsThatStay
-      return Effect.matchEffect(isKept ? Scope.extend(admission, held.scope) : admission, {
-        onSuccess: (ticket) => {
-          held.tickets.push(ticket)
-          if (ticket.quotas !== undefined) held.quotas.push(...ticket.quotas)
-          return rest()
-        },
-        onFailure: (refused) => {
-          held.quotas.push(...refused.quotas)
-          return step.dryRun
-            ? rest()
-            : Effect.fail({ step, refused })
-        }
-      })
+      const onSuccess = (ticket: Ticket) => {
+        tickets.push(ticket)
+        if (isKept) held.kept = ticket
+        if (ticket.quotas !== undefined) quotas.push(...ticket.quotas)
+      }
+      const onFailure = (refused: Refused): Exit.Exit<void, Stopped> => {
+        quotas.push(...refused.quotas)
+        return step.dryRun ? Exit.void : Exit.fail({ step, refused })
+      }
+      const known = step.atOnce?.(arrival)
+      if (known === undefined) {
+        const admission = step.admit(arrival)
+        if (admission === undefined) continue
+        const next = () => this.walk(i + 1, arrival, held)
+        return Effect.matchEffect(isKept ? inOuter(held, admission) : admission, {
+          onSuccess: (ticket) => {
+            onSuccess(ticket)
+            return next()
+          },
+          onFailure: (refused) => Effect.flatMap(onFailure(refused), next)
+        })
+      }
+      if (known instanceof Refused) {
+        const refused = onFailure(known)
+        if (refused._tag === "Failure") return refused
+      } else onSuccess(known)
     }
-    return Effect.void
+    return Exit.void
   }
 }
+
+/** What the patterns gave a request. */
+class Held {
+  readonly tickets: Array<Ticket> = []
+  readonly quotas: Array<Quota> = []
+  /** That of the place of one who stays. */
+  kept: Ticket | undefined = undefined
+  /** Of what did not come at once. All is given back when `scope` closes; when `load` does, what is no place of one who stays. */
+  scope: Scope.CloseableScope | undefined = undefined
+  load: Scope.CloseableScope | undefined = undefined
+}
+
+/** The step that said no. */
+interface Stopped {
+  readonly step: Step
+  readonly refused: Refused
+}
+
+/** In the scope that is open for as long as the request is. */
+const inOuter = <A, E>(held: Held, admission: Effect.Effect<A, E, Scope.Scope>): Effect.Effect<A, E, Scope.Scope> =>
+  Effect.suspend(() => held.scope === undefined ? admission : Scope.extend(admission, held.scope))
+
+const close = (scope: Scope.CloseableScope | undefined, exit: Exit.Exit<void>): Effect.Effect<void> =>
+  scope === undefined ? Effect.void : Scope.close(scope, exit)
 
 /** How far a request is that was let in. Who is refused a place is told so whenever it asks. */
 type Phase =
@@ -309,8 +362,7 @@ const over: Phase = { _tag: "Over" }
 
 const admitted = (
   arrival: Arrival,
-  deadline: Deadline.Instant | undefined,
-  { load, quotas, scope, tickets }: Held,
+  { kept, load, quotas, scope, tickets }: Held,
   headers: Readonly<Record<string, string>>,
   enter: () => Effect.Effect<Reject | Place>
 ): Admit => {
@@ -322,15 +374,18 @@ const admitted = (
       outcome = result
       return each(tickets, "answered", result)
     })
-  const giveBack = (from: Scope.CloseableScope, result: Outcome) =>
-    Effect.zipRight(each(tickets, "sent", result), Scope.close(from, Exit.void))
+  /** Begins when it is called. */
+  const giveBack = (given: ReadonlyArray<Ticket>, from: Scope.CloseableScope | undefined, result: Outcome) =>
+    both(each(given, "sent", result), close(from, Exit.void))
   const sent = Effect.suspend(() => {
     const before = phase
     phase = over
     if (before._tag === "Over") return Effect.void
-    if (before._tag === "Staying") return Effect.zipRight(before.leave, Scope.close(scope, Exit.void))
+    if (before._tag === "Staying") {
+      return both(before.leave, giveBack(kept === undefined ? [] : [kept], scope, "ignored"))
+    }
     // How long one stays says nothing of how the service does.
-    return giveBack(scope, arrival.isLongLived ? "ignored" : outcome ??= "ignored")
+    return giveBack(tickets, scope, arrival.isLongLived ? "ignored" : outcome ??= "ignored")
   })
   const moved = (entered: Reject | Place): Effect.Effect<Reject | undefined> => {
     const isFirst = phase === running
@@ -341,7 +396,8 @@ const admitted = (
     // A handler that was left behind comes when all is over.
     if (!isFirst) return Effect.as(entered.leave, undefined)
     phase = { _tag: "Staying", leave: entered.leave }
-    return Effect.as(Effect.zipRight(answered("success"), giveBack(load, "success")), undefined)
+    const lighten = Effect.suspend(() => giveBack(tickets.filter((ticket) => ticket !== kept), load, "success"))
+    return Effect.as(Effect.zipRight(answered("success"), lighten), undefined)
   }
   const stays = Effect.suspend(() => {
     if (phase._tag === "Refused") return Effect.succeed(phase.rejection)
@@ -353,7 +409,7 @@ const admitted = (
     headers,
     quotas,
     priority: arrival.priority,
-    deadline,
+    deadline: arrival.deadline,
     isExcluded: false,
     stays,
     decision: tickets.find((ticket) => ticket.decision !== undefined)?.decision,
@@ -364,14 +420,24 @@ const admitted = (
 }
 
 /** Tells each ticket that asks for it. */
-const each = (tickets: ReadonlyArray<Ticket>, moment: "answered" | "sent", outcome: Outcome): Effect.Effect<void> => {
+const each = (
+  tickets: ReadonlyArray<Ticket>,
+  moment: "answered" | "sent" | "dropped",
+  outcome: Outcome
+): Effect.Effect<void> => {
   let all: Effect.Effect<void> = Effect.void
   for (const ticket of tickets) {
     const told = ticket[moment]?.(outcome)
-    if (told !== undefined) all = all === Effect.void ? told : Effect.zipRight(all, told)
+    if (told !== undefined) all = both(all, told)
   }
   return all
 }
+
+/** One after the other. Mostly there is nothing left to do, and then there is no step for it. */
+const both = (first: Effect.Effect<void>, second: Effect.Effect<void>): Effect.Effect<void> =>
+  isNothing(first) ? second : isNothing(second) ? first : Effect.zipRight(first, second)
+
+const isNothing = (effect: Effect.Effect<void>): boolean => effect === Effect.void || effect === Exit.void
 
 /** Of milliseconds. */
 const nanos = (millis: number): bigint => BigInt(Math.round(millis * 1e6))
@@ -388,4 +454,9 @@ const turnedAway: Effect.Effect<Reject> = Effect.map(Random.next, (random) => {
 })
 
 const expired = (): DeadlineExceededError =>
-  new DeadlineExceededError({ instance: "ambient", reason: "Expired", origin: "caller", retryAfter: Option.none() })
+  stackless(() =>
+    new DeadlineExceededError(
+      { instance: "ambient", reason: "Expired", origin: "caller", retryAfter: Option.none() },
+      true
+    )
+  )

@@ -9,10 +9,12 @@ import {
   RateLimiterStore,
   RateLimitExceededError
 } from "@effect-resilience/core"
-import { Enforced, metric } from "@effect-resilience/core/extension"
+import type { EnterAtOnce } from "@effect-resilience/core/extension"
+import { assemble, consumeAtOnce, Enforced, enterAtOnce, metric } from "@effect-resilience/core/extension"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import type { Scope } from "effect/Scope"
 import type { HttpResilience } from "../HttpResilience.js"
 import type { Arrival, Step, Ticket } from "./engine.js"
@@ -49,6 +51,22 @@ type Acquire = NonNullable<ReturnType<Admission>>
 const held = <E extends ResilienceError>(acquire: Effect.Effect<void, E, Scope>): Acquire =>
   Effect.mapBoth(acquire, { onSuccess: () => none, onFailure: refuse })
 
+/** The same in one step: it is given back in one, too. `settles`: it has to be told how it went. */
+const atOnce = (
+  instance: object,
+  find: ((request: RequestInfo) => Option.Option<string>) | undefined,
+  { settles }: { readonly settles: boolean }
+): Step["atOnce"] => {
+  const enter: EnterAtOnce<ResilienceError, string | undefined> | undefined = enterAtOnce(instance)
+  return enter && ((arrival) => {
+    if (arrival.isLongLived) return undefined
+    const entered = enter(arrival, find && Option.getOrUndefined(find(arrival.request)))
+    return Predicate.isFunction(entered)
+      ? { sent: (outcome) => entered(settles ? outcome : "success"), dropped: () => entered("ignored") }
+      : entered && refuse(entered)
+  })
+}
+
 /** Who stays is only let in: those that are idle are no load. */
 const passed = (admit: Admission): Admission => (arrival) => {
   const acquire = admit(arrival)
@@ -84,6 +102,7 @@ export const bulkhead: Build<HttpResilience.BulkheadOptions> = (name, { key, ...
       pattern: "Bulkhead",
       look,
       dryRun,
+      atOnce: atOnce(instance, key, { settles: false }),
       admit: by(key, held(instance.acquire), (key) => held(instance.acquireBy({ key })))
     })
   )
@@ -92,6 +111,7 @@ export const bulkhead: Build<HttpResilience.BulkheadOptions> = (name, { key, ...
 /** Lets in by a step who stays, or who does not. */
 const onlyFor = (isLongLived: boolean) => (step: Step): Step => ({
   ...step,
+  atOnce: isLongLived ? undefined : step.atOnce,
   admit: (arrival: Arrival) => arrival.isLongLived === isLongLived ? step.admit(arrival) : undefined
 })
 
@@ -121,6 +141,7 @@ export const loadShedder: Build<HttpResilience.LoadShedderOptions> = (name, { co
       pattern: "LoadShedder",
       look,
       dryRun,
+      atOnce: atOnce(instance, cohort, { settles: false }),
       admit: passed(by(cohort, held(instance.acquire), (cohort) => held(instance.acquireBy({ cohort }))))
     })
   )
@@ -158,6 +179,7 @@ export const adaptiveConcurrency: Build<HttpResilience.AdaptiveConcurrencyOption
         pattern: "AdaptiveConcurrency",
         look,
         dryRun,
+        atOnce: atOnce(instance, key, { settles: true }),
         admit: (arrival) => arrival.isLongLived ? undefined : admit(arrival)
       }
     }
@@ -216,20 +238,34 @@ export const rateLimiter: Build<RateLimitPart> = (name, part, detail) => {
             "client: set `clientIp`, or the `key` of the rate limit"
         )
       })
+    const told = (decision: RateLimiter.Decision): Ticket | Refused => {
+      const quotas = isTold ? [quotaOf(name, decision)] : []
+      return decision.allowed ? { quotas, decision } : new Refused(exceeded(name, decision), quotas)
+    }
     const decide = (args: RateLimiter.Args): Effect.Effect<Ticket, Refused> =>
       Effect.matchEffect(instance.consume(args), {
         onFailure: (error: RateLimiterStoreError) => Effect.fail(new Refused(error)),
         onSuccess: (decision) => {
-          const quotas = isTold ? [quotaOf(name, decision)] : []
-          return decision.allowed
-            ? Effect.succeed({ quotas, decision })
-            : Effect.fail(new Refused(exceeded(name, decision), quotas))
+          const found = told(decision)
+          return found instanceof Refused ? Effect.fail(found) : Effect.succeed(found)
         }
       })
+    const argsOf = (id: string, request: RequestInfo): RateLimiter.Args => ({
+      key: id,
+      cost: cost?.(request),
+      rate: rateFor?.(request)
+    })
+    const consume = consumeAtOnce(instance)
     return {
       pattern: "RateLimiter",
       look,
       dryRun,
+      atOnce: consume && (({ request }) => {
+        const found = key(request)
+        // Who has no key is asked about below.
+        const decision = Option.isNone(found) ? undefined : consume(argsOf(found.value, request))
+        return decision && told(decision)
+      }),
       admit: ({ request }) => {
         const found = key(request)
         if (Option.isNone(found) && onMissingKey === "skip") return undefined
@@ -241,20 +277,24 @@ export const rateLimiter: Build<RateLimitPart> = (name, part, detail) => {
           )
         }
         const id = Option.getOrElse(found, () => "unknown client")
-        return decide({ key: id, cost: cost?.(request), rate: rateFor?.(request) })
+        return decide(argsOf(id, request))
       }
     }
   })
 }
 
-const exceeded = (instance: string, decision: RateLimiter.Decision) =>
-  new RateLimitExceededError({
-    instance,
-    reason: "Exceeded",
-    retryAfter: Option.some(decision.retryAfter),
-    limit: decision.limit,
-    remaining: decision.remaining
-  })
+const exceeded = (instance: string, { limit, remaining, retryAfter }: RateLimiter.Decision) =>
+  limited({ instance, retryAfter: Option.some(retryAfter), limit, remaining })
 
-const unknownClient = (instance: string) =>
-  new RateLimitExceededError({ instance, reason: "Exceeded", retryAfter: Option.none(), limit: 0, remaining: 0 })
+const unknownClient = (instance: string) => limited({ instance, retryAfter: Option.none(), limit: 0, remaining: 0 })
+
+/** Assembled: to construct an error is most of what a rejection costs, and there are many where there is one. */
+const limited = (
+  fields: Pick<RateLimitExceededError, "instance" | "retryAfter" | "limit" | "remaining">
+): RateLimitExceededError =>
+  assemble(RateLimitExceededError, {
+    _tag: "RateLimitExceededError",
+    pattern: "RateLimiter",
+    reason: "Exceeded",
+    ...fields
+  })

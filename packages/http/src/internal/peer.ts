@@ -16,11 +16,11 @@ interface Connection {
 }
 
 /** @internal */
-export const connectionOf = ({ source }: Sourced): Connection | undefined =>
-  Predicate.hasProperty(source, "httpVersionMajor") && source.httpVersionMajor === 1 &&
-    Predicate.hasProperty(source, "socket") && Predicate.hasProperty(source.socket, "destroy")
-    ? source.socket as Connection
-    : undefined
+export const connectionOf = (request: Sourced): Connection | undefined => {
+  const source = request.source as { readonly httpVersionMajor?: unknown; readonly socket?: Partial<Connection> | null }
+  if (source.httpVersionMajor !== 1) return undefined
+  return typeof source.socket?.destroy === "function" ? source.socket as Connection : undefined
+}
 
 /** One listener for each connection: many requests come by one, and a socket warns of more than ten listeners. */
 const watched = new WeakMap<Connection, Set<() => void>>()

@@ -8,6 +8,8 @@ import * as ServerResponse from "@effect/platform/HttpServerResponse"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
@@ -28,7 +30,7 @@ import { notedQuotas, noteQuotas } from "./quotas.js"
 import type { Look } from "./rejection.js"
 import { bodyOf, typed } from "./rejection.js"
 import type { RequestInfo } from "./request.js"
-import { current, served } from "./served.js"
+import { current, servedIn } from "./served.js"
 import type { Substitute } from "./substitute.js"
 import { failureOf, insteadOf, rejected } from "./substitute.js"
 import type { Sourced } from "./turnedAway.js"
@@ -114,14 +116,24 @@ const fieldsOf = (
   return Effect.map(chain.engine.quotaHeaders(all), (fields) => ({ ...headers, ...fields }))
 }
 
-/** Decides about a request, uninterruptible but for its waits. */
-const decide = (chain: Chain, request: HttpServerRequest): Effect.Effect<Decision> =>
-  Effect.flatMap(chain.engine.decide(infoOf(request), Effect.interruptible), (decision) => {
+const isDecided = (decision: Effect.Effect<Decision>): decision is Exit.Success<Decision, never> =>
+  Exit.isExit(decision) && decision._tag === "Success"
+
+/** Decides about a request, uninterruptible but for its waits. An exit where it is let in at once. */
+const decide = (
+  chain: Chain,
+  request: HttpServerRequest,
+  fiber: Fiber.RuntimeFiber<unknown, unknown>
+): Effect.Effect<Decision> => {
+  const decided = chain.engine.decideIn(fiber, infoOf(request), Effect.interruptible)
+  if (isDecided(decided) && decided.value.quotas.length === 0) return decided
+  return Effect.flatMap(decided, (decision) => {
     noteQuotas(request, decision.quotas)
     return decision._tag === "Admit"
       ? Effect.succeed(decision)
       : Effect.map(fieldsOf(chain, request, decision), (headers): Decision => ({ ...decision, headers }))
   })
+}
 
 /** The answer to a request that was turned away: a substitute, or what it is told. While a server drains it is told. */
 const turnAway = (chain: Chain, rejection: Reject, request: HttpServerRequest) =>
@@ -187,7 +199,13 @@ const observed = ({ substitutes }: Chain, course: Course): App.PreResponseHandle
     : Effect.succeed(response)
 
 /** Has the request hold what it was given until its response is sent. Returns its course, to be filled in. */
-const holdUntilSent = (chain: Chain, request: HttpServerRequest, scope: Scope.Scope, admit: Admit) => {
+const holdUntilSent = (
+  chain: Chain,
+  fiber: Fiber.RuntimeFiber<unknown, unknown>,
+  request: HttpServerRequest,
+  scope: Scope.Scope,
+  admit: Admit
+) => {
   const course: Course = { ended: undefined, cause: Cause.empty, isGood: false, refused: undefined, isUpgraded: false }
   const answered = (answer: ServerResponse.HttpServerResponse) =>
     isEventStream(answer)
@@ -212,7 +230,7 @@ const holdUntilSent = (chain: Chain, request: HttpServerRequest, scope: Scope.Sc
       ? final
       : Effect.zipWith(final, fieldsOf(chain, request, admit), ServerResponse.setHeaders)
   }
-  return Effect.as(served(request, scope, { answered, sent: admit.sent }), course)
+  return Effect.as(servedIn(fiber, request, scope, { answered, sent: admit.sent }), course)
 }
 
 const isOurs = (chain: Chain, admit: Admit, error: unknown): error is ResilienceError =>
@@ -245,40 +263,6 @@ const within = <A, E, R>(
   return deadline === undefined ? timed : Deadline.at(deadline)(Effect.disconnect(timed))
 }
 
-/** Runs the app with the time it has. A handler that cannot be interrupted is left behind. */
-const withLimits = <E, R>(
-  chain: Chain,
-  request: HttpServerRequest,
-  admit: Admit,
-  course: Course,
-  app: App.Default<E, R>
-): App.Default<E, R> => {
-  const { deadline } = admit
-  const { timeout } = chain
-  const isTimed = timeout !== undefined || deadline !== undefined
-  const isUpgrade = mayUpgrade(request.headers)
-  if (!isTimed && !isUpgrade) return watchTime(chain.overdue, infoOf(request), app)
-  const bounded: App.Default<E | ResilienceError, R> = isUpgrade
-    ? withUpgrade(app, {
-      request,
-      within: isTimed ? (answer) => within(timeout, deadline, answer) : undefined,
-      onUpgrade: stayUpgraded(chain, request, admit, course)
-    })
-    : within(timeout, deadline, watchTime(chain.overdue, infoOf(request), app))
-  return Effect.catchAll(isTimed ? Effect.interruptible(bounded) : bounded, (error) => {
-    if (course.refused !== undefined && Predicate.isTagged(error, "RequestError")) {
-      return turnAway(chain, course.refused, request)
-    }
-    if (!isOurs(chain, admit, error)) return Effect.fail(error as E)
-    return Effect.map(chain.engine.turnDown(error, chain.timeoutLook), (rejection) => {
-      course.ended = rejected(error, rejection.status)
-      const response = respond(chain, rejection, request)
-      if (ResilienceError.isRejection(error)) markTurnedAway(request, response.status)
-      return response
-    })
-  })
-}
-
 /** What handlers may ask for, beside what they could before. */
 const findings = <R>(
   { clientIp }: Chain,
@@ -306,6 +290,54 @@ const withFindings = <E, R>(
     (context: Context.Context<R | HttpServerRequest>) => findings(chain, request, admit, context)
   )
 
+/** The same in a fiber that a timeout has forked for the app: its context need not be put back. */
+const setFindings = <E, R>(
+  chain: Chain,
+  request: HttpServerRequest,
+  admit: Admit,
+  app: App.Default<E, R>
+): App.Default<E, R> =>
+  Effect.zipRight(
+    FiberRef.update(FiberRef.currentContext, (context) => findings(chain, request, admit, context)),
+    app
+  )
+
+/** Runs the app with the time it has. A handler that cannot be interrupted is left behind. */
+const withLimits = <E, R>(
+  chain: Chain,
+  request: HttpServerRequest,
+  admit: Admit,
+  course: Course,
+  app: App.Default<E, R>
+): App.Default<E, R> => {
+  const { deadline } = admit
+  const { timeout } = chain
+  const isTimed = timeout !== undefined || deadline !== undefined
+  const isUpgrade = mayUpgrade(request.headers)
+  const told = (timeout === undefined || isUpgrade ? withFindings : setFindings)(chain, request, admit, app)
+  const watched = isUpgrade ? told : watchTime(chain.overdue, infoOf(request), told)
+  if (!isTimed && !isUpgrade) return watched
+  const bounded: App.Default<E | ResilienceError, R> = isUpgrade
+    ? withUpgrade(watched, {
+      request,
+      within: isTimed ? (answer) => within(timeout, deadline, answer) : undefined,
+      onUpgrade: stayUpgraded(chain, request, admit, course)
+    })
+    : within(timeout, deadline, watched)
+  return Effect.catchAll(isTimed ? Effect.interruptible(bounded) : bounded, (error) => {
+    if (course.refused !== undefined && Predicate.isTagged(error, "RequestError")) {
+      return turnAway(chain, course.refused, request)
+    }
+    if (!isOurs(chain, admit, error)) return Effect.fail(error as E)
+    return Effect.map(chain.engine.turnDown(error, chain.timeoutLook), (rejection) => {
+      course.ended = rejected(error, rejection.status)
+      const response = respond(chain, rejection, request)
+      if (ResilienceError.isRejection(error)) markTurnedAway(request, response.status)
+      return response
+    })
+  })
+}
+
 /**
  * Remembers what an app fails with, where somebody asks. Its own pre-response handlers have the last word on its response:
  * they may say that it is private, and stand in line when the app has ended.
@@ -320,29 +352,24 @@ const withSubstitutes = <A, E, R>(chain: Chain, course: Course, effect: Effect.E
 export const protect = <E, R>(chain: Chain, app: App.Default<E, R>): App.Default<E, R> =>
   Effect.withFiberRuntime<ServerResponse.HttpServerResponse, E, R | HttpServerRequest>((fiber, status) => {
     const { request, scope } = current(fiber)
-    const guarded = (restore: Restore) =>
-      Effect.flatMap(
-        decide(chain, request),
-        (decision): App.Default<E, R> =>
-          decision._tag === "Reject"
-            ? turnAway(chain, decision, request)
-            : decision.isExcluded
-            ? restore(withFindings(chain, request, decision, app))
-            : Effect.flatMap(
-              holdUntilSent(chain, request, scope, decision),
-              (course) =>
-                withSubstitutes(
-                  chain,
-                  course,
-                  restore(
-                    withFindings(chain, request, decision, withLimits(chain, request, decision, course, app))
-                  )
-                )
-            )
+    const goOn = (decision: Decision, restore: Restore): App.Default<E, R> => {
+      if (decision._tag === "Reject") return turnAway(chain, decision, request)
+      if (decision.isExcluded) return restore(withFindings(chain, request, decision, app))
+      return Effect.flatMap(
+        holdUntilSent(chain, fiber, request, scope, decision),
+        (course) => withSubstitutes(chain, course, restore(withLimits(chain, request, decision, course, app)))
       )
+    }
+    /** Must begin where nothing interrupts: who is let in at once holds something already. */
+    const guarded = (restore: Restore) => {
+      const decided = decide(chain, request, fiber)
+      return isDecided(decided)
+        ? goOn(decided.value, restore)
+        : Effect.flatMap(decided, (decision) => goOn(decision, restore))
+    }
     // What is around a router is uninterruptible already; to mask it again would cost more than to look.
     return RuntimeFlags.interruption(status.runtimeFlags)
-      ? Effect.uninterruptible(guarded(Effect.interruptible))
+      ? Effect.uninterruptible(Effect.suspend(() => guarded(Effect.interruptible)))
       : guarded((effect) => effect)
   })
 
@@ -366,10 +393,10 @@ export const admitTyped = (
   Effect.withFiberRuntime((fiber) => {
     const { request, scope } = current(fiber)
     return Effect.uninterruptible(
-      Effect.flatMap(decide(chain, request), (decision) => {
+      Effect.flatMap(Effect.suspend(() => decide(chain, request, fiber)), (decision) => {
         if (decision._tag === "Admit") {
           return Effect.flatMap(
-            holdUntilSent(chain, request, scope, decision),
+            holdUntilSent(chain, fiber, request, scope, decision),
             (course) => Effect.as(tell(chain, request, decision, course), decision)
           )
         }

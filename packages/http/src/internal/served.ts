@@ -30,8 +30,13 @@ const cutWhereItFails = (request: HttpServerRequest, response: HttpServerRespons
   return ServerResponse.setBody(response, HttpBody.stream(stream, contentType, body.contentLength))
 }
 
+interface Moments {
+  readonly answered: (response: HttpServerResponse) => Effect.Effect<HttpServerResponse>
+  readonly sent: Effect.Effect<void>
+}
+
 /**
- * Runs `answered` when the response is known, before it is sent, and `sent` once when it is sent or never will be.
+ * Has `answered` run when the response is known, before it is sent, and `sent` once when it is sent or never will be.
  *
  * The scope of a request is closed when the response is sent, with three exceptions: that of a `HEAD` on a route that
  * streams never is, on the web; that of a stream whose client is gone is when the host finds out, on the web; and that of
@@ -40,40 +45,40 @@ const cutWhereItFails = (request: HttpServerRequest, response: HttpServerRespons
  *
  * @internal
  */
-export const served = (
+export const served = (request: HttpServerRequest, scope: Scope.Scope, on: Moments): Effect.Effect<void> =>
+  Effect.withFiberRuntime((fiber) => servedIn(fiber, request, scope, on))
+
+/** The same within a step of the fiber of the request. @internal */
+export const servedIn = (
+  fiber: Fiber.RuntimeFiber<unknown, unknown>,
   request: HttpServerRequest,
   scope: Scope.Scope,
-  on: {
-    readonly answered: (response: HttpServerResponse) => Effect.Effect<HttpServerResponse>
-    readonly sent: Effect.Effect<void>
-  }
-): Effect.Effect<void> =>
-  Effect.withFiberRuntime((fiber) => {
-    const peer = peerOf(request)
-    let isEnded = false
-    let isOver = false
-    const release = Effect.suspend(() => {
-      if (isOver) return Effect.void
-      isOver = true
-      revoke()
-      return on.sent
-    })
-    const revoke = peer.onGone(() => {
-      if (isEnded) Effect.runFork(release)
-    })
-    const ended = Effect.suspend(() => {
-      isEnded = true
-      return peer.isGone() || request.method === "HEAD" ? release : Effect.void
-    })
-    // What a timeout around it left behind takes its handlers along: no response of it will ever be known.
-    fiber.addObserver(() => {
-      isEnded = true
-      if (!isOver && peer.isGone()) Effect.runFork(release)
-    })
-    return Effect.zipRight(
-      Scope.addFinalizer(scope, release),
-      App.appendPreResponseHandler((_, response) =>
-        Effect.zipLeft(Effect.map(on.answered(response), (final) => cutWhereItFails(request, final)), ended)
-      )
-    )
+  on: Moments
+): Effect.Effect<void> => {
+  const peer = peerOf(request)
+  let isEnded = false
+  let isOver = false
+  const release = Effect.suspend(() => {
+    if (isOver) return Effect.void
+    isOver = true
+    revoke()
+    return on.sent
   })
+  const revoke = peer.onGone(() => {
+    if (isEnded) Effect.runFork(release)
+  })
+  const ended = (response: HttpServerResponse) => {
+    isEnded = true
+    const final = Effect.succeed(cutWhereItFails(request, response))
+    return peer.isGone() || request.method === "HEAD" ? Effect.zipRight(release, final) : final
+  }
+  // What a timeout around it left behind takes its handlers along: no response of it will ever be known.
+  fiber.addObserver(() => {
+    isEnded = true
+    if (!isOver && peer.isGone()) Effect.runFork(release)
+  })
+  return Effect.zipRight(
+    Scope.addFinalizer(scope, release),
+    App.appendPreResponseHandler((_, response) => Effect.flatMap(on.answered(response), ended))
+  )
+}

@@ -182,27 +182,34 @@ export class LocalLimiter {
     })
   }
 
-  readonly consume = ({ cost, key, rate }: Asked): Effect.Effect<RateLimiter.Decision> =>
-    Effect.flatMap(this.read, (table) => {
-      const { limits } = this
-      const plan = limits.planOf(key, rate)
-      const clock = currentClock()
-      const time = clock.unsafeCurrentTimeNanos()
-      const at = cost > plan.algorithm.cap ? forever : table.take(key, plan, cost, time, clock)
-      if (at === undefined) {
-        if (limits.config.onFull === "admit") {
-          limits.allow(key, plan, () => 0)
-          return Effect.as(this.unguarded.count, unasked(plan, true))
-        }
-        this.tooManyKeys(key, plan)
-        return Exit.succeed(unasked(plan, false))
-      }
-      const allowed = at <= time
-      if (allowed) limits.allow(key, plan, () => table.available(key, plan, time))
-      else if (at >= forever) this.refuse(table, key, plan, "CostTooHigh", time, undefined)
-      else this.refuse(table, key, plan, "Exceeded", time, at - time)
-      return Exit.succeed(this.decision(table, key, plan, time, allowed, at))
+  readonly consume = (asked: Asked): Effect.Effect<RateLimiter.Decision> =>
+    Effect.flatMap(this.read, () => {
+      const decision = this.consumeAtOnce(asked)
+      if (decision !== undefined) return Exit.succeed(decision)
+      const { key, rate } = asked
+      const plan = this.limits.planOf(key, rate)
+      this.limits.allow(key, plan, () => 0)
+      return Effect.as(this.unguarded.count, unasked(plan, true))
     })
+
+  /** The decision in one step of a running fiber; none where a new key goes unguarded for want of room. */
+  readonly consumeAtOnce = ({ cost, key, rate }: Asked): RateLimiter.Decision | undefined => {
+    const { limits, table } = this
+    const plan = limits.planOf(key, rate)
+    const clock = currentClock()
+    const time = clock.unsafeCurrentTimeNanos()
+    const at = cost > plan.algorithm.cap ? forever : table.take(key, plan, cost, time, clock)
+    if (at === undefined) {
+      if (limits.config.onFull === "admit") return undefined
+      this.tooManyKeys(key, plan)
+      return unasked(plan, false)
+    }
+    const allowed = at <= time
+    if (allowed) limits.allow(key, plan, () => table.available(key, plan, time))
+    else if (at >= forever) this.refuse(table, key, plan, "CostTooHigh", time, undefined)
+    else this.refuse(table, key, plan, "Exceeded", time, at - time)
+    return this.decision(table, key, plan, time, allowed, at)
+  }
 
   readonly check = ({ cost, key, rate }: Asked): Effect.Effect<RateLimiter.Decision> =>
     Effect.map(this.read, (table) => {
