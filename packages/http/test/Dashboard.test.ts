@@ -7,15 +7,16 @@ import {
   Registry,
   ResilienceLive
 } from "@effect-resilience/core"
-import { Admin, Dashboard, HttpResilience } from "@effect-resilience/http"
+import { Admin, Dashboard, HttpResilience, ResilientHttpClient } from "@effect-resilience/http"
 import { HttpLayerRouter, HttpRouter, HttpServerResponse } from "@effect/platform"
-import { NodeHttpServer } from "@effect/platform-node"
+import { NodeHttpClient, NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Context, Effect, Exit, Fiber, Layer, Option, Schedule, Scope, Stream, TestClock } from "effect"
 import * as http from "node:http"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { checkHost } from "../src/internal/hosts.js"
+import { quick, resilient } from "./utils/client.js"
 import { eventually, openViewer, parseEvents } from "./utils/events.js"
 import { fetchNode, serveNode } from "./utils/servers.js"
 
@@ -241,6 +242,25 @@ describe("the events", () => {
       expect(card.recent).toMatchObject({ calls: "ffrrrrrr", lastError: "DownError" })
       expect(text()).not.toContain("hunter2")
     }).pipe(Effect.provide(live())))
+
+  it.scopedLive("tell the status of an answer that was retried in vain, or counted as a failure", () =>
+    Effect.gen(function*() {
+      const client = yield* resilient({ name: "upstream", retry: { ...quick, maxAttempts: 2 } })
+      const down = yield* serveNode(HttpServerResponse.empty({ status: 503 }))
+      const { url } = yield* serveNode(mounted)
+      const { told } = yield* openViewer(`${url}/ops/resilience/events`)
+      yield* eventually(() => told()[0])
+      yield* Effect.exit(client.get(down.url))
+      const line = yield* eventually(() =>
+        told().flatMap(({ data }) => data.timeline).find(({ tag }) => tag === "RetryExhausted")
+      )
+      expect(line).toMatchObject({ detail: { attempts: 2, error: "status 503" } })
+      yield* eventually(() =>
+        told().flatMap(({ data }) => data.changed ?? []).some(({ id, recent }) =>
+          id === "CircuitBreaker/upstream" && recent.lastError === "status 503"
+        )
+      )
+    }).pipe(Effect.provide(ResilientHttpClient.Live), Effect.provide(Layer.merge(live(), NodeHttpClient.layer))))
 
   it.scopedLive("tell whom a shedder turned away: a line for each priority", () =>
     Effect.gen(function*() {

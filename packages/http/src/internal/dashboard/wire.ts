@@ -27,8 +27,18 @@ export const toWire = (value: unknown, depth = 0): Json => {
   return typeof value === "symbol" || typeof value === "function" ? typeof value : String(value)
 }
 
-/** The name of an error, or more of it where that may be shown. @internal */
+/** The status of a response that counted as a failure, also where a retry gave it up. */
+const statusOf = (error: unknown): number | undefined => {
+  const answer = Predicate.isTagged(error, "RetryResultRejectedError") && "value" in error ? error.value : error
+  return !(answer instanceof Error) && Predicate.hasProperty(answer, "status") && Predicate.isNumber(answer.status)
+    ? answer.status
+    : undefined
+}
+
+/** The name of an error, or more of it where that may be shown; of a response its status. @internal */
 export const errorText = (error: unknown, shown: "name" | "message"): string => {
+  const status = statusOf(error)
+  if (status !== undefined) return `status ${status}`
   const name = Predicate.hasProperty(error, "_tag") && Predicate.isString(error._tag)
     ? error._tag
     : error instanceof Error
