@@ -74,7 +74,7 @@ const make = (options: Dashboard.Options) =>
       )
     }
     const watch = new Watch(errors)
-    const app = toWire({ title, version, instance, admin: adminPath, since: yield* Clock.currentTimeMillis })
+    const app = toWire({ title, version, instance, history, admin: adminPath, since: yield* Clock.currentTimeMillis })
     const feed = yield* Feed.make({
       registry: yield* Registry,
       bus: yield* EventBus,

@@ -1,8 +1,8 @@
-import { Bulkhead, CircuitBreaker, ResilienceLive } from "@effect-resilience/core"
+import { Bulkhead, CircuitBreaker, RateLimiter, RateLimiterStore, ResilienceLive } from "@effect-resilience/core"
 import { Admin, Dashboard } from "@effect-resilience/http"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Layer, Redacted } from "effect"
+import { Effect, Layer, Redacted, Schedule } from "effect"
 import type { Page } from "playwright-core"
 import { executablePath, openBrowser, openPage } from "./utils/browser.js"
 import { fetchNode, serveNode } from "./utils/servers.js"
@@ -14,6 +14,8 @@ const live = Dashboard.layer({ title: "Shop", interval: "100 millis" }).pipe(
 
 /** A name that would be a script, if anybody took it for one. */
 const hostile = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+
+class Hosts extends CircuitBreaker.Keyed<Hosts>()("hosts", { consecutiveFailures: 1 }) {}
 
 class DownError {
   readonly _tag = "DownError"
@@ -123,6 +125,26 @@ describe.skipIf(executablePath === undefined)("in a browser", () => {
       expect(tried).toContain("Failed to fetch")
       expect(complaints.join()).toContain("Content Security Policy")
     }).pipe(Effect.provide(live)), 30_000)
+
+  it.scopedLive("says nothing of what it has not seen", () =>
+    Effect.gen(function*() {
+      const store = yield* RateLimiterStore.makeMemory()
+      const limiter = yield* RateLimiter.make({ name: "clients", rate: "2/hour", store })
+      const call = Effect.exit(limiter.withLimit(Effect.void))
+      yield* Effect.repeatN(call, 4)
+      for (let n = 0; n < 3; n++) yield* Effect.exit(Hosts.withBreakerBy({ key: "a.test" })(Effect.fail("down")))
+      const { url } = yield* serveNode(HttpRouter.mount(HttpRouter.empty, "/resilience", Dashboard.router))
+      const { page } = yield* openPage(yield* openBrowser, { colorScheme: "light" })
+      yield* Effect.promise(() => page.goto(`${url}/resilience`))
+      yield* cardSays(page, "clients", /let through\s*–/)
+      yield* cardSays(page, "clients", /turned away\s*3 of 5 in all/)
+      yield* cardSays(page, "hosts", /turned away\s*2 of 3 in all/)
+      expect(yield* textOf(page, ".cards")).not.toContain("∞")
+      expect(yield* textOf(page, "#timeline")).toContain("Nothing has happened since this page was opened.")
+      // From here on it has seen it.
+      yield* Effect.forkScoped(Effect.repeat(call, Schedule.spaced("100 millis")))
+      yield* cardSays(page, "clients", /let through\s*0 %/)
+    }).pipe(Effect.provide(Hosts.Live), Effect.provide(live)), 30_000)
 
   const acting = (authorize: Admin.Authorize<never>) =>
     Effect.gen(function*() {

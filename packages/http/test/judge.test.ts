@@ -114,4 +114,37 @@ describe("what figures mean", () => {
       .toEqual([["LoadShedder", "Bulkhead", "CircuitBreaker"]])
     expect(patterns("Bulkhead")).toEqual([])
   })
+
+  const client = (...patterns: ReadonlyArray<string>) => [
+    of("Timeout", {}, { instance: "x/attempt" }),
+    ...patterns.map((pattern) => of(pattern, {}))
+  ]
+
+  it("puts the time of all attempts of a client outermost, and that of one innermost", () => {
+    const found = chains(client("Timeout", "Bulkhead", "CircuitBreaker", "RateLimiter", "Retry"))
+    expect(found.map(({ name, steps }) => [name, steps.map(({ instance, pattern }) => `${instance} ${pattern}`)]))
+      .toEqual([
+        ["x", ["x Timeout", "x Retry", "x CircuitBreaker", "x RateLimiter", "x Bulkhead", "x/attempt Timeout"]]
+      ])
+    const noRetry = chains(client("Timeout", "Bulkhead", "CircuitBreaker"))
+    expect(noRetry.map(({ steps }) => steps.map(({ pattern }) => pattern))).toEqual([
+      ["Timeout", "CircuitBreaker", "Bulkhead", "Timeout"]
+    ])
+    // A name that only looks like it stands for itself.
+    expect(chains(client())).toEqual([])
+  })
+
+  it("counts a call of a client and its attempt once", () => {
+    const flow = { ...still, offered: 10 }
+    const all = client("Timeout", "Retry").map((one) => ({ ...one, flow }))
+    expect(summary(all, null).figures).toBe("3 instances · 10/s in · 0/s turned away")
+  })
+
+  it("a keyed breaker that turns away says so, where no key is known to be open", () => {
+    const flow = { ...still, offered: 10, rejected: 4 }
+    expect(judge(of("CircuitBreaker", { keys: 3, open: [] }, { flow }))).toEqual({ level: 2, state: "turning away" })
+    expect(judge(of("CircuitBreaker", { keys: 3, open: [] }))).toEqual({ level: 0, state: "well" })
+    expect(judge(of("CircuitBreaker", { keys: 3, open: [{ key: "a", state: "Open" }] }, { flow })))
+      .toEqual({ level: 3, state: "1 key not closed" })
+  })
 })

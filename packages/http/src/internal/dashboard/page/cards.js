@@ -4,7 +4,7 @@
  */
 import { bar, facts, h, ring, svg } from "./dom.js"
 import { count, percent, rate, some, span, words } from "./format.js"
-import { amplification, isKeyed, judge } from "./judge.js"
+import { amplification, isKeyed, judge, totalsOf } from "./judge.js"
 
 /** @typedef {import("./judge.js").Instance} Instance */
 /** @typedef {ReadonlyArray<import("./dom.js").Child>} Body */
@@ -96,14 +96,27 @@ const bulkhead = ({ metrics, recent }) => [
   ])
 ]
 
+/** What was turned away, also before the page was opened. @param {Instance} instance */
+const turnedAway = ({ metrics }) => {
+  const { offered, rejected } = totalsOf(metrics)
+  return /** @type {const} */ (["turned away", `${count(rejected)} of ${count(offered)} in all`])
+}
+
 /** @param {Instance} instance */
-const rateLimiter = ({ flow, metrics }) => {
-  const through = flow.offered > 0 ? 1 - flow.rejected / flow.offered : 1
+const rateLimiter = (instance) => {
+  const { flow, metrics } = instance
+  // Of late: where nothing came there is nothing to say.
+  const through = flow.offered > 0 ? 1 - flow.rejected / flow.offered : undefined
+  const { keys = null, maxKeys } = metrics
   return [
-    bar("let through", percent(through), through, { level: through < 1 ? 2 : 0 }),
+    bar("let through", through === undefined ? "–" : percent(through), through ?? 0, {
+      level: through !== undefined && through < 1 ? 2 : 0
+    }),
     facts([
-      ["rate", `${metrics.rate}${metrics.keys > 1 ? " each" : ""}`],
-      ["keys", `${count(metrics.keys)} of at most ${count(metrics.maxKeys)}`],
+      ["rate", `${metrics.rate}${keys > 1 ? " each" : ""}`],
+      // A store holds its keys itself, and does not say how many.
+      ...keys === null ? [] : [/** @type {const} */ (["keys", `${count(keys)} of at most ${count(maxKeys)}`])],
+      turnedAway(instance),
       ["waiting", count(metrics.waiting)]
     ])
   ]
@@ -130,6 +143,7 @@ const retry = (instance) => {
   const attempts = Object.entries(recent.attempts ?? {}).filter(([n]) => n !== "1")
     .map(([n, calls]) => `${n}:\u00a0${count(calls)}`).join(" · ")
   return [
+    h("p", { class: "quiet" }, "calls in all"),
     ...histogram(ends.filter(([, calls], i) => i === 0 || calls > 0)),
     facts([
       ["load", `×${amplification(instance).toFixed(2)}`],
@@ -149,7 +163,7 @@ const retryBudget = ({ metrics }) => [
       level: metrics.available < 1 ? 3 : 0
     }
   ),
-  facts([["granted", count(metrics.granted)], ["denied", count(metrics.denied)]])
+  facts([["granted", `${count(metrics.granted)} in all`], ["denied", `${count(metrics.denied)} in all`]])
 ]
 
 /** @param {Instance} instance */
@@ -212,6 +226,7 @@ const backpressure = ({ metrics }) => {
 
 /** @param {Instance} instance */
 const fallback = ({ metrics }) => [
+  h("p", { class: "quiet" }, "calls in all"),
   ...histogram([
     ["needed none", metrics.primary, 0],
     ["answered by a fallback", metrics.fallbacks, 1],
@@ -220,10 +235,15 @@ const fallback = ({ metrics }) => [
 ]
 
 /** The keys that are not as usual. @param {Instance} instance */
-const keyed = ({ metrics }) => {
+const keyed = (instance) => {
+  const { metrics } = instance
   const shown = metrics.open ?? metrics.busy ?? metrics.low ?? []
   return [
-    facts([["keys", count(metrics.keys)], ["let through unguarded", count(metrics.unguarded ?? 0)]]),
+    facts([
+      ["keys", count(metrics.keys)],
+      ...metrics.offered === undefined ? [] : [turnedAway(instance)],
+      ["let through unguarded", `${count(metrics.unguarded ?? 0)} in all`]
+    ]),
     h(
       "ul",
       {},

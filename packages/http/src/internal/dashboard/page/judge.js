@@ -82,7 +82,8 @@ export const judge = (instance) => {
   const { flow, metrics, pattern } = instance
   if (isKeyed(instance)) {
     const open = Array.isArray(metrics.open) ? metrics.open.length : 0
-    return open > 0 ? verdict(3, `${some(open, "key")} not closed`) : verdict(0, "well")
+    if (open > 0) return verdict(3, `${some(open, "key")} not closed`)
+    return flow.rejected > 0 ? verdict(2, "turning away") : verdict(0, "well")
   }
   const found = judges[pattern]?.(instance)
   if (flow.rejected > 0 && (found?.level ?? 0) < 2) return verdict(2, "turning away")
@@ -125,7 +126,11 @@ export const summary = (instances, system) => {
   // A call that passes several patterns of one name is one call.
   /** @type {Map<string, number>} */
   const calls = new Map()
-  for (const { flow, instance } of instances) calls.set(instance, Math.max(calls.get(instance) ?? 0, flow.offered))
+  const chainOf = chainsOf(instances)
+  for (const instance of instances) {
+    const name = chainOf(instance)
+    calls.set(name, Math.max(calls.get(name) ?? 0, instance.flow.offered))
+  }
   const offered = [...calls.values()].reduce((sum, n) => sum + n, 0)
   const rejected = instances.reduce((sum, { flow }) => sum + flow.rejected, 0)
   if (troubles.length === 0 && rejected > 0) troubles.push("some calls are turned away")
@@ -186,6 +191,24 @@ const advisers = {
 /** @param {Instance} instance @returns {string | undefined} */
 export const advise = (instance) => isKeyed(instance) ? undefined : advisers[instance.pattern]?.(instance)
 
+/** What is around one attempt of a client, and not around all of them. */
+const ofAttempt = "/attempt"
+
+/**
+ * The chain that an instance belongs to: patterns of one name are the chain of one thing, as `standard` names them. A
+ * client names what is around an attempt after itself, too.
+ *
+ * @param {ReadonlyArray<Instance>} instances
+ */
+const chainsOf = (instances) => {
+  const names = new Set(instances.map(({ instance }) => instance))
+  /** @param {Instance} one */
+  return ({ instance }) => {
+    const outer = instance.endsWith(ofAttempt) ? instance.slice(0, -ofAttempt.length) : instance
+    return names.has(outer) ? outer : instance
+  }
+}
+
 /** The order in which the patterns stand around a call, and before a server. */
 const aroundCall = [
   "Fallback",
@@ -198,6 +221,8 @@ const aroundCall = [
   "AdaptiveConcurrency",
   "Timeout"
 ]
+/** Of a client the timeout is around all attempts, and has another around each of them. */
+const aroundAttempts = ["Timeout", ...aroundCall]
 const beforeServer = [
   "LoadShedder",
   "RateLimiter",
@@ -209,7 +234,7 @@ const beforeServer = [
 ]
 
 /**
- * Patterns of one name are the chain of one thing: `standard` names them so.
+ * The chains of more than one pattern, outermost first.
  *
  * @param {ReadonlyArray<Instance>} instances
  * @returns {ReadonlyArray<{ name: string, steps: ReadonlyArray<Instance> }>}
@@ -217,11 +242,21 @@ const beforeServer = [
 export const chains = (instances) => {
   /** @type {Map<string, Array<Instance>>} */
   const byName = new Map()
-  for (const one of instances) byName.set(one.instance, [...(byName.get(one.instance) ?? []), one])
+  const chainOf = chainsOf(instances)
+  for (const one of instances) byName.set(chainOf(one), [...(byName.get(chainOf(one)) ?? []), one])
   return [...byName].filter(([, steps]) => steps.length > 1).map(([name, steps]) => {
-    const order = steps.some(({ pattern }) => ["Retry", "Fallback"].includes(pattern)) ? aroundCall : beforeServer
     /** @param {Instance} step */
-    const place = ({ pattern }) => (order.indexOf(pattern) + order.length + 1) % (order.length + 1)
+    const isInner = ({ instance }) => instance !== name
+    const order = steps.some(isInner)
+      ? aroundAttempts
+      : steps.some(({ pattern }) => ["Retry", "Fallback"].includes(pattern))
+      ? aroundCall
+      : beforeServer
+    /** @param {Instance} step */
+    const place = (step) => {
+      const at = isInner(step) ? order.lastIndexOf(step.pattern) : order.indexOf(step.pattern)
+      return at === -1 ? order.length : at
+    }
     return { name, steps: [...steps].sort((a, b) => place(a) - place(b)) }
   })
 }

@@ -213,7 +213,9 @@ const drawTimeline = () => {
   if (part.lines.matches(":hover") || part.lines.contains(document.activeElement)) return
   part.lines.replaceChildren(
     ...entries.length === 0
-      ? [h("li", { class: "quiet" }, "Nothing has happened yet.")]
+      ? [
+        h("li", { class: "quiet" }, `Nothing has happened ${about.app.history ? "yet" : "since this page was opened"}.`)
+      ]
       : lines(entries, jump)
   )
 }

@@ -64,7 +64,7 @@ export const drawChains = (section, filter) => {
             h(
               "li",
               { class: `level${judge(step).level}` },
-              h("strong", {}, labelOf(step.pattern)),
+              h("strong", {}, `${labelOf(step.pattern)}${step.instance === name ? "" : " of an attempt"}`),
               h("span", {}, `${rate(step.flow.offered)} in`),
               h("span", { class: step.flow.rejected > 0 ? "lost" : "quiet" }, `${rate(step.flow.rejected)} turned away`)
             )
