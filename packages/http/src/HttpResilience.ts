@@ -43,7 +43,8 @@ import type { Rejection } from "./internal/rejection.js"
 import type { RequestInfo } from "./internal/request.js"
 
 /**
- * Two middlewares with different options have one name.
+ * Two middlewares with different options have one name: requests that come to the second die with it, and it is logged as
+ * an error, once for each name.
  *
  * @since 0.1.0
  * @category errors
@@ -53,10 +54,10 @@ export class TwoPoliciesError extends Error {
    * @since 0.1.0
    */
   readonly _tag = "TwoPoliciesError"
-  constructor(readonly policy: string) {
+  constructor(readonly policy: string, first: string, second: string) {
     super(
       `HttpResilience "${policy}": there is another middleware of this name. Make it once, and use that in every place; ` +
-        "or give each its own name"
+        `or give each its own name.\n  first:  ${first}\n  second: ${second}`
     )
   }
 }
@@ -156,7 +157,7 @@ export class HttpResilience
 {
   static readonly Live: Layer.Layer<HttpResilience> = Layer.scoped(
     HttpResilience,
-    makePolicies((name) => new TwoPoliciesError(name))
+    makePolicies((name, first, second) => new TwoPoliciesError(name, first, second))
   )
 
   /**

@@ -12,7 +12,7 @@ import {
 } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Layer, Option } from "effect"
+import { Deferred, Effect, Fiber, Layer, Logger, Option } from "effect"
 import { runtimes, serveWeb } from "./utils/servers.js"
 
 const anybody = () => Option.some("anybody")
@@ -319,5 +319,21 @@ describe("one object of options", () => {
       expect(yield* router("/")).toBe(200)
       expect(yield* api).toBe(500)
       expect(yield* router("/")).toBe(200)
-    }).pipe(Effect.provide(Live)))
+    }).pipe(Effect.provide([Live, Logger.remove(Logger.defaultLogger)])))
+
+  it.scopedLive("which an error in the log tells of once, with both places", () => {
+    const errors: Array<string> = []
+    const logger = Logger.make(({ logLevel, message }) => {
+      if (logLevel._tag === "Error") errors.push(String(message))
+    })
+    return Effect.gen(function*() {
+      const { api, router } = yield* both(policy, { ...options })
+      yield* router("/")
+      expect(yield* Effect.replicateEffect(api, 2)).toEqual([500, 500])
+      expect(errors).toHaveLength(1)
+      expect(errors[0]).toMatch(
+        /"api": there is another middleware[^]*\n {2}first: {2}.*nested\.test\.ts:\d+[^]*\n {2}second: .*nested\.test\.ts:\d+/
+      )
+    }).pipe(Effect.provide([Live, Logger.replace(Logger.defaultLogger, logger)]))
+  })
 })

@@ -25,8 +25,8 @@ describe("what a policy is made of", () => {
       const policies = yield* where("the layer's")(makePolicies((name) => new Error(name)))
       const seen = yield* Effect.cached(Effect.zip(FiberRef.get(local), Effect.serviceOption(Here)))
       const unused: Engine = yield* Effect.succeed({} as never)
-      yield* policies.engine({ name: "api" }, { engine: Effect.as(seen, unused), around: () => Effect.die("unused") })
-        .pipe(where("the request's"))
+      const plan = { site: "here", engine: Effect.as(seen, unused), around: () => Effect.die("unused") }
+      yield* policies.engine({ name: "api" }, plan).pipe(where("the request's"))
       expect(yield* seen).toEqual(["the layer's", Option.some("the layer's")])
     }))
 

@@ -14,6 +14,7 @@ import { overdue } from "./overdue.js"
 import * as parts from "./parts.js"
 import type { Chain } from "./platform.js"
 import type { RequestInfo } from "./request.js"
+import { policySite } from "./site.js"
 import { substitutesOf } from "./substitutes.js"
 
 const timeoutOf = (part: HttpResilience.DeadlineOptions | false) => {
@@ -55,12 +56,15 @@ const withKey = <P extends HttpResilience.FairOptions & { readonly fair?: boolea
 
 /** How a policy is made: what decides, and around it what only has a place where a handler is wrapped. @internal */
 export interface Plan {
+  /** Where its policy was made. */
+  readonly site: string
   readonly engine: Effect.Effect<Engine, never, Scope.Scope>
   readonly around: (engine: Engine) => Effect.Effect<Chain, never, Scope.Scope>
 }
 
 /** With instances of its own. @internal */
 export const planOf = (options: HttpResilience.Options, resolved: Resolved): Plan => ({
+  site: policySite(),
   engine: engineOf(options.name, resolved),
   around: (engine) => around(options.name, resolved, engine)
 })
