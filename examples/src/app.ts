@@ -7,6 +7,7 @@
 import { RateLimiterStore, ResilienceLive } from "@effect-resilience/core"
 import { Dashboard, HttpResilience, IdempotencyStore, ResilientHttpClient, StaleStore } from "@effect-resilience/http"
 import { NodeDrain } from "@effect-resilience/http/node"
+import { HttpServer } from "@effect/platform"
 import { NodeHttpClient, NodeRuntime } from "@effect/platform-node"
 import { Config, Effect, Layer, Option } from "effect"
 import { createServer } from "node:http"
@@ -34,9 +35,19 @@ const AppLive = ShopLive.pipe(
   Layer.provide(ResilienceLive)
 )
 
+/** Says where it listens. */
+const Told = Layer.effectDiscard(
+  HttpServer.addressFormattedWith((address) => Effect.logInfo(`Shop at ${address}, dashboard at ${address}/resilience`))
+)
+
 /** Serves until it is told to stop, and drains then. */
 const serve = (port: number) =>
-  AppLive.pipe(Layer.provide(NodeDrain.layer(createServer, { port })), Layer.provide(Trouble.Live), Layer.launch)
+  Told.pipe(
+    Layer.provideMerge(AppLive),
+    Layer.provide(NodeDrain.layer(createServer, { port })),
+    Layer.provide(Trouble.Live),
+    Layer.launch
+  )
 
 const show = tour.pipe(
   Effect.provide(NodeHttpClient.layer),

@@ -53,6 +53,10 @@ export const make = (options: Drain.Options = {}): Effect.Effect<Drain.Service, 
     const run = Effect.gen(function*() {
       const start = yield* Clock.currentTimeNanos
       flights.phase = "Leaving"
+      const [open, most] = [delay, Duration.sum(delay, limit)].map(Duration.format)
+      yield* Effect.logInfo(
+        `Draining: ${flights.size} in flight, new ones refused after ${open}, all interrupted after ${most}`
+      )
       yield* Effect.sleep(delay)
       flights.phase = "Refusing"
       const inTime = yield* Effect.timeoutOption(flights.empty, limit)
@@ -65,8 +69,9 @@ export const make = (options: Drain.Options = {}): Effect.Effect<Drain.Service, 
         elapsed: fromNanos((yield* Clock.currentTimeNanos) - start)
       }
       if (interrupted > 0) yield* Effect.logWarning("Requests were interrupted, for the drain was over", report)
+      yield* Effect.logInfo(`Drained in ${Math.ceil(Duration.toMillis(report.elapsed))} ms`)
       return report
-    })
+    }).pipe(Effect.annotateLogs("package", "@effect-resilience/http"))
     // It goes on whoever asked for it, and however often.
     const begun = yield* Effect.cached(Effect.uninterruptible(Effect.forkIn(Effect.interruptible(run), scope)))
 
@@ -129,6 +134,8 @@ export const make = (options: Drain.Options = {}): Effect.Effect<Drain.Service, 
  *    are asked to close their connections.
  * 2. `Refusing`: new requests get 503 with `Connection: close` and `Retry-After`; those under way go on, for `limit`.
  * 3. The rest is interrupted: who has no answer yet gets 503, and a body that is being sent is broken off.
+ *
+ * The log says at `Info` when it begins, with how many are under way and how long it may take, and when it is over.
  *
  * On Node `NodeDrain.layer` of `@effect-resilience/http/node` does all that when its scope closes. Elsewhere put
  * `Drain.middleware` around the app and run `Drain.drain` before the server goes.

@@ -271,6 +271,25 @@ describe("Drain", () => {
       expect((yield* ask(handler, "/")).status).toBe(503)
     }).pipe(Effect.provide(Drain.Live)))
 
+  it.scoped("says in the log that it has begun and how long it may take, and that it is over", () => {
+    const told: Array<string> = []
+    const logger = Logger.make(({ logLevel, message }) => void told.push(`${logLevel.label} ${String(message)}`))
+    return Effect.gen(function*() {
+      const { open, router, started } = yield* makeRouter
+      const handler = yield* serveWeb(router.pipe(Drain.middleware))
+      void handler(new Request("http://x.test/slow"))
+      yield* Deferred.await(started)
+      const done = yield* Effect.fork(Drain.drain)
+      yield* TestClock.adjust("1 second")
+      expect(told).toEqual(["INFO Draining: 1 in flight, new ones refused after 5s, all interrupted after 25s"])
+      yield* TestClock.adjust("9 seconds")
+      yield* open
+      yield* Fiber.join(done)
+      yield* Drain.drain
+      expect(told.slice(1)).toEqual(["INFO Drained in 10000 ms"])
+    }).pipe(Effect.provide([Drain.Live, Logger.replace(Logger.defaultLogger, logger)]))
+  })
+
   it.scoped("there is one drain, whoever asks, and it outlives who asked", () =>
     Effect.gen(function*() {
       const { router, started } = yield* makeRouter
