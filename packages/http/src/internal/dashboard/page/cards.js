@@ -143,7 +143,7 @@ const retry = (instance) => {
   const attempts = Object.entries(recent.attempts ?? {}).filter(([n]) => n !== "1")
     .map(([n, calls]) => `${n}:\u00a0${count(calls)}`).join(" · ")
   return [
-    h("p", { class: "quiet" }, "calls in all"),
+    h("p", { class: "caption" }, "calls in all"),
     ...histogram(ends.filter(([, calls], i) => i === 0 || calls > 0)),
     facts([
       ["load", `×${amplification(instance).toFixed(2)}`],
@@ -226,7 +226,7 @@ const backpressure = ({ metrics }) => {
 
 /** @param {Instance} instance */
 const fallback = ({ metrics }) => [
-  h("p", { class: "quiet" }, "calls in all"),
+  h("p", { class: "caption" }, "calls in all"),
   ...histogram([
     ["needed none", metrics.primary, 0],
     ["answered by a fallback", metrics.fallbacks, 1],
