@@ -8,7 +8,7 @@ import type * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import type { Scope } from "effect/Scope"
 import * as actions from "./internal/actions.js"
-import type { BucketConfig } from "./internal/bucket.js"
+import type { Bucket, BucketConfig } from "./internal/bucket.js"
 import { Budget } from "./internal/budget.js"
 import { callSite, openInstance, register } from "./internal/instance.js"
 import type { KeyedTable } from "./internal/keyed.js"
@@ -109,6 +109,29 @@ interface Held {
   used: Nanos
 }
 
+/** Adds up the retries of the budgets of a keyed instance. The sums outlive the keys that are forgotten. */
+class Sums {
+  granted = 0
+  denied = 0
+  refunded = 0
+
+  /** What a budget is to tell of its changes. */
+  readonly watch = () => {
+    let last = { granted: 0, denied: 0, refunded: 0 }
+    return (bucket: Bucket) => {
+      this.granted += bucket.granted - last.granted
+      this.denied += bucket.denied - last.denied
+      this.refunded += bucket.refunded - last.refunded
+      last = bucket
+    }
+  }
+
+  metrics() {
+    const { denied, granted, refunded } = this
+    return { offered: granted + denied, granted, denied, refunded }
+  }
+}
+
 const buildKeyed = (
   options: KeyedOwn & { readonly name: string },
   site: string
@@ -117,6 +140,7 @@ const buildKeyed = (
     const { keyed, own } = yield* orDie(() => checkKeyed(options))
     const { name } = options
     const { emitter } = yield* openInstance<never>("RetryBudget", name)
+    const sums = new Sums()
     const idleAfter = toNanos(keyed.idleAfter)
     const table: KeyedTable<Held> = yield* openKeyed({
       ...keyed,
@@ -124,15 +148,14 @@ const buildKeyed = (
         Effect.sync(() => {
           const full = `${name}/${key}`
           const config = check({ ...option.merge(own, keyed.optionsFor?.(key)), name: full })
-          return { budget: new Budget(full, config), used: now() }
+          return { budget: new Budget(full, config, sums.watch()), used: now() }
         }),
       // A used-up budget is not forgotten to make room for a new key: its host would get a burst of retries.
       evictable: ({ budget, used }, time) => budget.full || time - used >= idleAfter
     })
-    const denying = new Budget(name, { maxTokens: 0, tokensPerSuccess: 0, minPerSecond: 0 })
+    const denying = new Budget(name, { maxTokens: 0, tokensPerSuccess: 0, minPerSecond: 0 }, sums.watch())
     const admitting = endless(name)
     const unguarded = new Unguarded(emitter, keyed.maxKeys)
-    let denied = 0
     const metrics: Effect.Effect<RetryBudget.KeyedMetrics> = Effect.map(
       Effect.suspend(() =>
         Effect.forEach(
@@ -140,7 +163,7 @@ const buildKeyed = (
           ([key, { budget }]) => Effect.map(budget.available, (available) => ({ key, available }))
         )
       ),
-      (low) => ({ keys: table.size, evicted: table.evicted, unguarded: unguarded.calls, denied, low })
+      (low) => ({ keys: table.size, evicted: table.evicted, unguarded: unguarded.calls, ...sums.metrics(), low })
     )
     yield* register({
       pattern: "RetryBudget",
@@ -163,7 +186,6 @@ const buildKeyed = (
             return Effect.succeed(held.budget)
           }
           if (keyed.onFull === "reject") {
-            denied++
             return Effect.succeed(denying)
           }
           return Effect.as(unguarded.count, admitting)
@@ -184,7 +206,7 @@ const Keyed: <Self>() => <const Name extends string>(
     noop: (name): RetryBudget.KeyedService => ({
       name,
       budgetFor: () => Effect.succeed(endless(name)),
-      metrics: Effect.succeed({ keys: 0, evicted: 0, unguarded: 0, denied: 0, low: [] })
+      metrics: Effect.succeed({ keys: 0, evicted: 0, unguarded: 0, ...new Sums().metrics(), low: [] })
     }),
     accessors: { budgetFor: "method", metrics: "effect" }
   }, callSite)
@@ -312,6 +334,9 @@ export declare namespace RetryBudget {
   }
 
   /**
+   * The retries of all keys, those of forgotten ones too: `offered = granted + denied`. Those of a budget that never denies
+   * are in none of these.
+   *
    * @since 0.1.0
    * @category metrics
    */
@@ -321,8 +346,12 @@ export declare namespace RetryBudget {
     readonly evicted: number
     /** Asked for with a new key while every key was live, and answered with a budget that never denies. */
     readonly unguarded: number
-    /** Asked for with a new key while every key was live, and answered with a budget that always denies. */
+    /** Retries that asked. */
+    readonly offered: number
+    readonly granted: number
+    /** Also those with a new key while every key was live. */
     readonly denied: number
+    readonly refunded: number
     /** The keys whose budget is not full. */
     readonly low: ReadonlyArray<{ readonly key: string; readonly available: number }>
   }

@@ -367,6 +367,17 @@ describe("a budget per key", () => {
       expect(yield* Hosts.metrics).toMatchObject({ keys: 3, evicted: 1, denied: 1 })
     }).pipe(Effect.provide(Hosts.Live)))
 
+  it.effect("adds up the retries of all its keys, those of forgotten ones too", () =>
+    Effect.gen(function*() {
+      expect(yield* Hosts.metrics).toMatchObject({ offered: 0, granted: 0, denied: 0, refunded: 0 })
+      for (const host of ["a", "b", "c", "a", "a"]) yield* spend(host) // the last is denied
+      yield* spend("d") // no room for the key
+      yield* TestClock.adjust("20 minutes")
+      const reservation = Option.getOrThrow(yield* spend("e"))
+      yield* Effect.repeatN(reservation.refund, 1)
+      expect(yield* Hosts.metrics).toMatchObject({ keys: 1, offered: 7, granted: 5, denied: 2, refunded: 1 })
+    }).pipe(Effect.provide(Hosts.Live)))
+
   it.effect("a key that was idle is forgotten, and the table does not fill up with dead hosts", () =>
     Effect.gen(function*() {
       for (const host of ["a", "b", "c"]) yield* spend(host)
