@@ -28,7 +28,7 @@ const problem = <A>(status: number, description: string): Schema.Annotations.Sch
 })
 
 /**
- * 429: this client asked too much.
+ * 429: this client asked too much. When it may come again is in the field `Retry-After` and not in the document.
  *
  * @since 0.1.0
  * @category errors
