@@ -135,6 +135,16 @@ describe("a keyed table", () => {
       expect(manual.sleepers()).toBe(0)
     }))
 
+  it.scopedLive("the sweep comes by the real clock, too, whose timers are bare", () =>
+    Effect.gen(function*() {
+      const table = yield* open({ idleAfter: "40 millis" })
+      yield* table.get("a")
+      yield* Effect.sleep("5 millis").pipe(
+        Effect.repeat({ until: () => table.size === 0 }),
+        Effect.timeout("4 seconds")
+      )
+    }))
+
   it.effect("keys that never idle out need no fiber, and a long time has no timer that never rings", () =>
     Effect.gen(function*() {
       const manual = makeManualClock()

@@ -3,8 +3,10 @@ import type { ResilientHttpClient } from "@effect-resilience/http"
 import { makeResilientFetch, resilientFetch } from "@effect-resilience/http"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, Layer, Logger, Scope } from "effect"
+import { execFile } from "node:child_process"
 import { getEventListeners } from "node:events"
 import type * as http from "node:http"
+import { promisify } from "node:util"
 import type { Seen } from "./utils/backend.js"
 import { backend, deadPort } from "./utils/backend.js"
 import { eventually, isWhole, quick, services } from "./utils/client.js"
@@ -32,6 +34,24 @@ const test = (
 const codeOf = (error: unknown) => (error as { readonly cause?: { readonly code?: string } }).cause?.code
 
 describe("resilientFetch", () => {
+  it("keeps no process from its end, once its calls are over", async () => {
+    const program = `
+      import { resilientFetch } from "@effect-resilience/http"
+      const answer = async (url) => {
+        if (url.includes("refused")) throw new TypeError("refused")
+        return new Response("read")
+      }
+      const fetch = resilientFetch(answer, { name: "api", retry: false })
+      console.log(await (await fetch("http://read.test/")).text())
+      await fetch("http://refused.test/").catch((error) => console.log(error.message))
+    `
+    const flags = ["--conditions=@effect-resilience/source", "--import", "tsx", "--input-type=module", "-e", program]
+    const cwd = new URL("..", import.meta.url)
+    // One that does not end is killed, and that is an error.
+    const { stdout } = await promisify(execFile)(process.execPath, flags, { cwd, timeout: 25_000 })
+    expect(stdout).toBe("read\nrefused\n")
+  }, 30_000)
+
   test(
     "is called and answers as fetch does",
     {},

@@ -6,6 +6,7 @@ import type { Emitter } from "./hub.js"
 import * as option from "./options.js"
 import type { Nanos } from "./time.js"
 import { forever, fromNanos, now, toNanos } from "./time.js"
+import { doze } from "./timer.js"
 
 /** How many keys are looked at for one that may go, once a whole round found none. */
 const lookAt = 64
@@ -17,7 +18,7 @@ const longestPause = toNanos("1 day")
  * A bounded table of one state per key, the least recently used first. An entry that `evictable` protects (an open
  * breaker, a bulkhead in use) is never forgotten.
  *
- * Idle entries go by a sweep: one fiber that lives only while there are keys.
+ * Idle entries go by a sweep: one fiber that lives only while there are keys, and keeps no process from its end.
  *
  * @internal
  */
@@ -132,7 +133,7 @@ export class KeyedTable<A> {
     this.sweeping = true
     const half = this.options.idleAfter / 2n
     const pause = fromNanos(half < longestPause ? half : longestPause)
-    const loop: Effect.Effect<void> = Effect.flatMap(Effect.sleep(pause), () => {
+    const loop: Effect.Effect<void> = Effect.flatMap(doze(pause), () => {
       this.sweep()
       if (this.entries.size > 0) return loop
       this.sweeping = false

@@ -1,6 +1,8 @@
 import type * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
+import * as Predicate from "effect/Predicate"
 import type { Nanos } from "./time.js"
 import { forever, fromNanos, liveClock } from "./time.js"
 
@@ -44,3 +46,18 @@ const scheduleSleep = (clock: Clock.Clock, span: Nanos, task: () => void): () =>
   const fiber = Effect.runFork(Effect.flatMap(clock.sleep(fromNanos(span)), () => Effect.sync(task)))
   return () => fiber.unsafeInterruptAsFork(FiberId.none)
 }
+
+/**
+ * Sleeps for housekeeping: a process that has nothing else to do ends meanwhile, where timers can tell it so. At most 24
+ * days.
+ *
+ * @internal
+ */
+export const doze = (span: Duration.Duration): Effect.Effect<void> =>
+  Effect.clockWith((clock) =>
+    clock !== liveClock ? clock.sleep(span) : Effect.async<void>((resume) => {
+      const handle = setTimeout(() => resume(Effect.void), Duration.toMillis(span))
+      if (Predicate.hasProperty(handle, "unref") && Predicate.isFunction(handle.unref)) handle.unref()
+      return Effect.sync(() => clearTimeout(handle))
+    })
+  )
