@@ -298,8 +298,9 @@ export declare namespace HttpResilience {
     /** Header fields of a rejection, over those there are. Defaults to none. */
     readonly headers?: Readonly<Record<string, string>> | undefined
     /**
-     * When a client may come back: `"jittered"` is the truth and up to a tenth more; a duration is a floor; or a
-     * function of the error. Defaults to `"jittered"`.
+     * When a client may come back: `"jittered"` is the truth, or a second where nobody knows it; a duration is a floor; or
+     * a function of the error. All are written in whole seconds and with up to a tenth more, or a second where that is
+     * more. Defaults to `"jittered"`.
      */
     readonly retryAfter?: "jittered" | DurationInput | ((error: ResilienceError) => DurationInput) | undefined
   }
