@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
-import { deadlineKey, deadlineOf } from "./internal/ambient.js"
+import { deadlineKey, deadlineOf, Region } from "./internal/ambient.js"
 import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { limit } from "./internal/limit.js"
 import * as metric from "./internal/metrics.js"
@@ -76,11 +76,13 @@ const enforce = <A, E, R>(
     const own = instantAt(now, clock.unsafeCurrentTimeMillis())
     const first = ambient !== undefined && ambient.at <= own.at ? ambient : own
     if (first.at <= now) return Exit.fail(exceeded("Expired", first.origin))
+    // One that is only told, and stands in no region, is enforced by nobody else.
+    const end = ambient instanceof Region ? own : first
     return limit(effect, {
-      span: own.at >= forever ? forever : own.at - now,
-      instant: own,
+      span: end.at >= forever ? forever : end.at - now,
+      instant: end,
       disconnect: false,
-      onExpired: () => exceeded("Exceeded", own.origin)
+      onExpired: () => exceeded("Exceeded", end.origin)
     })
   })
 

@@ -216,6 +216,24 @@ describe("timeout", () => {
 })
 
 describe("deadline", () => {
+  it.effect("ends what has a later one of its own, also where it is only told", () =>
+    Effect.gen(function*() {
+      const call = yield* Effect.never.pipe(
+        Deadline.within("10 seconds"),
+        Effect.provideService(Deadline, { at: 200_000_000n, origin: "caller" as const }),
+        Effect.flip,
+        Effect.fork
+      )
+      yield* TestClock.adjust("199 millis")
+      expect(call.unsafePoll()).toBeNull()
+      yield* TestClock.adjust("1 millis")
+      expect(yield* Fiber.join(call)).toMatchObject({
+        _tag: "DeadlineExceededError",
+        reason: "Exceeded",
+        origin: "caller"
+      })
+    }))
+
   it.effect("one that has passed starts nothing", () =>
     Effect.gen(function*() {
       let ran = false
