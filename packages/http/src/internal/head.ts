@@ -1,4 +1,5 @@
 import type { ServerResponse } from "node:http"
+import { isEventStreamType } from "./eventStream.js"
 
 /** The value of a field among those that `writeHead` takes: an object, or a list of names and values in turn. */
 const fieldOf = (fields: unknown, name: string): unknown => {
@@ -15,7 +16,7 @@ export const onEventStream = (response: ServerResponse, listener: () => void): v
   response.writeHead = (status: number, ...rest: ReadonlyArray<unknown>) => {
     const written = writeHead(status, ...rest)
     const contentType = fieldOf(rest.at(-1), "content-type") ?? response.getHeader("content-type")
-    if (status < 400 && /^text\/event-stream/i.test(String(contentType))) listener()
+    if (status < 400 && isEventStreamType(String(contentType))) listener()
     return written
   }
 }

@@ -7,6 +7,7 @@ import type { HttpServerResponse } from "@effect/platform/HttpServerResponse"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import { isEventStreamType } from "./eventStream.js"
 import type { RequestInfo } from "./request.js"
 
 /*
@@ -17,7 +18,7 @@ import type { RequestInfo } from "./request.js"
 /** One that went well: with another status there is nobody who would read on. @internal */
 export const isEventStream = ({ body, headers, status }: HttpServerResponse): boolean =>
   status < 400 && (body._tag === "Stream" || body._tag === "Raw") &&
-  /^text\/event-stream/i.test(headers["content-type"] ?? body.contentType ?? "")
+  isEventStreamType(headers["content-type"] ?? body.contentType ?? "")
 
 /** Whether a client asks for an upgrade; its handler may take it or not. @internal */
 export const mayUpgrade = ({ connection, upgrade }: RequestInfo["headers"]): boolean =>

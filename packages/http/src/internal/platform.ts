@@ -279,28 +279,19 @@ const findings = <R>(
   return Context.unsafeMake<R>(found)
 }
 
+/** Tells the app what was found. In a fiber that a timeout has forked for it the context need not be put back. */
 const withFindings = <E, R>(
   chain: Chain,
   request: HttpServerRequest,
   admit: Admit,
-  app: App.Default<E, R>
-): App.Default<E, R> =>
-  Effect.mapInputContext(
-    app,
-    (context: Context.Context<R | HttpServerRequest>) => findings(chain, request, admit, context)
-  )
-
-/** The same in a fiber that a timeout has forked for the app: its context need not be put back. */
-const setFindings = <E, R>(
-  chain: Chain,
-  request: HttpServerRequest,
-  admit: Admit,
-  app: App.Default<E, R>
-): App.Default<E, R> =>
-  Effect.zipRight(
-    FiberRef.update(FiberRef.currentContext, (context) => findings(chain, request, admit, context)),
-    app
-  )
+  app: App.Default<E, R>,
+  isForked = false
+): App.Default<E, R> => {
+  const tellIn = <R1>(context: Context.Context<R1>) => findings(chain, request, admit, context)
+  return isForked
+    ? Effect.zipRight(FiberRef.update(FiberRef.currentContext, tellIn), app)
+    : Effect.mapInputContext(app, (context: Context.Context<R | HttpServerRequest>) => tellIn(context))
+}
 
 /** Runs the app with the time it has. A handler that cannot be interrupted is left behind. */
 const withLimits = <E, R>(
@@ -314,7 +305,7 @@ const withLimits = <E, R>(
   const { timeout } = chain
   const isTimed = timeout !== undefined || deadline !== undefined
   const isUpgrade = mayUpgrade(request.headers)
-  const told = (timeout === undefined || isUpgrade ? withFindings : setFindings)(chain, request, admit, app)
+  const told = withFindings(chain, request, admit, app, timeout !== undefined && !isUpgrade)
   const watched = isUpgrade ? told : watchTime(chain.overdue, infoOf(request), told)
   if (!isTimed && !isUpgrade) return watched
   const bounded: App.Default<E | ResilienceError, R> = isUpgrade

@@ -13,6 +13,7 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { isEventStreamType } from "../eventStream.js"
 import { readAhead } from "./ahead.js"
 import { targetOf } from "./outgoing.js"
 import { web } from "./web.js"
@@ -60,7 +61,7 @@ const isEmptyBody = (error: Error.ResponseError): boolean => error.reason === "E
 
 /** A stream of events may be still for long, and is read or closed by whoever asked for it. */
 const isQuiet = ({ headers }: ClientResponse.HttpClientResponse): boolean =>
-  headers["content-type"]?.startsWith("text/event-stream") === true
+  isEventStreamType(headers["content-type"] ?? "")
 
 /** Whether reading ahead may come to the end of the body. */
 const mayBeShort = (response: ClientResponse.HttpClientResponse): boolean => {
