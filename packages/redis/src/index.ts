@@ -1,6 +1,7 @@
 /**
- * The patterns of `@effect-resilience/core` shared by many processes through Redis. Nothing is here yet.
+ * The patterns of `@effect-resilience/core` shared by many processes through Redis.
  *
  * @since 0.1.0
  */
-export {}
+export * from "./RedisConnection.js"
+export * from "./RedisUnavailableError.js"

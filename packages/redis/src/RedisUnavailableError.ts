@@ -1,0 +1,52 @@
+/**
+ * What all services of this package fail with when Redis does not do what it is asked.
+ *
+ * @since 0.1.0
+ */
+import * as Schema from "effect/Schema"
+
+/**
+ * Redis did not do what was asked, as far as is known: after `"Timeout"` and `"Disconnected"` it may have, and nothing
+ * sends it again.
+ *
+ * - `"Timeout"`: no answer within `commandTimeout`. `"Late"`: the server saw it after that, and did nothing.
+ * - `"NotReady"`: there is no connection now. `"Disconnected"`: it broke before the answer.
+ * - `"Down"`: it failed so often that it is not asked; a probe finds out when that is over.
+ * - `"ReadOnly"`, `"OutOfMemory"`, `"Loading"`, `"Busy"`, `"ClusterDown"`, `"Denied"`: what the server said.
+ * - `"Reply"`: another error that the server said.
+ *
+ * @since 0.1.0
+ * @category errors
+ */
+export class RedisUnavailableError
+  extends Schema.TaggedError<RedisUnavailableError>("@effect-resilience/redis/RedisUnavailableError")(
+    "RedisUnavailableError",
+    {
+      /** The name of the connection. */
+      connection: Schema.String,
+      /** The command, or the script. */
+      command: Schema.String,
+      reason: Schema.Literal(
+        "Timeout",
+        "Late",
+        "NotReady",
+        "Disconnected",
+        "Down",
+        "ReadOnly",
+        "OutOfMemory",
+        "Loading",
+        "Busy",
+        "ClusterDown",
+        "Denied",
+        "Reply"
+      ),
+      /** What the server or the client said. */
+      detail: Schema.optional(Schema.String)
+    }
+  )
+{
+  override get message(): string {
+    const said = this.detail === undefined ? "" : `: ${this.detail}`
+    return `Redis "${this.connection}": ${this.command} failed (${this.reason})${said}`
+  }
+}
