@@ -61,6 +61,8 @@ const tasks = {
       ),
       bin("tstyche/build/bin.js", "--config", at("tstyche.json"))
     ],
+  // The tests of the Redis package at full length: minutes of faults, where among all tests there are seconds.
+  "test:redis": (args) => [vitest("--project", "redis", "--maxWorkers=1", ...args)],
   demo: (args) => [script("examples/src/demo/main.ts", ...args)],
   build: () => [build],
   check: () => [
@@ -109,11 +111,15 @@ const main = () => {
     process.exit(2)
   }
   ensureDependencies()
-  const found = ["test", "screenshots"].includes(name) ? provision() : { env: {}, missing: [] }
+  const found = ["test", "test:redis", "screenshots", "bench:redis"].includes(name)
+    ? provision()
+    : { env: {}, missing: [] }
   banner(found.missing)
   let failure = 0
   for (const [command, rest] of task(args)) {
-    const code = run(command, rest, { env: { ...process.env, ...found.env } })
+    const code = run(command, rest, {
+      env: { ...process.env, ...found.env, ...(name === "test:redis" ? { REDIS_LONG: "1" } : {}) }
+    })
     failure ||= code
     // Type tests do not need the others to pass; the rest builds on what came before.
     if (failure !== 0 && name !== "test") break
