@@ -1,7 +1,7 @@
 import { Effect } from "effect"
 import type { ChildProcess } from "node:child_process"
 import { spawn } from "node:child_process"
-import { mkdtempSync, rmSync } from "node:fs"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { connect, createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -9,15 +9,22 @@ import { join } from "node:path"
 /** Whether this machine can start servers of its own; the launcher of the tests finds the binary. */
 export const canStart = process.env.REDIS_BINARY !== undefined
 
-/** A port of loopback that was free a moment ago. */
-export const freePort = () =>
-  new Promise<number>((resolve, reject) => {
-    const probe = createServer().on("error", reject).listen(0, "127.0.0.1", () => {
-      const address = probe.address()
-      const port = typeof address === "object" && address !== null ? address.port : 0
-      probe.close(() => resolve(port))
-    })
+const canListen = (port: number) =>
+  new Promise<boolean>((resolve) => {
+    const probe = createServer().on("error", () => resolve(false))
+    probe.listen(port, "127.0.0.1", () => probe.close(() => resolve(true)))
   })
+
+/**
+ * A port of loopback that was free a moment ago: below those that the system hands out to clients, so that none of them
+ * takes it while its server is down. The nodes of a cluster speak to each other 10,000 above theirs.
+ */
+export const freePort = async (): Promise<number> => {
+  for (;;) {
+    const port = 12_000 + Math.floor(Math.random() * 10_000)
+    if (await canListen(port) && await canListen(port + 10_000)) return port
+  }
+}
 
 const reachable = (port: number) =>
   new Promise<boolean>((resolve) => {
@@ -40,11 +47,27 @@ export class Server {
     return Number(this.child?.pid)
   }
 
+  /** With further arguments of `redis-server`. */
   static readonly start = (args: ReadonlyArray<string> = [], port?: number) =>
+    Server.launch((own) => [...own, "--save", "", "--appendonly", "no", ...args], port)
+
+  /** A sentinel with these lines in its file. */
+  static readonly startSentinel = (lines: ReadonlyArray<string>, port: number) =>
+    Server.launch((own, dir) => {
+      const file = join(dir, "sentinel.conf")
+      writeFileSync(file, lines.join("\n") + "\n")
+      return [file, "--sentinel", ...own]
+    }, port)
+
+  private static readonly launch = (
+    args: (own: ReadonlyArray<string>, dir: string) => ReadonlyArray<string>,
+    port?: number
+  ) =>
     Effect.acquireRelease(
       Effect.promise(async () => {
         const dir = mkdtempSync(join(tmpdir(), "effect-resilience-redis-"))
-        const server = new Server(port ?? await freePort(), dir, args)
+        const at = port ?? await freePort()
+        const server = new Server(at, dir, args(["--port", String(at), "--bind", "127.0.0.1", "--dir", dir], dir))
         await server.start()
         return server
       }),
@@ -53,8 +76,7 @@ export class Server {
 
   async start(): Promise<void> {
     const { REDIS_BINARY = "redis-server", REDIS_LD_LIBRARY_PATH = "" } = process.env
-    const own = ["--port", String(this.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    this.child = spawn(REDIS_BINARY, [...own, "--dir", this.dir, ...this.args], {
+    this.child = spawn(REDIS_BINARY, [...this.args], {
       stdio: "ignore",
       env: { ...process.env, LD_LIBRARY_PATH: REDIS_LD_LIBRARY_PATH }
     })
