@@ -32,10 +32,11 @@ export class Sentinels {
 
   static readonly start = ({ downAfter = 1000, replicas = 1 } = {}) =>
     Effect.gen(function*() {
-      const master = yield* Server.start()
+      const quick = ["--repl-diskless-sync-delay", "0"]
+      const master = yield* Server.start(quick)
       const followers = yield* Effect.forEach(
         Array.from({ length: replicas }),
-        () => Server.start(["--replicaof", "127.0.0.1", String(master.port), "--repl-diskless-sync-delay", "0"])
+        () => Server.start([...quick, "--replicaof", "127.0.0.1", String(master.port)])
       )
       // They are told of each other, or they would take seconds to find out.
       const places = yield* Effect.promise(() => Promise.all(ids.map(async (id) => ({ id, port: await freePort() }))))
