@@ -96,13 +96,7 @@ export const makeTag =
     const Live = build()
     const layer = (options?: Options) => options === undefined ? Live : build(options)
     const layerConfig = (config: ConfigOf<Options>) =>
-      Layer.unwrapEffect(Effect.map(
-        Config.mapOrFail(unwrapConfig(config), (options: Options) => {
-          const invalid = problem(() => definition.check(all(options)))
-          return invalid === undefined ? Either.right(options) : Either.left(configError(invalid))
-        }),
-        (options) => Layer.catchAllCause(build(options), invalidToConfigError)
-      ))
+      layerFromConfig(config, (options) => definition.check(all(options)), build)
     const statics: Record<string, unknown> = {}
     for (const [key, kind] of Object.entries<keyof typeof lift>(definition.accessors as any)) {
       statics[key] = lift[kind](Tag, key)
@@ -122,6 +116,24 @@ export const makeTag =
       ...statics
     })
   }
+
+/**
+ * The layer of options that come from `Config`. Bad ones fail it, whether `check` finds them or the building.
+ *
+ * @internal
+ */
+export const layerFromConfig = <Options, A, E, R>(
+  config: ConfigOf<Options>,
+  check: (options: Options) => unknown,
+  build: (options: Options) => Layer.Layer<A, E, R>
+): Layer.Layer<A, E | ConfigError.ConfigError, R> =>
+  Layer.unwrapEffect(Effect.map(
+    Config.mapOrFail(unwrapConfig(config), (options: Options) => {
+      const invalid = problem(() => check(options))
+      return invalid === undefined ? Either.right(options) : Either.left(configError(invalid))
+    }),
+    (options) => Layer.catchAllCause(build(options), invalidToConfigError)
+  ))
 
 const isPlain = (value: unknown): value is Readonly<Record<string, unknown>> =>
   Predicate.isRecord(value) && Object.getPrototypeOf(value) === Object.prototype
@@ -150,7 +162,7 @@ const problem = (check: () => unknown): InvalidOptionError | undefined => {
 const configError = ({ field, message }: InvalidOptionError) => ConfigError.InvalidData([field], message)
 
 /** Options from `Config` that the building found bad: a failure of the layer. */
-const invalidToConfigError = (cause: Cause.Cause<never>): Layer.Layer<never, ConfigError.ConfigError> =>
+const invalidToConfigError = <E>(cause: Cause.Cause<E>): Layer.Layer<never, E | ConfigError.ConfigError> =>
   Option.match(
     Cause.find(cause, (part) =>
       Cause.isDieType(part) && part.defect instanceof InvalidOptionError ? Option.some(part.defect) : Option.none()),
