@@ -164,13 +164,14 @@ const configError = ({ field, message }: InvalidOptionError) => ConfigError.Inva
 /** Options from `Config` that the building found bad: a failure of the layer. */
 const invalidToConfigError = <E>(cause: Cause.Cause<E>): Layer.Layer<never, E | ConfigError.ConfigError> =>
   Option.match(
-    Cause.find(cause, (part) =>
-      Cause.isDieType(part) && part.defect instanceof InvalidOptionError ? Option.some(part.defect) : Option.none()),
+    Cause.find(
+      cause,
+      (part) =>
+        Cause.isDieType(part) && part.defect instanceof InvalidOptionError ? Option.some(part.defect) : Option.none()
+    ),
     {
-      onNone: () =>
-        Layer.failCause(cause),
-      onSome: (invalid) =>
-        Layer.fail(configError(invalid))
+      onNone: () => Layer.failCause(cause),
+      onSome: (invalid) => Layer.fail(configError(invalid))
     }
   )
 
