@@ -162,7 +162,7 @@ const problem = (check: () => unknown): InvalidOptionError | undefined => {
 const configError = ({ field, message }: InvalidOptionError) => ConfigError.InvalidData([field], message)
 
 /** Options from `Config` that the building found bad: a failure of the layer. */
-const invalidToConfigError = <E>(cause: Cause.Cause<E>): Layer.Layer<never, E | ConfigError.ConfigError> =>
+const invalidToConfigError = <E>(cause: Cause.Cause<E>): Layer.Layer<any, E | ConfigError.ConfigError> =>
   Option.match(
     Cause.find(
       cause,
