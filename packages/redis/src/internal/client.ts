@@ -1,12 +1,22 @@
+import { option } from "@effect-resilience/core/extension"
 import type { ClusterOptions, RedisOptions } from "ioredis"
 import { Cluster, Redis } from "ioredis"
-import type { RedisConnection } from "../RedisConnection.js"
+import type { Target } from "./options.js"
 
 /** @internal */
 export type Client = Redis | Cluster
 
-/** Full jitter: a fleet that lost its server does not come back as one. */
-const backoff = (attempt: number, random: () => number): number => random() * Math.min(2 ** attempt * 50, 2000)
+const firstDelay = 150
+const longestDelay = 1400
+
+/**
+ * Milliseconds before the next attempt to connect: spread, so that a fleet that lost its server does not come back as one,
+ * and about three in the first second.
+ *
+ * @internal
+ */
+export const backoff = (attempt: number, random: () => number): number =>
+  (0.3 + 0.7 * random()) * Math.min(firstDelay * 2 ** (attempt - 1), longestDelay)
 
 /** @internal */
 export interface Settings {
@@ -15,11 +25,14 @@ export interface Settings {
   readonly random: () => number
 }
 
+/** How long a closed connection may take to say goodbye. */
+const disconnectTimeout = 100
+
 /**
  * What makes a dead server fail at once: nothing queues, nothing is sent twice, nothing hangs. Each of them was measured
  * against the defaults, which let a command wait for ever or run twice.
  */
-const redisOptions = ({ connectTimeout, random, socketTimeout }: Settings): RedisOptions => ({
+const safe = ({ connectTimeout, random, socketTimeout }: Settings): RedisOptions => ({
   lazyConnect: true,
   enableOfflineQueue: false,
   maxRetriesPerRequest: 0,
@@ -31,41 +44,156 @@ const redisOptions = ({ connectTimeout, random, socketTimeout }: Settings): Redi
   keepAlive: 5000,
   retryStrategy: (attempt) => backoff(attempt, random),
   // A former master: look for the new one, and do not send the command again.
-  reconnectOnError: (error) => error.message.startsWith("READONLY")
+  reconnectOnError: (error) => error.message.includes("READONLY"),
+  disconnectTimeout
 })
 
-const clusterOptions = (settings: Settings, own: RedisOptions): ClusterOptions => {
-  const { retryStrategy: _, enableOfflineQueue: __, ...redisOptionsOfNodes } = redisOptions(settings)
+const safeCluster = (settings: Settings, access: RedisOptions): ClusterOptions => {
+  const { retryStrategy: _, enableOfflineQueue: __, ...ofNodes } = safe(settings)
   return {
     lazyConnect: true,
     enableOfflineQueue: false,
     clusterRetryStrategy: (attempt) => backoff(attempt, settings.random),
+    slotsRefreshTimeout: settings.connectTimeout,
     // Or a command whose connection broke is sent again, although it may have run.
     retryDelayOnFailover: 0,
-    redisOptions: { ...redisOptionsOfNodes, ...own }
+    // These say that it did not run; who waits for it decides.
+    retryDelayOnClusterDown: 0,
+    retryDelayOnTryAgain: 20,
+    redisOptions: { ...ofNodes, ...access }
   }
 }
 
 /** @internal */
-export const makeClient = (server: RedisConnection.Server, settings: Settings): Client => {
-  const own: RedisOptions = {
-    ...(server.username === undefined ? {} : { username: server.username }),
-    ...(server.password === undefined ? {} : { password: server.password }),
-    ...(server.tls === undefined ? {} : { tls: server.tls })
-  }
-  switch (server._tag) {
+export const makeClient = (target: Target, settings: Settings): Client => {
+  const { access, sentinelAccess } = target
+  switch (target._tag) {
     case "Standalone":
-      return new Redis(server.url, { ...redisOptions(settings), ...own })
+      return new Redis({ ...safe(settings), ...access, ...target.place })
     case "Sentinel":
       return new Redis({
-        ...redisOptions(settings),
-        ...own,
-        sentinels: [...server.sentinels],
-        name: server.master,
+        ...safe(settings),
+        ...access,
+        ...(sentinelAccess.username === undefined ? {} : { sentinelUsername: sentinelAccess.username }),
+        ...(sentinelAccess.password === undefined ? {} : { sentinelPassword: sentinelAccess.password }),
+        sentinels: [...target.sentinels],
+        name: target.master,
         failoverDetector: true,
+        // A sentinel that is stopped, too, must not be waited for.
+        sentinelCommandTimeout: settings.connectTimeout,
         sentinelRetryStrategy: (attempt) => backoff(attempt, settings.random)
       })
     case "Cluster":
-      return new Cluster([...server.nodes], clusterOptions(settings, own))
+      return new Cluster([...target.nodes], safeCluster(settings, access))
   }
+}
+
+/** How long a connection of one's own may hear nothing while it waits for an answer. @internal */
+export const dedicatedSilence = 10_000
+
+/**
+ * A connection of its own to the same servers, for commands that wait: they may be asked for before it is there, and they
+ * fail where it breaks.
+ *
+ * @internal
+ */
+export const dedicatedClient = (client: Client, settings: Settings): Client => {
+  const own = { ...safe(settings), socketTimeout: dedicatedSilence, commandTimeout: undefined, keyPrefix: "" }
+  if (client instanceof Cluster) {
+    const { retryStrategy: _, enableOfflineQueue: __, ...ofNodes } = own
+    return client.duplicate([], {
+      ...safeCluster(settings, { ...client.options.redisOptions, ...ofNodes }),
+      enableOfflineQueue: true,
+      keyPrefix: ""
+    })
+  }
+  return client.duplicate({ ...own, enableOfflineQueue: true })
+}
+
+/**
+ * A connection to hear channels by, which does not come back by itself: whoever hears decides when. In a cluster any node
+ * has all messages; there is none to connect to while no node is known.
+ *
+ * @internal
+ */
+export const subscriberClient = (client: Client, settings: Settings): Redis | undefined => {
+  const of = client instanceof Cluster ? client.nodes("master")[0] ?? client.nodes()[0] : client
+  return of?.duplicate({
+    ...safe(settings),
+    enableOfflineQueue: true,
+    readOnly: false,
+    commandTimeout: undefined,
+    keyPrefix: "",
+    retryStrategy: null
+  })
+}
+
+/** The key of the node that has a slot; one name for all where that is not known. @internal */
+export const nodeOf = (cluster: Cluster, slot: number): string =>
+  (cluster as unknown as { readonly slots: ReadonlyArray<ReadonlyArray<string> | undefined> }).slots[slot]?.[0] ?? ""
+
+/**
+ * Connects to a node of a cluster before it is asked: what is sent while that is under way is turned away. Resolves when it
+ * is there, or will not be.
+ *
+ * @internal
+ */
+export const connectNode = (node: Redis): Promise<void> =>
+  new Promise((resolve) => {
+    if (node.status === "ready" || node.options.readOnly === true) return resolve()
+    node.once("ready", resolve).once("end", resolve)
+    if (node.status === "wait") node.connect().catch(() => {})
+  })
+
+/** @internal */
+export const keyPrefixOf = (client: Client): string => String(client.options.keyPrefix ?? "")
+
+interface Rule {
+  readonly field: string
+  readonly value: unknown
+  readonly set: unknown
+}
+
+/** What a client of the user's has to be set to, or a command can wait for ever, run twice, or answer otherwise. */
+const rulesOf = (client: Client): ReadonlyArray<Rule> => {
+  const rules = (path: string, options: RedisOptions): ReadonlyArray<Rule> => [
+    { field: `${path}maxRetriesPerRequest`, value: options.maxRetriesPerRequest, set: 0 },
+    { field: `${path}autoResendUnfulfilledCommands`, value: options.autoResendUnfulfilledCommands, set: false },
+    { field: `${path}stringNumbers`, value: options.stringNumbers ?? false, set: false }
+  ]
+  if (!(client instanceof Cluster)) {
+    const { options } = client
+    return [{ field: "enableOfflineQueue", value: options.enableOfflineQueue, set: false }, ...rules("", options)]
+  }
+  const { options } = client
+  return [
+    { field: "enableOfflineQueue", value: options.enableOfflineQueue, set: false },
+    { field: "retryDelayOnFailover", value: options.retryDelayOnFailover, set: 0 },
+    { field: "scaleReads", value: options.scaleReads, set: "master" },
+    ...rules("redisOptions.", { ...options.redisOptions } as RedisOptions)
+  ]
+}
+
+/** Throws an `InvalidOptionError` for a client that is none of ours to use. @internal */
+export const checkClient = (name: string, client: unknown, allowUnsafe: boolean): Client => {
+  if (!(client instanceof Redis) && !(client instanceof Cluster)) {
+    const one = "a Redis or Cluster of the ioredis that this package resolves"
+    throw new option.InvalidOptionError("RedisConnection", name, "client", typeof client, one)
+  }
+  if (/[{}]/.test(keyPrefixOf(client))) {
+    throw new option.InvalidOptionError("RedisConnection", name, "keyPrefix", keyPrefixOf(client), "without braces")
+  }
+  if (allowUnsafe) return client
+  const broken = rulesOf(client).find(({ set, value }) => value !== set)
+  if (broken !== undefined) {
+    throw new option.InvalidOptionError(
+      "RedisConnection",
+      name,
+      broken.field,
+      broken.value,
+      `${option.show(broken.set)} in the options of the client, or a command may wait for long, run twice or answer ` +
+        `otherwise; allowUnsafe: true takes it as it is`
+    )
+  }
+  return client
 }

@@ -1,126 +1,267 @@
-import { option, orDie } from "@effect-resilience/core/extension"
+import { stackless } from "@effect-resilience/core/extension"
 import calculateSlot from "cluster-key-slot"
-import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import type { Scope } from "effect/Scope"
-import type { RedisOptions } from "ioredis"
-import { Command } from "ioredis"
-import { randomUUID } from "node:crypto"
+import type * as Stream from "effect/Stream"
+import { Cluster, Command } from "ioredis"
 import type { RedisConnection } from "../RedisConnection.js"
 import { RedisUnavailableError } from "../RedisUnavailableError.js"
-import type { Client, Settings } from "./client.js"
-import { makeClient } from "./client.js"
+import { beat, beatEvery } from "./beat.js"
+import type { Client } from "./client.js"
+import { connectNode, nodeOf } from "./client.js"
+import type { Reason } from "./failure.js"
 import { reasonOf } from "./failure.js"
+import type { Waiting } from "./inflight.js"
 import { Inflight } from "./inflight.js"
-import { later, realNow } from "./realTime.js"
+import { afterFailure, afterProbe, probeDelay, saysAbsent, up } from "./outage.js"
+import { Peer } from "./peer.js"
+import { awaited, later, realNow, soon } from "./realTime.js"
 import type { Script } from "./script.js"
-import { late, script } from "./script.js"
-import { Subscriptions } from "./subscriptions.js"
+import { late } from "./script.js"
+import type { Subscriptions } from "./subscriptions.js"
+import type { Watch } from "./watch.js"
 
-/** What the table of the documentation says. @internal */
-export const connectionFields = {
-  name: option.field<string, string>("redis", (name) => name),
-  server: option.field<RedisConnection.Server, RedisConnection.Server>(
-    { _tag: "Standalone", url: "redis://127.0.0.1:6379" },
-    (server) => server
-  ),
-  prefix: option.field<string, string>("resilience:", (prefix) => prefix),
-  commandTimeout: option.duration("100 millis")
-} satisfies option.Fields<RedisConnection.Options>
+export { Skew } from "./skew.js"
 
 type Settled = (error: RedisUnavailableError | undefined, reply: RedisConnection.Reply) => void
+type Args = Array<string | number>
 
-/** A test moves the time of the server: microseconds by which its clock is ahead. @internal */
-export class Skew extends Context.Reference<Skew>()("@effect-resilience/redis/Skew", {
-  defaultValue: (): (() => number) | undefined => undefined
-}) {}
-
-/** Says that this process is there, and hears the server's time and how many there are. */
-const beat = script(
-  "beat",
-  `redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', time[1] * 1000)
-redis.call('ZADD', KEYS[1], time[1] * 1000 + ARGV[2], ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[2] * 2)
-return {time[1] * 1000000 + time[2], redis.call('ZCARD', KEYS[1])}`
-)
-
-/** How often a process says that it is there, and for how long that counts. */
-const beatEvery = 1000
-const aliveFor = 3500
-
-/** How many of the last beats the server's time is reckoned from. */
-const beatsKept = 10
-
-class Connection implements RedisConnection.Service {
+/** What a connection is made of. @internal */
+export interface Parts {
   readonly name: string
   readonly prefix: string
-  private readonly inflight: Inflight
-  private readonly timeout: number
-  private known = 1
-  /** The server's time less ours, in microseconds, as of the last beats; each is too small by what its answer took. */
-  private offsets: Array<number> = []
-  private stopBeating = () => {}
-  private closed = false
+  readonly id: string
+  /** Milliseconds. */
+  readonly timeout: number
+  readonly downAfter: number
+  readonly client: Client
+  /** Whether the client is closed with the connection. */
+  readonly isOwn: boolean
+  readonly subscriptions: Subscriptions
+  readonly dedicated: () => Client
+  readonly watch: Watch
+  readonly events: Stream.Stream<RedisConnection.Event>
+  readonly skew: (() => number) | undefined
+  readonly random: () => number
+}
 
-  constructor(
-    readonly id: string,
-    options: option.Resolved<typeof connectionFields>,
-    private readonly client: Client,
-    private readonly subscriptions: Subscriptions,
-    private readonly skew: (() => number) | undefined
-  ) {
-    this.name = options.name
-    this.prefix = options.prefix
-    this.timeout = Duration.toMillis(options.commandTimeout)
-    this.inflight = new Inflight(this.timeout)
+const utf8 = { replyEncoding: "utf8" } as const
+const ignore = () => {}
+const isDown = ({ outage }: Peer) => outage._tag === "Down"
+
+/** @internal */
+export class Connection implements RedisConnection.Service {
+  readonly name: string
+  readonly prefix: string
+  readonly id: string
+  readonly events: Stream.Stream<RedisConnection.Event>
+  private readonly client: Client
+  private readonly cluster: Cluster | undefined
+  private readonly watch: Watch
+  private readonly inflight: Inflight
+  private readonly peers = new Map<string, Peer>()
+  /** The only server there is, outside of a cluster. */
+  private readonly only: Peer
+  private readonly beatKey: string
+  private known = 1
+  private isBeating = false
+  private stopBeating = ignore
+  private closed = false
+  private lastError: RedisUnavailableError | undefined
+
+  constructor(private readonly parts: Parts) {
+    this.name = parts.name
+    this.prefix = parts.prefix
+    this.id = parts.id
+    this.events = parts.events
+    this.client = parts.client
+    this.cluster = parts.client instanceof Cluster ? parts.client : undefined
+    this.watch = parts.watch
+    this.inflight = new Inflight(parts.timeout)
+    this.beatKey = beat.key(parts.prefix)
+    this.only = this.peer("")
   }
 
-  open(): Promise<void> {
-    const { client } = this
-    // Said to each command already; without a listener it would end the process.
-    client.on("error", () => {})
-    client.on("ready", () => {
-      // Perhaps another server, by another clock.
-      this.offsets = []
-      this.beat()
+  // Opening and closing.
+
+  /** Connects, and resumes with what went wrong where it is not there within `patience` ms. */
+  open(patience: number): Effect.Effect<RedisUnavailableError | undefined> {
+    return Effect.async((resume) => {
+      const { client } = this
+      let last: Error | undefined
+      const fail = (reason: Reason, detail?: string) => done(this.failed("connect", reason, detail))
+      const leave = () => {
+        stop()
+        client.off("ready", isReady)
+        client.off("error", failed)
+      }
+      const done = (error: RedisUnavailableError | undefined) => {
+        leave()
+        resume(Exit.succeed(error))
+      }
+      const isReady = () => {
+        const nodes = this.cluster?.nodes("master") ?? []
+        Promise.all(nodes.map(connectNode)).then(() => done(undefined), ignore)
+      }
+      const failed = (error: Error) => {
+        last = error
+        // To wait does not help.
+        if (reasonOf(error) === "Denied") fail("Denied", error.message)
+      }
+      const stop = awaited(patience, () => fail(last === undefined ? "Timeout" : reasonOf(last), last?.message))
+      client.on("ready", isReady).on("error", failed)
+      // Said to each command already; without a listener it would end the process.
+      client.on("error", ignore)
+      client.on("ready", this.onReady).on("+node", connectNode)
+      if (client.status === "wait") client.connect().catch(ignore)
+      if (client.status === "ready") {
+        this.onReady()
+        isReady()
+      }
+      return Effect.sync(leave)
     })
-    return client.connect().catch(() => {})
   }
 
   close(): void {
+    const { client, inflight, parts, watch } = this
+    // Those who share a limit hear at once that one is gone.
+    if (client.status === "ready") client.sendCommand(new Command("zrem", [this.beatKey, this.id], utf8, ignore))
     this.closed = true
     this.stopBeating()
-    this.inflight.close()
-    this.subscriptions.close()
-    this.client.disconnect()
+    for (const peer of this.peers.values()) peer.cancelProbe()
+    inflight.close()
+    watch.measure(0)
+    parts.subscriptions.close()
+    client.off("ready", this.onReady).off("+node", connectNode)
+    if (parts.isOwn) client.disconnect()
+    else client.off("error", ignore)
   }
 
+  private readonly onReady = (): void => {
+    this.watch.connects++
+    for (const peer of this.peers.values()) {
+      // Perhaps another server, by another clock.
+      peer.forgetClock()
+      if (peer.outage._tag === "Down") this.probe(peer)
+    }
+    this.beat()
+  }
+
+  // The servers.
+
+  private peer(node: string): Peer {
+    let peer = this.peers.get(node)
+    if (peer === undefined) this.peers.set(node, peer = new Peer(node))
+    return peer
+  }
+
+  private peerOf(key: string | undefined): Peer {
+    const { cluster } = this
+    if (cluster === undefined || key === undefined) return this.only
+    const peer = this.peer(nodeOf(cluster, calculateSlot(key)))
+    peer.key = key
+    return peer
+  }
+
+  /** It did not do what it was asked, or did not say so. */
+  private missed(peer: Peer, error: RedisUnavailableError): void {
+    this.watch.failed(error)
+    if (this.closed || peer.outage._tag === "Down" || !saysAbsent(error.reason)) return
+    const outage = afterFailure(peer.outage, this.parts.downAfter)
+    if (outage._tag === "Down") this.takeDown(peer, error)
+    else peer.outage = outage
+  }
+
+  /** From now on nobody asks it but a probe. */
+  private takeDown(peer: Peer, error: RedisUnavailableError): void {
+    peer.outage = { _tag: "Down", probes: 0 }
+    peer.downSince = realNow()
+    this.watch.wentDown(peer, error)
+    this.probeLater(peer)
+  }
+
+  /** It was not there from the beginning. */
+  beginDown(error: RedisUnavailableError): void {
+    this.watch.failed(error)
+    if (this.only.outage._tag === "Up") this.takeDown(this.only, error)
+  }
+
+  private probeLater(peer: Peer): void {
+    peer.cancelProbe()
+    if (peer.outage._tag === "Up" || this.closed) return
+    peer.cancelProbe = later(probeDelay(peer.outage.probes, this.parts.random()), () => this.probe(peer))
+  }
+
+  private probe(peer: Peer): void {
+    peer.cancelProbe()
+    const [name, args]: [string, Args] = peer.key === undefined ? ["ping", []] : ["exists", [peer.key]]
+    this.transmit(peer, name, name, args, (error) => {
+      if (peer.outage._tag === "Up") return
+      if (error === undefined) {
+        peer.outage = up
+        this.watch.cameBack(peer)
+        return this.beat()
+      }
+      peer.outage = afterProbe(peer.outage)
+      this.probeLater(peer)
+    })
+  }
+
+  /** Says that this process is there, and asks the servers for their time. */
   private readonly beat = (): void => {
+    if (this.closed || this.isBeating) return
     this.stopBeating()
-    if (this.closed) return
-    const args = [this.id, String(aliveFor)]
-    this.send(
-      beat.name,
-      "evalsha",
-      this.evalArgs(beat, "sha", [`{${this.prefix}}processes`], args, 0),
-      (error, reply) => {
-        if (error === undefined && Array.isArray(reply)) {
-          this.offsets.push(Number(reply[0]) - realNow() * 1000)
-          if (this.offsets.length > beatsKept) this.offsets.shift()
-          this.known = Number(reply[1])
-        }
-        this.stopBeating()
-        if (!this.closed) this.stopBeating = later(beatEvery, this.beat)
-      },
-      beat
-    )
+    this.parts.subscriptions.ping()
+    this.watch.measure(this.inflight.pending)
+    const next = () => {
+      this.isBeating = false
+      if (!this.closed) this.stopBeating = later(beatEvery, this.beat)
+    }
+    const home = this.peerOf(this.beatKey)
+    this.askTime(home)
+    if (home.outage._tag === "Down") return next()
+    this.isBeating = true
+    const sent = realNow()
+    const args = this.evalArgs(beat.script, "sha", [this.beatKey], [this.id, String(beat.aliveFor)], 0)
+    this.transmit(home, beat.script.name, "evalsha", args, (error, reply) => {
+      if (error === undefined && Array.isArray(reply)) {
+        home.hear(Number(reply[0]), sent, realNow())
+        this.known = Number(reply[1])
+      }
+      next()
+    }, beat.script)
   }
 
-  /** The server's time at which a command sent now is too late; 0 where it is not known. */
-  private deadline(): number {
-    if (this.offsets.length === 0) return 0
-    return Math.floor((realNow() + this.timeout) * 1000 + Math.max(...this.offsets))
+  /** Of the other nodes of a cluster. */
+  private askTime(home: Peer): void {
+    for (const node of this.cluster?.nodes("master") ?? []) {
+      const peer = this.peer(`${node.options.host}:${node.options.port}`)
+      if (peer === home || node.status !== "ready" || peer.outage._tag === "Down") continue
+      const sent = realNow()
+      node.sendCommand(
+        new Command("time", [], utf8, (error, reply) => {
+          if (error || !Array.isArray(reply)) return
+          peer.hear(Number(reply[0]) * 1_000_000 + Number(reply[1]), sent, realNow())
+        })
+      )
+    }
+  }
+
+  // Commands.
+
+  private failed(command: string, reason: Reason, detail?: string): RedisUnavailableError {
+    const last = this.lastError
+    if (last?.command === command && last.reason === reason && last.detail === detail) return last
+    // Building an error is most of what a refusal costs, and an outage says the same to everybody.
+    return this.lastError = stackless(() =>
+      new RedisUnavailableError({
+        connection: this.name,
+        command,
+        reason,
+        ...(detail === undefined ? {} : { detail })
+      }, true)
+    )
   }
 
   private evalArgs(
@@ -129,84 +270,119 @@ class Connection implements RedisConnection.Service {
     keys: ReadonlyArray<string>,
     args: ReadonlyArray<string | number>,
     deadline: number
-  ): Array<string | number> {
-    const { skew } = this
+  ): Args {
+    const { skew } = this.parts
     return skew === undefined
       ? [script[by], keys.length, ...keys, ...args, deadline]
       : [script.skewed[by], keys.length, ...keys, ...args, Math.floor(skew()), deadline]
   }
 
-  private failed(command: string, reason: RedisUnavailableError["reason"], detail?: string): RedisUnavailableError {
-    return new RedisUnavailableError({
-      connection: this.name,
-      command,
-      reason,
-      ...(detail === undefined ? {} : { detail })
-    })
+  /** Why a command is not even sent. */
+  private refusal(peer: Peer, label: string): RedisUnavailableError | undefined {
+    this.watch.commands++
+    if (this.closed) return this.failed(label, "NotReady", "the connection was closed")
+    if (peer.outage._tag === "Up") return undefined
+    const error = this.failed(label, "Down")
+    this.watch.failed(error)
+    return error
   }
 
-  private send(
-    label: string,
-    name: string,
-    args: Array<string | number>,
-    settled: Settled,
-    script?: Script
-  ): void {
-    const waiting = this.inflight.add(() => settled(this.failed(label, "Timeout"), null))
-    const command = new Command(name, args, { replyEncoding: "utf8" }, (error, reply) => {
-      if (waiting.settled) return
-      waiting.settled = true
-      if (!error) {
-        if (reply === late) settled(this.failed(label, "Late"), null)
-        else settled(undefined, reply as RedisConnection.Reply)
-        return
-      }
-      // Said before it did anything.
-      if (script !== undefined && name === "evalsha" && error.message.startsWith("NOSCRIPT")) {
-        const [, ...rest] = args
-        return this.send(label, "eval", [this.skew === undefined ? script.text : script.skewed.text, ...rest], settled)
-      }
-      settled(this.failed(label, reasonOf(error), error.message), null)
-    })
-    this.client.sendCommand(command)
+  private transmit(peer: Peer, label: string, name: string, args: Args, settled: Settled, script?: Script): void {
+    const { client, inflight, watch } = this
+    const fail = (reason: Reason, detail?: string) => {
+      const error = this.failed(label, reason, detail)
+      this.missed(peer, error)
+      settled(error, null)
+    }
+    const waiting: Waiting = {
+      sent: realNow(),
+      settled: false,
+      expire: (closed) => closed ? fail("Disconnected", "the connection was closed") : fail("Timeout")
+    }
+    inflight.add(waiting)
+    watch.roundTrips++
+    client.sendCommand(
+      new Command(name, args, utf8, (error, reply) => {
+        if (!inflight.settle(waiting)) return
+        if (error) {
+          // Said before it did anything.
+          if (script !== undefined && error.message.startsWith("NOSCRIPT")) {
+            const text = this.parts.skew === undefined ? script.text : script.skewed.text
+            return this.transmit(peer, label, "eval", [text, ...args.slice(1)], settled)
+          }
+          return fail(reasonOf(error), error.message)
+        }
+        watch.answered(realNow() - waiting.sent)
+        if (peer.outage._tag === "Up" && peer.outage.failures > 0) peer.outage = up
+        if (reply !== late) return settled(undefined, reply as RedisConnection.Reply)
+        // It came in time, so the server's clock is ahead of what we know.
+        this.beat()
+        fail("Late")
+      })
+    )
   }
 
-  readonly unsafeRun = (
+  /** The server's time at which what is sent now is too late; 0 where it is not known. */
+  private deadline({ offset }: Peer): number {
+    return offset === undefined ? 0 : Math.floor((realNow() + this.parts.timeout) * 1000 + offset)
+  }
+
+  private sendScript(
+    peer: Peer,
     script: Script,
     keys: ReadonlyArray<string>,
     args: ReadonlyArray<string | number>,
     settled: Settled
-  ): void => {
-    this.send(script.name, "evalsha", this.evalArgs(script, "sha", keys, args, this.deadline()), settled, script)
+  ): void {
+    const all = this.evalArgs(script, "sha", keys, args, this.deadline(peer))
+    this.transmit(peer, script.name, "evalsha", all, settled, script)
   }
 
-  readonly run = (script: Script, keys: ReadonlyArray<string>, args: ReadonlyArray<string | number>) =>
-    Effect.async<RedisConnection.Reply, RedisUnavailableError>((resume) =>
-      this.unsafeRun(
+  readonly unsafeRun: RedisConnection.Service["unsafeRun"] = (script, keys, args, settled) => {
+    const peer = this.peerOf(keys[0])
+    const refusal = this.refusal(peer, script.name)
+    if (refusal !== undefined) return soon(() => settled(refusal, null))
+    this.sendScript(peer, script, keys, args, settled)
+  }
+
+  readonly run: RedisConnection.Service["run"] = (script, keys, args) =>
+    Effect.async((resume) => {
+      const peer = this.peerOf(keys[0])
+      const refusal = this.refusal(peer, script.name)
+      if (refusal !== undefined) return resume(Exit.fail(refusal))
+      this.sendScript(
+        peer,
         script,
         keys,
         args,
-        (error, reply) => resume(error === undefined ? Effect.succeed(reply) : Effect.fail(error))
+        (error, reply) => resume(error === undefined ? Exit.succeed(reply) : Exit.fail(error))
       )
-    )
+    })
 
-  readonly command = (name: string, ...args: ReadonlyArray<string | number>) =>
-    Effect.async<RedisConnection.Reply, RedisUnavailableError>((resume) =>
-      this.send(
+  readonly command: RedisConnection.Service["command"] = (name, ...args) =>
+    Effect.async((resume) => {
+      // Which of its arguments are keys only ioredis knows.
+      const key = this.cluster === undefined ? undefined : new Command(name, [...args], utf8, ignore).getKeys()[0]
+      const peer = this.peerOf(key === undefined ? undefined : String(key))
+      const refusal = this.refusal(peer, name)
+      if (refusal !== undefined) return resume(Exit.fail(refusal))
+      this.transmit(
+        peer,
         name,
         name,
         [...args],
-        (error, reply) => resume(error === undefined ? Effect.succeed(reply) : Effect.fail(error))
+        (error, reply) => resume(error === undefined ? Exit.succeed(reply) : Exit.fail(error))
       )
-    )
+    })
 
-  readonly subscribe: RedisConnection.Service["subscribe"] = (channel, on) => this.subscriptions.subscribe(channel, on)
+  readonly subscribe: RedisConnection.Service["subscribe"] = (channel, on) =>
+    this.parts.subscriptions.subscribe(channel, on, this.parts.timeout)
 
   readonly dedicated: Effect.Effect<Client, never, Scope> = Effect.acquireRelease(
     Effect.sync(() => {
-      const client = duplicate(this.client)
-      client.on("error", () => {})
-      client.connect().catch(() => {})
+      const client = this.parts.dedicated()
+      client.on("error", ignore)
+      client.connect().catch(ignore)
       return client
     }),
     (client) => Effect.sync(() => client.disconnect())
@@ -214,45 +390,35 @@ class Connection implements RedisConnection.Service {
 
   readonly processes = Effect.sync(() => this.known)
 
-  readonly slotOf = (key: string): number => this.client.isCluster ? calculateSlot(key) : 0
+  readonly slotOf = (key: string): number => this.cluster === undefined ? 0 : calculateSlot(key)
 
-  readonly health: Effect.Effect<RedisConnection.Health> = Effect.sync(() => ({
-    status: this.client.status === "ready" ? "up" : "connecting"
-  }))
-}
+  // What is seen of it.
 
-const waits: Partial<RedisOptions> & Array<never> = Object.assign([], { enableOfflineQueue: true })
+  private get status(): RedisConnection.Health["status"] {
+    // In a cluster the nameless one stands for all nodes, while none is known.
+    const asked = this.cluster === undefined ? [this.only] : [...this.peers.values()].filter(({ node }) => node !== "")
+    if (this.only.outage._tag === "Down" || (asked.length > 0 && asked.every(isDown))) return "down"
+    return this.client.status === "ready" ? "up" : "connecting"
+  }
 
-/** The same servers and options, without what makes a command that waits fail. */
-const duplicate = (client: Client): Client =>
-  client.isCluster
-    ? client.duplicate([], { enableOfflineQueue: true })
-    : client.duplicate(waits)
-
-/** @internal */
-export const openConnection = (
-  options: RedisConnection.Options
-): Effect.Effect<RedisConnection.Service, never, Scope> =>
-  Effect.gen(function*() {
-    const resolved = yield* orDie(() =>
-      option.resolve("RedisConnection", options.name ?? "redis", connectionFields, { ...options })
-    )
-    const skew = yield* Skew
-    const random = yield* Effect.random
-    const settings: Settings = { connectTimeout: 1000, socketTimeout: 1000, random: () => Effect.runSync(random.next) }
-    return yield* Effect.acquireRelease(
-      Effect.promise(async () => {
-        const client = makeClient(resolved.server, settings)
-        const connection = new Connection(
-          randomUUID(),
-          resolved,
-          client,
-          new Subscriptions(() => duplicate(client)),
-          skew
-        )
-        await connection.open()
-        return connection
-      }),
-      (connection) => Effect.sync(() => connection.close())
-    )
+  readonly health: Effect.Effect<RedisConnection.Health> = Effect.sync(() => {
+    const { lastError, latency } = this.watch
+    return { status: this.status, latency, ...(lastError === undefined ? {} : { lastError }) }
   })
+
+  readonly metrics: Effect.Effect<RedisConnection.Metrics> = Effect.sync(() => {
+    const { commands, connects, failures, latency, outages, roundTrips } = this.watch
+    return {
+      state: this.status,
+      processes: this.known,
+      commands,
+      roundTrips,
+      failures,
+      outages,
+      reconnects: Math.max(connects - 1, 0),
+      pending: this.inflight.pending,
+      latency,
+      down: [...this.peers.values()].filter(isDown).map(({ node }) => node)
+    }
+  })
+}

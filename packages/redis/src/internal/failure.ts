@@ -1,12 +1,13 @@
 import type { RedisUnavailableError } from "../RedisUnavailableError.js"
-import { late } from "./script.js"
 
 /** @internal */
 export type Reason = RedisUnavailableError["reason"]
 
-/** What the first word of an error reply means for the one who asked. */
+/** What the code of an error reply means for the one who asked. */
 const byCode: Record<string, Reason> = {
   READONLY: "ReadOnly",
+  NOREPLICAS: "ReadOnly",
+  MISCONF: "ReadOnly",
   OOM: "OutOfMemory",
   LOADING: "Loading",
   BUSY: "Busy",
@@ -15,13 +16,20 @@ const byCode: Record<string, Reason> = {
   TRYAGAIN: "ClusterDown",
   NOAUTH: "Denied",
   WRONGPASS: "Denied",
-  NOPERM: "Denied",
-  [late]: "Late"
+  NOPERM: "Denied"
 }
 
+/** What ioredis says where it did not send a command. Of a closed connection it says the same, sent or not. */
+const unsent = /isn't writeable|isn't ready/
+
+/** The code is the first word; before Redis 7 that of a command in a script comes later, after a dash. */
+const codeOf = (message: string): string =>
+  /^-?([A-Z]+)\b/.exec(message.replace(/^-?ERR Error running script.*? -(?=[A-Z]+ )/, ""))?.[1] ?? ""
+
 /** Why a command failed, as far as its error tells. @internal */
-export const reasonOf = (error: Error): Reason => {
-  if (error.name === "ReplyError") return byCode[/^-?([A-Z]+)/.exec(error.message)?.[1] ?? ""] ?? "Reply"
-  if (error.name === "ClusterAllFailedError") return "Disconnected"
-  return /isn't writeable|isn't ready/.test(error.message) ? "NotReady" : "Disconnected"
+export const reasonOf = (error: Error & { readonly lastNodeError?: unknown }): Reason => {
+  if (error.name === "ReplyError") return byCode[codeOf(error.message)] ?? "Reply"
+  if (error.lastNodeError instanceof Error) return reasonOf(error.lastNodeError)
+  if (/timed out|ETIMEDOUT/.test(error.message)) return "Timeout"
+  return unsent.test(error.message) ? "NotReady" : "Disconnected"
 }

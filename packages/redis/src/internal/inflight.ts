@@ -1,10 +1,11 @@
-import { later, realNow } from "./realTime.js"
+import { awaited, realNow } from "./realTime.js"
 
-/** @internal */
+/** A command that waits for its answer. @internal */
 export interface Waiting {
-  readonly due: number
+  readonly sent: number
   settled: boolean
-  readonly expire: () => void
+  /** Called where there is no answer in time, or none will come. */
+  readonly expire: (closed: boolean) => void
 }
 
 /**
@@ -17,39 +18,47 @@ export class Inflight {
   private queue: Array<Waiting> = []
   private head = 0
   private disarm: (() => void) | undefined
+  /** How many wait. */
+  pending = 0
 
   constructor(private readonly millis: number) {}
 
-  /** Calls `expire` once, unless what is returned is marked as settled before its time. */
-  add(expire: () => void): Waiting {
-    const waiting: Waiting = { due: realNow() + this.millis, settled: false, expire }
+  add(waiting: Waiting): void {
+    this.pending++
     this.queue.push(waiting)
-    this.disarm ??= later(this.millis, this.ring)
-    return waiting
+    this.disarm ??= awaited(this.millis, this.ring)
+  }
+
+  /** Whether the answer to it is the first, and in time; from then on it is not waited for. */
+  settle(waiting: Waiting): boolean {
+    if (waiting.settled) return false
+    waiting.settled = true
+    this.pending--
+    return true
   }
 
   private readonly ring = (): void => {
     this.disarm = undefined
-    const now = realNow()
+    const due = realNow() - this.millis
     for (;;) {
       const first = this.queue[this.head]
-      if (first === undefined) break
-      if (!first.settled && first.due > now) break
+      if (first === undefined || (!first.settled && first.sent > due)) break
       this.head++
-      if (!first.settled) {
-        first.settled = true
-        first.expire()
-      }
+      if (this.settle(first)) first.expire(false)
     }
     this.queue = this.queue.slice(this.head)
     this.head = 0
     const [next] = this.queue
-    if (next !== undefined) this.disarm ??= later(Math.max(next.due - now, 1), this.ring)
+    if (next !== undefined) this.disarm ??= awaited(Math.max(next.sent - due, 1), this.ring)
   }
 
-  /** Forgets all without a word. */
+  /** Expires all at once. */
   close(): void {
     this.disarm?.()
+    this.disarm = undefined
+    const left = this.queue
     this.queue = []
+    this.head = 0
+    for (const waiting of left) if (this.settle(waiting)) waiting.expire(true)
   }
 }

@@ -3,16 +3,28 @@
  * under: `TestClock` must not stop the deadline of a command. All else waits by the `Clock` of its fiber.
  */
 
-declare const setTimeout: (task: () => void, millis: number) => { readonly unref: () => void }
-declare const clearTimeout: (handle: unknown) => void
+interface Handle {
+  readonly unref: () => void
+}
+declare const setTimeout: (task: () => void, millis: number) => Handle
+declare const clearTimeout: (handle: Handle) => void
 declare const performance: { readonly now: () => number }
+declare const queueMicrotask: (task: () => void) => void
 
 /** Milliseconds, with fractions, of a clock that never goes back. @internal */
 export const realNow = (): number => performance.now()
 
-/** Runs `task` once, at the earliest after so many milliseconds; returns what cancels it. Keeps no process alive. @internal */
-export const later = (millis: number, task: () => void): () => void => {
+const after = (millis: number, task: () => void, keepsAlive: boolean): () => void => {
   const handle = setTimeout(task, Math.ceil(millis))
-  handle.unref()
+  if (!keepsAlive) handle.unref()
   return () => clearTimeout(handle)
 }
+
+/** Runs `task` once, at the earliest after so many milliseconds; returns what cancels it. Keeps no process alive. @internal */
+export const later = (millis: number, task: () => void): () => void => after(millis, task, false)
+
+/** The same for what somebody waits for: the process lives until then. @internal */
+export const awaited = (millis: number, task: () => void): () => void => after(millis, task, true)
+
+/** Runs `task` after what is running now. @internal */
+export const soon = (task: () => void): void => queueMicrotask(task)

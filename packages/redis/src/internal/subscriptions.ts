@@ -1,6 +1,8 @@
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
-import type { Client } from "./client.js"
+import type { Redis } from "ioredis"
+import { backoff } from "./client.js"
+import { awaited, later } from "./realTime.js"
 
 /** @internal */
 export interface Listener {
@@ -8,57 +10,134 @@ export interface Listener {
   readonly onGap: () => void
 }
 
-/** One connection that hears all channels: begun with the first of them. */
-export class Subscriptions {
-  private readonly channels = new Map<string, Set<Listener>>()
-  private client: Client | undefined
-  private lost = false
+/** A channel and those who listen to it. */
+class Channel {
+  readonly listeners = new Set<Listener>()
+  /** Whether the server has said that it sends its messages. */
+  isHeard = false
+  /** Whether messages may have been lost since somebody began to listen. */
+  isMissed = false
+  /** Those who wait until it is heard. */
+  readonly waiting = new Set<() => void>()
+}
 
-  constructor(private readonly connect: () => Client) {}
+const ignore = () => {}
+
+/**
+ * One connection that hears all channels: begun with the first of them, and begun again whenever it breaks and the server
+ * is there.
+ *
+ * @internal
+ */
+export class Subscriptions {
+  private readonly channels = new Map<string, Channel>()
+  private client: Redis | undefined
+  private attempts = 0
+  private cancel: () => void = ignore
+  private closed = false
+
+  constructor(
+    /** A new client; undefined while there is nothing to connect to. */
+    private readonly connect: () => Redis | undefined,
+    private readonly random: () => number,
+    private readonly failed: (error: unknown) => void
+  ) {}
 
   close(): void {
+    this.closed = true
+    this.cancel()
     this.client?.disconnect()
   }
 
-  private open(): Client {
-    if (this.client !== undefined) return this.client
-    const client = this.client = this.connect()
-    client.on("error", () => {})
-    client.on("close", () => {
-      this.lost = true
-    })
-    client.on("ready", () => {
-      const names = [...this.channels.keys()]
-      if (names.length === 0) return
-      client.subscribe(...names).then(() => {
-        if (!this.lost) return
-        this.lost = false
-        for (const listeners of this.channels.values()) for (const { onGap } of listeners) onGap()
-      }, () => {})
-    })
-    client.on("message", (channel: string, message: string) => {
-      for (const { onMessage } of this.channels.get(channel) ?? []) onMessage(message)
-    })
-    client.connect().catch(() => {})
-    return client
+  /** Asks for a sign of life: a connection that hears nothing does not see that it is dead. */
+  ping(): void {
+    if (this.client?.status === "ready") this.client.ping().catch(ignore)
   }
 
-  subscribe(channel: string, listener: Listener): Effect.Effect<void, never, Scope> {
-    return Effect.acquireRelease(
-      Effect.promise(async () => {
-        const client = this.open()
-        const listeners = this.channels.get(channel) ?? new Set()
-        this.channels.set(channel, listeners.add(listener))
-        if (client.status === "ready" && listeners.size === 1) await client.subscribe(channel).catch(() => {})
-      }),
-      () =>
-        Effect.sync(() => {
-          const listeners = this.channels.get(channel)
-          listeners?.delete(listener)
-          if (listeners === undefined || listeners.size > 0) return
-          this.channels.delete(channel)
-          this.client?.unsubscribe(channel).catch(() => {})
-        })
-    )
+  private readonly open = (): void => {
+    this.cancel()
+    if (this.closed || this.client !== undefined || this.channels.size === 0) return
+    const client = this.client = this.connect()
+    if (client === undefined) return this.again()
+    client.on("error", ignore)
+    client.on("message", (name: string, message: string) => {
+      const channel = this.channels.get(name)
+      if (channel !== undefined) this.tell(channel, (listener) => listener.onMessage(message))
+    })
+    client.on("ready", () => {
+      this.attempts = 0
+      this.hear([...this.channels.keys()])
+    })
+    client.on("end", () => {
+      this.client = undefined
+      for (const channel of this.channels.values()) {
+        channel.isHeard = false
+        channel.isMissed = true
+      }
+      this.again()
+    })
+    client.connect().catch(ignore)
+  }
+
+  private again(): void {
+    if (!this.closed) this.cancel = later(backoff(++this.attempts, this.random), this.open)
+  }
+
+  private hear(names: ReadonlyArray<string>): void {
+    const { client } = this
+    if (client?.status !== "ready" || names.length === 0) return
+    const asked = names.map((name) => [name, this.channels.get(name)] as const)
+    client.subscribe(...names).then(() => {
+      for (const [name, channel] of asked) {
+        if (channel === undefined || this.client !== client || this.channels.get(name) !== channel) continue
+        channel.isHeard = true
+        for (const done of channel.waiting) done()
+        if (!channel.isMissed) continue
+        channel.isMissed = false
+        this.tell(channel, (listener) => listener.onGap())
+      }
+    }, ignore)
+  }
+
+  private tell(channel: Channel, what: (listener: Listener) => void): void {
+    for (const listener of [...channel.listeners]) {
+      try {
+        what(listener)
+      } catch (error) {
+        this.failed(error)
+      }
+    }
+  }
+
+  /** Returns when the channel is heard, or after `patience` ms: then `onGap` is called as soon as it is. */
+  subscribe(name: string, listener: Listener, patience: number): Effect.Effect<void, never, Scope> {
+    const begin = Effect.async<void>((resume) => {
+      const channel = this.channels.get(name) ?? new Channel()
+      const isNew = channel.listeners.size === 0
+      this.channels.set(name, channel)
+      channel.listeners.add(listener)
+      if (channel.isHeard) return resume(Effect.void)
+      const done = (): void => {
+        stop()
+        channel.waiting.delete(done)
+        resume(Effect.void)
+      }
+      const stop = awaited(patience, () => {
+        channel.isMissed = true
+        done()
+      })
+      channel.waiting.add(done)
+      if (this.client === undefined) this.open()
+      else if (isNew) this.hear([name])
+    })
+    return Effect.acquireRelease(begin, () => Effect.sync(() => this.leave(name, listener)))
+  }
+
+  private leave(name: string, listener: Listener): void {
+    const channel = this.channels.get(name)
+    channel?.listeners.delete(listener)
+    if (channel === undefined || channel.listeners.size > 0) return
+    this.channels.delete(name)
+    if (this.client?.status === "ready") this.client.unsubscribe(name).catch(ignore)
   }
 }

@@ -1,0 +1,37 @@
+import type { Reason } from "./failure.js"
+
+/**
+ * Whether a server is there, as far as its answers tell. While it is `Down` nobody asks it but one probe at a time.
+ *
+ * @internal
+ */
+export type Outage =
+  | { readonly _tag: "Up"; readonly failures: number }
+  | { readonly _tag: "Down"; readonly probes: number }
+
+/** @internal */
+export const up: Outage = { _tag: "Up", failures: 0 }
+
+const absent: ReadonlyArray<Reason> = ["Timeout", "NotReady", "Disconnected", "Loading", "Busy", "ClusterDown"]
+
+/** Whether a failure says that the server is not there. One that refuses a command is. @internal */
+export const saysAbsent = (reason: Reason): boolean => absent.includes(reason)
+
+/** After a command failed for such a reason, for which `downAfter` in a row take it down. @internal */
+export const afterFailure = (outage: Outage, downAfter: number): Outage =>
+  outage._tag === "Down"
+    ? outage
+    : outage.failures + 1 < downAfter
+    ? { _tag: "Up", failures: outage.failures + 1 }
+    : { _tag: "Down", probes: 0 }
+
+/** After a probe failed. @internal */
+export const afterProbe = (outage: Outage): Outage =>
+  outage._tag === "Down" ? { _tag: "Down", probes: outage.probes + 1 } : outage
+
+const firstProbe = 100
+const lastProbe = 2000
+
+/** Milliseconds until the next probe: twice as long each time, up to two seconds, less up to half of it by chance. @internal */
+export const probeDelay = (probes: number, random: number): number =>
+  Math.min(firstProbe * 2 ** probes, lastProbe) * (1 - random / 2)

@@ -1,0 +1,152 @@
+import type { callSite } from "@effect-resilience/core/extension"
+import { metric, openInstance, register } from "@effect-resilience/core/extension"
+import * as Effect from "effect/Effect"
+import * as Runtime from "effect/Runtime"
+import type { Scope } from "effect/Scope"
+import type * as Stream from "effect/Stream"
+import type { RedisConnection } from "../RedisConnection.js"
+import type { RedisUnavailableError } from "../RedisUnavailableError.js"
+import type { Reason } from "./failure.js"
+import type { Peer } from "./peer.js"
+import { realNow } from "./realTime.js"
+
+/** How much of the last answer's latency is new in the average. */
+const newShare = 0.1
+
+/**
+ * What others see of a connection: figures, events, and one line of the log where a server goes and one where it comes
+ * back, however many calls that concerns.
+ *
+ * @internal
+ */
+export class Watch {
+  commands = 0
+  failures = 0
+  roundTrips = 0
+  outages = 0
+  connects = 0
+  latency = 0
+  lastError: RedisUnavailableError | undefined
+  private reported = 0
+  private readonly errors = new Map<Reason, () => void>()
+  private readonly duration: (seconds: number) => void
+  private readonly countRoundTrips: (by: number) => void
+  private readonly pendingGauge: (value: number) => void
+
+  constructor(
+    private readonly name: string,
+    private readonly report: (event: RedisConnection.StateChanged, log: Effect.Effect<void>) => void,
+    /** Tells that somebody who listens to a channel failed. */
+    readonly listenerFailed: (error: unknown) => void
+  ) {
+    const labels = metric.attributes("RedisConnection", name)
+    this.duration = metric.seconds("resilience.redis.command.duration", "Time until an answer came", labels)
+    this.countRoundTrips = metric.counter("resilience.redis.round_trips", "Commands that were sent", labels)
+    this.pendingGauge = metric.gauge("resilience.redis.pending", "Commands that wait for an answer", labels)
+  }
+
+  answered(millis: number): void {
+    this.latency += (millis - this.latency) * (this.latency === 0 ? 1 : newShare)
+    this.duration(millis / 1000)
+  }
+
+  failed(error: RedisUnavailableError): void {
+    this.failures++
+    this.lastError = error
+    let count = this.errors.get(error.reason)
+    if (count === undefined) {
+      const up = metric.counter(
+        "resilience.redis.errors",
+        "Commands that failed, by reason",
+        metric.attributes("RedisConnection", this.name, { reason: metric.snake(error.reason) })
+      )
+      this.errors.set(error.reason, count = () => up())
+    }
+    count()
+  }
+
+  /** Brings the metrics that each command would make dearer up to date. */
+  measure(pending: number): void {
+    this.countRoundTrips(this.roundTrips - this.reported)
+    this.reported = this.roundTrips
+    this.pendingGauge(pending)
+  }
+
+  wentDown(peer: Peer, error: RedisUnavailableError): void {
+    this.outages++
+    this.change(
+      peer,
+      { from: "Up", to: "Down", reason: error.reason },
+      Effect.logWarning(
+        `${this.at(peer)} is down and is not asked until it answers a probe`,
+        error
+      )
+    )
+  }
+
+  cameBack(peer: Peer): void {
+    const lasted = realNow() - peer.downSince
+    const log = Effect.logInfo(`${this.at(peer)} is up again after ${(lasted / 1000).toFixed(1)} s`)
+    this.change(peer, { from: "Down", to: "Up", lasted }, log)
+  }
+
+  private at(peer: Peer): string {
+    return `Redis "${this.name}"${peer.node === "" ? "" : ` (${peer.node})`}`
+  }
+
+  private change(
+    peer: Peer,
+    body: Pick<RedisConnection.StateChanged, "from" | "to" | "reason" | "lasted">,
+    log: Effect.Effect<void>
+  ): void {
+    this.report(
+      {
+        _tag: "StateChanged",
+        pattern: "RedisConnection",
+        instance: this.name,
+        timestamp: 0,
+        ...(peer.node === "" ? {} : { node: peer.node }),
+        ...body
+      },
+      Effect.annotateLogs(log, { package: "@effect-resilience/redis", pattern: "RedisConnection", instance: this.name })
+    )
+  }
+}
+
+/** Opens a watch: its events, and what runs its lines of the log in the context of the layer. @internal */
+export const openWatch = (
+  name: string
+): Effect.Effect<{ readonly watch: Watch; readonly events: Stream.Stream<RedisConnection.Event> }, never, Scope> =>
+  Effect.gen(function*() {
+    const { emitter, observable } = yield* openInstance<RedisConnection.StateChanged>("RedisConnection", name)
+    const run = Runtime.runFork(yield* Effect.runtime<never>())
+    const clock = yield* Effect.clock
+    const watch = new Watch(name, (event, log) => {
+      // To those who asked for the events of this connection; on the bus an outage is an `InternalError`.
+      const { hub } = emitter
+      if (hub.listeners > 0) hub.unsafeOffer({ ...event, timestamp: clock.unsafeCurrentTimeMillis() })
+      const { lastError } = watch
+      if (event.to === "Down" && emitter.bus !== undefined && emitter.bus.listeners > 0) {
+        emitter.bus.unsafeOffer({
+          _tag: "InternalError",
+          pattern: "RedisConnection",
+          instance: name,
+          timestamp: clock.unsafeCurrentTimeMillis(),
+          source: "Store",
+          error: lastError
+        })
+      }
+      run(log)
+    }, (error) => {
+      run(emitter.internalError("Subscriber", error))
+    })
+    return { watch, events: observable.events }
+  })
+
+/** Enters a connection in the Registry. @internal */
+export const enter = (
+  name: string,
+  site: ReturnType<typeof callSite>,
+  snapshot: Effect.Effect<RedisConnection.Metrics>
+): Effect.Effect<void, never, Scope> =>
+  register({ pattern: "RedisConnection", instance: name, site, snapshot, actions: {} })
