@@ -4,4 +4,5 @@
  * @since 0.1.0
  */
 export * from "./RedisConnection.js"
+export * from "./RedisRateLimiterStore.js"
 export * from "./RedisUnavailableError.js"

@@ -1,0 +1,66 @@
+import type { RateLimiterStore } from "@effect-resilience/core"
+import * as Effect from "effect/Effect"
+import type { RedisConnection } from "../../RedisConnection.js"
+import type { Reservation } from "./codec.js"
+import { base, batch, decisionOf, decode, encode, keysOf, rateArgs } from "./codec.js"
+import type { Plan, Plans } from "./plan.js"
+import { UnfitRateError } from "./plan.js"
+import { changeScript, decideScript } from "./scripts.js"
+
+/** A plan, or why there is none. @internal */
+export const planFor = (plans: Plans, target: RateLimiterStore.Target): Effect.Effect<Plan, UnfitRateError> =>
+  Effect.suspend(() => {
+    try {
+      return Effect.succeed(plans.of(target))
+    } catch (error) {
+      return error instanceof UnfitRateError ? Effect.fail(error) : Effect.die(error)
+    }
+  })
+
+/** Each decision is a round trip of its own. @internal */
+export const directDecide =
+  (redis: RedisConnection.Service, plans: Plans): RateLimiterStore.Service["decide"] => (request) =>
+    Effect.flatMap(planFor(plans, request), (plan) => {
+      const entry = encode(redis.prefix, plan, request)
+      return Effect.map(redis.run(decideScript, ...batch([entry])), (replies) => {
+        const [reply = 0] = replies as ReadonlyArray<RedisConnection.Reply>
+        return decisionOf(entry, decode(entry, reply))
+      })
+    })
+
+/** All but the decisions. @internal */
+export const changes = (
+  redis: RedisConnection.Service,
+  plans: Plans
+): Omit<RateLimiterStore.Service, "decide"> => {
+  const change = (
+    target: RateLimiterStore.Target,
+    what: "+" | "-" | "c" | "d" | "x",
+    n: number,
+    reservation: ReadonlyArray<string | number> = []
+  ) =>
+    Effect.flatMap(planFor(plans, target), (plan) =>
+      redis.run(
+        changeScript,
+        [...keysOf(redis.prefix, plan, target), `${base(redis.prefix, target)}d`],
+        [plan.kind, what, n, ...reservation, ...rateArgs(plan)]
+      ))
+  return {
+    refund: (request, { granted, reservation }) => {
+      if (reservation !== undefined) {
+        const place = reservation as Reservation
+        const { after, before, wait } = place
+        return Effect.suspend(() => {
+          // Its time has come already, or it was given back; or nobody knows, and it is not tried twice.
+          if (wait === 0 || place.back) return Effect.succeed(false)
+          place.back = true
+          return Effect.map(change(request, "c", granted, [wait, before, after]), (reply) => reply === 1)
+        })
+      }
+      return granted === 0 ? Effect.succeed(false) : Effect.as(change(request, "-", granted), true)
+    },
+    adjust: (target, by) => by === 0 ? Effect.void : Effect.asVoid(change(target, by > 0 ? "+" : "-", Math.abs(by))),
+    drain: (target) => Effect.asVoid(change(target, "d", 0)),
+    reset: (target) => Effect.asVoid(change(target, "x", 0))
+  }
+}
