@@ -9,8 +9,8 @@ import type { Plan, Rate } from "./plan.js"
  *
  * ```
  * const entry = encode(prefix, plan, request)             // or encode(…, times): so many callers of one request at once
- * redis.unsafeRun(decideScript, ...batch([entry, …]), …)  // answers with one reply for each entry
- * const verdict = decode(entry, reply)
+ * redis.unsafeRun(decideScript, ...batch([entry, …]), …)
+ * const verdict = decode(entry, repliesOf(reply)[0])
  * decisionOf(entry, verdict, 0)                           // what the first of the callers is told
  * ```
  */
@@ -214,6 +214,10 @@ const fromList = (entry: Entry, reply: ReadonlyArray<RedisConnection.Reply>): Ve
       : undefined
   }
 }
+
+/** The answers to the entries of a call, in their order. @internal */
+export const repliesOf = (reply: RedisConnection.Reply): ReadonlyArray<RedisConnection.Reply> =>
+  typeof reply === "number" ? [reply] : reply as ReadonlyArray<RedisConnection.Reply>
 
 /** What the script answered to an entry. @internal */
 export const decode = (entry: Entry, reply: RedisConnection.Reply): Verdict => {

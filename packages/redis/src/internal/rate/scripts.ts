@@ -1,8 +1,30 @@
 import { script } from "../script.js"
 import { states } from "./states.js"
 
+// A string of the short form, which is nearly always there.
+const owed = `
+if sub(value, 1, #id) == id then
+  debt = sub(value, #id + 1, #id + 16) - now
+  if parts > 1 then debt = debt * parts + sub(value, #id + 18) end
+  -- Nothing but a clock that went back leaves more than that.
+  if debt < 0 then debt = 0 elseif debt > tolerance then debt = tolerance end
+else
+  plain = false
+end`
+
+const owe = `
+local micros, text = after, nil
+if parts == 1 then
+  text = format('%s%d', id, now + after)
+else
+  micros = floor(after / parts)
+  text = format('%s%d.%d', id, now + micros, after - micros * parts)
+end
+call('SET', name, text, 'PX', ceil(micros / 1000) + 2)`
+
 /**
  * Decides for many entries in their order, as if they came one after another: each of one target, with keys of its own.
+ * The answer is a list of one answer for each, or that answer alone where there is one entry of the simplest form.
  * Entries that are decided alike follow each other under one head:
  *
  * - `t`, `n`, `p` and `r` for one rate by `gcra`: the name of the rate, parts, tolerance, price of what is asked, [the
@@ -20,7 +42,22 @@ import { states } from "./states.js"
 export const decideScript = script(
   "rate",
   `
-local call, sub, format, unpack = redis.call, string.sub, string.format, unpack
+local call, sub, format, floor, ceil = redis.call, string.sub, string.format, math.floor, math.ceil
+if ARGV[1] == 't' and #ARGV == 6 and #KEYS == 1 then
+  local name, id, parts, tolerance = KEYS[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+  local value, debt, plain = call('GET', name), 0, true
+  if value then
+    ${owed}
+  end
+  if plain then
+    local after = debt + ARGV[5]
+    if after <= tolerance then
+      ${owe}
+    end
+    return debt
+  end
+end
+local unpack = unpack
 local values = call('MGET', unpack(KEYS))
 local fresh, out, key, at, last = {}, {}, 0, 1, #ARGV
 local function define()
@@ -99,7 +136,6 @@ while at <= last do
       longest = tonumber(ARGV[at])
       at = at + 1
     end
-    local length = #id
     for _ = 1, run do
       key = key + 1
       local name = KEYS[key]
@@ -110,27 +146,13 @@ while at <= last do
         at = at + 1
       end
       if value and value ~= '' then
-        if sub(value, 1, length) == id then
-          debt = sub(value, length + 1, length + 16) - now
-          if parts > 1 then debt = debt * parts + sub(value, length + 18) end
-          -- Nothing but a clock that went back leaves more than that.
-          if debt < 0 then debt = 0 elseif debt > tolerance then debt = tolerance end
-        else
-          plain = false
-        end
+        ${owed}
       end
       local after = debt + price
       if plain and (mode ~= 'r' or after <= tolerance) then
-        if times > 1 then after = debt + price * math.min(times, math.floor((tolerance - debt) / price)) end
+        if times > 1 then after = debt + price * math.min(times, floor((tolerance - debt) / price)) end
         if after <= tolerance and after > debt and mode ~= 'p' then
-          local micros, text = after, nil
-          if parts == 1 then
-            text = format('%s%d', id, now + after)
-          else
-            micros = math.floor(after / parts)
-            text = format('%s%d.%d', id, now + micros, after - micros * parts)
-          end
-          call('SET', name, text, 'PX', math.ceil(micros / 1000) + 2)
+          ${owe}
           fresh[name] = text
         end
         out[#out + 1] = debt

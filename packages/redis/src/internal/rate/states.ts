@@ -14,8 +14,8 @@
  * @internal
  */
 export const states = `
-local floor, ceil, min, max, huge = math.floor, math.ceil, math.min, math.max, math.huge
-local match, gmatch, find, concat, insert = string.match, string.gmatch, string.find, table.concat, table.insert
+local floor, ceil, min, max = math.floor, math.ceil, math.min, math.max
+local match, gmatch, concat, insert = string.match, string.gmatch, table.concat, table.insert
 
 -- floor(a * b / c), and what remains, of whole numbers: exact beyond 2^53, digit by digit.
 local function muldiv(a, b, c)

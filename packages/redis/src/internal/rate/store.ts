@@ -2,7 +2,7 @@ import type { RateLimiterStore } from "@effect-resilience/core"
 import * as Effect from "effect/Effect"
 import type { RedisConnection } from "../../RedisConnection.js"
 import type { Reservation } from "./codec.js"
-import { base, batch, decisionOf, decode, encode, keysOf, rateArgs } from "./codec.js"
+import { base, batch, decisionOf, decode, encode, keysOf, rateArgs, repliesOf } from "./codec.js"
 import type { Plan, Plans } from "./plan.js"
 import { UnfitRateError } from "./plan.js"
 import { changeScript, decideScript } from "./scripts.js"
@@ -23,7 +23,7 @@ export const directDecide =
     Effect.flatMap(planFor(plans, request), (plan) => {
       const entry = encode(redis.prefix, plan, request)
       return Effect.map(redis.run(decideScript, ...batch([entry])), (replies) => {
-        const [reply = 0] = replies as ReadonlyArray<RedisConnection.Reply>
+        const [reply = 0] = repliesOf(replies)
         return decisionOf(entry, decode(entry, reply))
       })
     })
