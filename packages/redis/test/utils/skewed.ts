@@ -1,6 +1,6 @@
 import { RedisConnection } from "@effect-resilience/redis"
 import { Duration, Effect, TestClock } from "effect"
-import { Skew } from "../../src/internal/connection.js"
+import { Skew } from "../../src/internal/skew.js"
 
 /**
  * Connections to a server whose clock a test moves. It begins a moment after the full hour, so that a test is in one
@@ -10,7 +10,10 @@ export class SkewedClock {
   micros = 3_600_000_000 - (Date.now() * 1000) % 3_600_000_000 + 5000
 
   readonly connect = (options: RedisConnection.Options) =>
-    Effect.provideService(RedisConnection.make({ commandTimeout: "2 seconds", ...options }), Skew, () => this.micros)
+    RedisConnection.make({ commandTimeout: "2 seconds", socketTimeout: "2 seconds", ...options }).pipe(
+      Effect.provideService(Skew, () => this.micros),
+      Effect.orDie
+    )
 
   /** The server's clock goes on; back, where the span is negative. */
   move(micros: number): void {

@@ -58,20 +58,21 @@ const nanosOf = (window: Duration.Duration): bigint => {
 }
 
 /**
- * The cost of a call as a fraction, `window / limit = price / parts` microseconds. Where the numbers of a full bucket are
- * too large for a double, the price is rounded up: slower by less than one part in a thousand million.
+ * The cost of a call as a fraction, `window / limit = price / parts` microseconds. Where a full bucket in such parts is too
+ * large for a double, the price is rounded up: slower by less than `burst` parts in a million of a thousand million.
  */
 const priceOf = (nanos: bigint, limit: number, burst: number) => {
-  const whole = nanos
   const parts = BigInt(limit) * 1000n
-  const divisor = gcd(whole, parts)
-  const price = whole / divisor
+  const divisor = gcd(nanos, parts)
+  const price = nanos / divisor
   const scale = parts / divisor
-  if (price * BigInt(burst) <= exact && scale * price <= exact) return { price: Number(price), parts: Number(scale) }
+  if (price * BigInt(burst) <= BigInt(exact) && scale <= BigInt(exact)) {
+    return { price: Number(price), parts: Number(scale) }
+  }
   // So many parts that a full bucket still fits.
-  const full = ceilDiv(whole * BigInt(burst), parts)
+  const full = ceilDiv(nanos * BigInt(burst), parts)
   const fits = BigInt(exact) / (full + 1n) / 2n + 1n
-  return { price: Number(ceilDiv(whole * fits, parts)), parts: Number(fits) }
+  return { price: Number(ceilDiv(nanos * fits, parts)), parts: Number(fits) }
 }
 
 const compile = (algorithm: RateLimiterStore.Algorithm, { burst, limit, window }: RateLimiterStore.Rate): Rate => {
@@ -92,8 +93,19 @@ const compile = (algorithm: RateLimiterStore.Algorithm, { burst, limit, window }
   return { limit, window, cap, name: String(nanos), micros, ...priceOf(nanos, limit, cap) }
 }
 
+/** Of rates that count the same calls the strictest, in the place of the first. */
+const distinct = (kind: Kind, rates: ReadonlyArray<Rate>): ReadonlyArray<Rate> => {
+  const byName = new Map<string, Rate>()
+  for (const rate of rates) {
+    const name = kind === "g" ? `${rate.name} ${rate.limit}` : rate.name
+    const known = byName.get(name)
+    if (known === undefined || rate.cap < known.cap) byName.set(name, rate)
+  }
+  return [...byName.values()]
+}
+
 const planOf = ({ algorithm, rates }: RateLimiterStore.Target): Plan => {
-  const compiled = rates.map((rate) => compile(algorithm, rate))
+  const compiled = distinct(kinds[algorithm], rates.map((rate) => compile(algorithm, rate)))
   const [first] = compiled
   if (first === undefined) throw new UnfitRateError("a target without rates: at least one is needed")
   return {

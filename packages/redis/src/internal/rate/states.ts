@@ -9,7 +9,7 @@
  * - `<name>/<price>/<parts>/<burst>:<microseconds>[.<parts>]` alone, of one rate by `gcra` that owes no more than its
  *   burst: nearly always.
  * - `|<written>|<pending>|<record>;<record>`: anything else. When it was written tells whether the server's clock went
- *   back since.
+ *   back since. With `+` begins what was used under rates that the last call did not have; behind `~` stands the bottom.
  *
  * @internal
  */
@@ -73,53 +73,57 @@ local function converted(debt, from, to)
   return min(most, (debt - rest) / from.price * to.price + ceil(rest * to.price / from.price))
 end
 
-local function covers(record, rate)
-  return record.name == rate.name and record.price == rate.price and record.parts == rate.parts
-end
-
 function gcra.records(value)
   local body, written = parse(value)
   local trusted = written and now >= written
   local records = {}
-  local pattern = '(%d+)/(%d+)/(%d+)/(%d+):(%d+)%.?(%d*)~?(%d*)%.?(%d*)'
-  for name, price, parts, burst, at, part, bottom, bottomPart in gmatch(body, pattern) do
-    local record = { name = name, price = tonumber(price), parts = tonumber(parts), burst = burst }
+  local pattern = '(%+?)(%d+)/(%d+)/(%d+)/(%d+):(%d+)%.?(%d*)~?(%d*)%.?(%d*)'
+  for other, name, price, parts, burst, at, part, bottom, bottomPart in gmatch(body, pattern) do
+    local record = { other = other ~= '', name = name, price = tonumber(price), parts = tonumber(parts), burst = burst }
     record.tolerance = record.price * burst
-    record.debt = (at - now) * record.parts + (tonumber(part) or 0)
+    record.debt = max(0, (at - now) * record.parts + (tonumber(part) or 0))
     if trusted then
       if bottom ~= '' then record.bottom = (bottom - now) * record.parts + (tonumber(bottomPart) or 0) end
     else
       -- Nothing but a clock that went back leaves more than that.
       record.debt = min(record.debt, record.tolerance)
     end
-    if record.debt > 0 then insert(records, record) end
+    insert(records, record)
   end
   return records
 end
 
 -- The state of each rate, after what was used under other rates with the same window; and the records of those others.
+-- Where the key was charged last under the same rates, each state has it all.
 function gcra.open(rates, value)
   local records = gcra.records(value)
   local opened = { others = {}, from = now }
-  for i, rate in ipairs(rates) do
-    local debt, bottom
-    for _, record in ipairs(records) do
-      if covers(record, rate) then debt, bottom = record.debt, record.bottom end
-    end
-    for _, record in ipairs(records) do
-      if record.name == rate.name and not covers(record, rate) then
-        local share = min(record.debt, record.tolerance)
-        local counted = min(converted(share, record, rate), rate.tolerance)
-        if not debt then counted = counted + converted(record.debt - share, record, rate) end
-        debt = max(debt or 0, counted)
+  local own = {}
+  local same, charged = 0, 0
+  for _, record in ipairs(records) do
+    if not record.other then charged = charged + 1 end
+    for i, rate in ipairs(rates) do
+      if record.name == rate.name and record.price == rate.price and record.parts == rate.parts then
+        own[i] = record
+        record.own = true
+        if not record.other and record.burst == rate.burst then same = same + 1 end
       end
     end
-    opened[i] = { debt = debt or 0, bottom = bottom }
+    if not record.own and record.debt > 0 then insert(opened.others, record) end
   end
-  for _, record in ipairs(records) do
-    local own = false
-    for _, rate in ipairs(rates) do own = own or covers(record, rate) end
-    if not own then insert(opened.others, record) end
+  for i, rate in ipairs(rates) do
+    local debt = own[i] and own[i].debt
+    if same < #rates or same < charged then
+      for _, record in ipairs(records) do
+        if record.name == rate.name and record ~= own[i] then
+          local share = min(record.debt, record.tolerance)
+          local counted = min(converted(share, record, rate), rate.tolerance)
+          if not debt then counted = counted + converted(record.debt - share, record, rate) end
+          debt = max(debt or 0, counted)
+        end
+      end
+    end
+    opened[i] = { debt = debt or 0, bottom = own[i] and own[i].bottom }
   end
   return opened
 end
@@ -157,32 +161,31 @@ local function moment(debt, parts)
   return format('%d', now + micros) .. (parts > 1 and format('.%d', debt - micros * parts) or '')
 end
 
+local function recordOf(rate, state, mark)
+  local bottom = state.bottom and state.bottom > 0 and '~' .. moment(state.bottom, rate.parts) or ''
+  return format('%s%s/%d/%d/%s:', mark, rate.name, rate.price, rate.parts, rate.burst)
+    .. moment(state.debt, rate.parts) .. bottom
+end
+
 function gcra.save(key, rates, opened)
-  local records, free, plain = {}, now, true
+  local records, free, others = {}, now, opened.others
   for i, rate in ipairs(rates) do
-    local state = opened[i]
-    if state.debt > 0 then
-      insert(records, { rate, state })
-      plain = plain and state.debt <= rate.tolerance and not (state.bottom and state.bottom > 0)
-    end
+    free = max(free, gcra.free(rate, opened[i]))
+    records[i] = recordOf(rate, opened[i], '')
   end
   -- Of too many others those that are used up longest.
-  if #opened.others > 16 then
-    table.sort(opened.others, function(a, b) return a.debt / a.parts > b.debt / b.parts end)
+  if #others > 16 then table.sort(others, function(a, b) return a.debt / a.parts > b.debt / b.parts end) end
+  for i = 1, min(16, #others) do
+    free = max(free, gcra.free(others[i], others[i]))
+    insert(records, recordOf(others[i], others[i], '+'))
   end
-  for i = 1, min(16, #opened.others) do insert(records, { opened.others[i], opened.others[i] }) end
-  for i, pair in ipairs(records) do
-    local rate, state = pair[1], pair[2]
-    free = max(free, gcra.free(rate, state))
-    local bottom = state.bottom and state.bottom > 0 and '~' .. moment(state.bottom, rate.parts) or ''
-    records[i] = format('%s/%d/%d/%s:', rate.name, rate.price, rate.parts, rate.burst)
-      .. moment(state.debt, rate.parts) .. bottom
-  end
-  if #records == 0 then
+  if free == now then
     call('DEL', key)
     return ''
   end
-  return put(key, plain and #records == 1 and records[1] or long(nil, records), free)
+  local rate, state = rates[1], opened[1]
+  local plain = #records == 1 and state.debt <= rate.tolerance and not (state.bottom and state.bottom > 0)
+  return put(key, plain and records[1] or long(nil, records), free)
 end
 
 -- Two counters per window of the clock; a fixed window has one of them.
