@@ -271,7 +271,7 @@ const build = (
       metrics: limiter.metrics,
       ...instance.observable
     }
-    return limiter instanceof LocalLimiter
+    return limiter instanceof LocalLimiter || store?.decideAtOnce !== undefined
       ? decidingAtOnce(service, (args) => limiter.consumeAtOnce(asked(args)))
       : service
   })
@@ -492,7 +492,9 @@ export declare namespace RateLimiter {
     readonly revealKey?: boolean | undefined
     /**
      * What a call does when the store of `layerStore` fails: fail with `RateLimiterStoreError`, pass (`"open"`), be
-     * rejected (`"closed"`), or be counted in this process (`"local"`). A penalty, a reward and a drain do likewise: with
+     * rejected (`"closed"`), or be counted in this process (`"local"`), by its share of the rate where the store knows how
+     * many processes there are: limit and burst divided by them, rounded down, at least 1. A call that costs more than
+     * such a share ever has is rejected (`StoreUnavailable`). A penalty, a reward and a drain do likewise: with
      * `"open"` and `"closed"` they are dropped. A `reset` fails in any case. Each is counted and reported. Defaults to
      * `"fail"`.
      */

@@ -14,16 +14,21 @@ import { memoryStore } from "./internal/rate/memory.js"
 import { RateTable } from "./internal/rate/table.js"
 import { orDie } from "./internal/tag.js"
 
-const fields = { maxKeys: option.integer(10_000, { min: 1 }) } satisfies option.Fields<RateLimiterStore.Options>
+const fields = {
+  maxKeys: option.integer(10_000, { min: 1 }),
+  maxReservations: option.integer(10_000, { min: 1 })
+} satisfies option.Fields<RateLimiterStore.Options>
 
 const makeMemory = (options: RateLimiterStore.Options = {}): Effect.Effect<RateLimiterStore.Service, never, Scope> =>
   Effect.gen(function*() {
-    const { maxKeys } = yield* orDie(() => option.resolve("RateLimiterStore", "memory", fields, options))
+    const { maxKeys, maxReservations } = yield* orDie(() =>
+      option.resolve("RateLimiterStore", "memory", fields, options)
+    )
     const table = yield* Effect.acquireRelease(
       Effect.sync(() => new RateTable(maxKeys)),
       (table) => Effect.sync(() => table.close())
     )
-    return memoryStore(yield* Ref.make(table))
+    return memoryStore(yield* Ref.make(table), maxReservations)
   })
 
 /**
@@ -52,8 +57,10 @@ export declare namespace RateLimiterStore {
    * @category models
    */
   export interface Options {
-    /** Keys held at once. Defaults to `10000`. */
+    /** Keys held at once: a new one beyond is not let in, and a penalty for it fails. Defaults to `10000`. */
     readonly maxKeys?: number | undefined
+    /** Reservations for a time to come, over all keys: one more is not granted. Defaults to `10000`. */
+    readonly maxReservations?: number | undefined
   }
 
   /**
@@ -133,6 +140,22 @@ export declare namespace RateLimiterStore {
    */
   export interface Service {
     readonly decide: (request: Request) => Effect.Effect<Decision, Error>
+    /**
+     * A decision that the store can make in this process, in one step; `undefined` where it has to ask, and then nothing
+     * has happened. It is asked before each `decide`, from within a running fiber. Absent where it never can.
+     */
+    readonly decideAtOnce?: ((request: Request) => Decision | undefined) | undefined
+    /**
+     * Every effect of this store ends by itself within this time, with a failure where it has no answer, and may be
+     * interrupted at any time. Where that is within `storeTimeout`, the limiter does not watch over it. Absent where
+     * nobody promises that.
+     */
+    readonly settlesWithin?: Duration.Duration | undefined
+    /**
+     * How many processes count by this store, this one among them, as last heard: with `onStoreError: "local"` each has its
+     * part of the rates, at least 1. Absent where the store does not know: then each has the whole.
+     */
+    readonly processes?: (() => number) | undefined
     /** Gives back what a decision took, if it was not used. `false` where that is no longer possible. */
     readonly refund: (request: Request, decision: Decision) => Effect.Effect<boolean, Error>
     readonly adjust: (target: Target, by: number) => Effect.Effect<void, Error>

@@ -36,7 +36,8 @@ export class LocalLimiter {
   private readonly lost: Unguarded
   private readonly admitUnguarded: Guard
 
-  constructor(readonly limits: Limits) {
+  /** `part`: what of a plan is this process's, where others count by it too. */
+  constructor(readonly limits: Limits, private readonly part: (plan: Plan) => Plan = (plan) => plan) {
     const { config, watch } = limits
     this.table = new RateTable(config.maxKeys, watch.keys)
     this.read = Ref.get(Ref.unsafeMake(this.table))
@@ -44,6 +45,10 @@ export class LocalLimiter {
     this.unguarded = new Unguarded(watch.emitter, config.maxKeys)
     this.lost = new Unguarded(watch.emitter, config.maxKeys, "penalties of new ones are lost")
     this.admitUnguarded = (effect) => Effect.zipRight(this.unguarded.count, effect)
+  }
+
+  private planOf(key: string, rate: RateLimiter.Rates | undefined): Plan {
+    return this.part(this.limits.planOf(key, rate))
   }
 
   /** Nothing rings any more. */
@@ -61,7 +66,7 @@ export class LocalLimiter {
         Effect.flatMap(this.read, (table) => this.wait(table, key, cost, rate, restore, () => run(quiet)))
       )
     return observeOwned((fiber) => {
-      const plan = limits.planOf(key, rate)
+      const plan = this.planOf(key, rate)
       const clock = clockOf(fiber)
       const time = clock.unsafeCurrentTimeNanos()
       const early = this.early(table, key, plan, cost, time, deadlineOf(fiber))
@@ -127,7 +132,7 @@ export class LocalLimiter {
   ): Effect.Effect<A, E | RateLimitExceededError, R> {
     const { limits } = this
     const current = Fiber.getCurrentFiber()
-    const plan = limits.planOf(key, rate)
+    const plan = this.planOf(key, rate)
     const clock = currentClock()
     const since = clock.unsafeCurrentTimeNanos()
     const at = table.ready(key, plan, cost, since)
@@ -187,7 +192,7 @@ export class LocalLimiter {
       const decision = this.consumeAtOnce(asked)
       if (decision !== undefined) return Exit.succeed(decision)
       const { key, rate } = asked
-      const plan = this.limits.planOf(key, rate)
+      const plan = this.planOf(key, rate)
       this.limits.allow(key, plan, () => 0)
       return Effect.as(this.unguarded.count, unasked(plan, true))
     })
@@ -195,7 +200,7 @@ export class LocalLimiter {
   /** The decision in one step of a running fiber; none where a new key goes unguarded for want of room. */
   readonly consumeAtOnce = ({ cost, key, rate }: Asked): RateLimiter.Decision | undefined => {
     const { limits, table } = this
-    const plan = limits.planOf(key, rate)
+    const plan = this.planOf(key, rate)
     const clock = currentClock()
     const time = clock.unsafeCurrentTimeNanos()
     const at = cost > plan.algorithm.cap ? forever : table.take(key, plan, cost, time, clock)
@@ -213,7 +218,7 @@ export class LocalLimiter {
 
   readonly check = ({ cost, key, rate }: Asked): Effect.Effect<RateLimiter.Decision> =>
     Effect.map(this.read, (table) => {
-      const plan = this.limits.planOf(key, rate)
+      const plan = this.planOf(key, rate)
       const time = now()
       const at = cost > plan.algorithm.cap ? forever : table.ready(key, plan, cost, time)
       return at === undefined
@@ -239,7 +244,7 @@ export class LocalLimiter {
   ): Effect.Effect<RateLimiter.Reservation, RateLimitExceededError> =>
     Effect.flatMap(this.read, (table) => {
       const { limits } = this
-      const plan = limits.planOf(key, rate)
+      const plan = this.planOf(key, rate)
       const clock = currentClock()
       const time = clock.unsafeCurrentTimeNanos()
       const deadline = currentDeadline()
@@ -305,7 +310,7 @@ export class LocalLimiter {
     return Effect.flatMap(this.read, (table) => {
       const clock = currentClock()
       const time = clock.unsafeCurrentTimeNanos()
-      return f(table, this.limits.planOf(key, undefined), time, clock) ? Effect.void : this.lost.count
+      return f(table, this.planOf(key, undefined), time, clock) ? Effect.void : this.lost.count
     })
   }
 
@@ -315,7 +320,7 @@ export class LocalLimiter {
   ): Effect.Effect<void> {
     return Effect.map(this.read, (table) => {
       const clock = currentClock()
-      f(table, this.limits.planOf(key, undefined), clock.unsafeCurrentTimeNanos(), clock)
+      f(table, this.planOf(key, undefined), clock.unsafeCurrentTimeNanos(), clock)
     })
   }
 
@@ -325,7 +330,7 @@ export class LocalLimiter {
       const to = this.limits.parse(rate)
       const clock = currentClock()
       this.limits.change(to)
-      if (from !== to) table.replace(from, to, clock.unsafeCurrentTimeNanos(), clock)
+      if (from !== to) table.replace(this.part(from), this.part(to), clock.unsafeCurrentTimeNanos(), clock)
     })
 
   readonly metrics: Effect.Effect<RateLimiter.Metrics> = Effect.map(

@@ -18,6 +18,11 @@ export const standing = (table: RateTable, key: string, plan: Plan, now: Nanos) 
   }
 }
 
+/** Of a penalty and a drain, which have to be remembered. */
+const noRoom = Effect.suspend(() =>
+  Effect.fail(new Error("all keys of the store are live, so what a new key is charged is lost"))
+)
+
 /** Plans held by their text: rates come with each request. */
 const maxPlans = 256
 
@@ -27,7 +32,7 @@ const maxPlans = 256
  *
  * @internal
  */
-export const memoryStore = (ref: Ref.Ref<RateTable>): RateLimiterStore.Service => {
+export const memoryStore = (ref: Ref.Ref<RateTable>, maxReservations: number): RateLimiterStore.Service => {
   const plans = new Map<string, Plan>()
   const planOf = ({ algorithm, rates }: RateLimiterStore.Target): Plan => {
     const text = `${algorithm} ${
@@ -72,7 +77,7 @@ export const memoryStore = (ref: Ref.Ref<RateTable>): RateLimiterStore.Service =
         if (at === undefined) return full
         let reservation: Place | undefined
         const latest = now + toNanos(request.maxWait)
-        if (request.mode === "reserve" && at <= latest) {
+        if (request.mode === "reserve" && at <= latest && (at <= now || table.hasPlace(maxReservations, now))) {
           reservation = table.join(key, { plan, cost, latest, pinned: true, taken: true, wake: () => {} }, now, clock)
           if (reservation === undefined) return full
         }
@@ -91,14 +96,15 @@ export const memoryStore = (ref: Ref.Ref<RateTable>): RateLimiterStore.Service =
         return true
       }),
     adjust: (target, by) =>
-      on(target, (table, key, plan, now) => {
-        if (by > 0) table.penalize(key, plan, by, now, currentClock())
-        else table.reward(key, plan, -by, now, currentClock())
-      }),
+      Effect.flatten(on(target, (table, key, plan, now) => {
+        if (by > 0) return table.penalize(key, plan, by, now, currentClock()) ? Effect.void : noRoom
+        table.reward(key, plan, -by, now, currentClock())
+        return Effect.void
+      })),
     drain: (target) =>
-      on(target, (table, key, plan, now) => {
-        table.drain(key, plan, now, currentClock())
-      }),
+      Effect.flatten(
+        on(target, (table, key, plan, now) => table.drain(key, plan, now, currentClock()) ? Effect.void : noRoom)
+      ),
     reset: (target) => on(target, (table, key, _plan, now) => table.reset(key, now, currentClock()))
   }
 }

@@ -1,4 +1,3 @@
-import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -10,18 +9,17 @@ import { deadlineOf } from "../ambient.js"
 import { Unguarded } from "../keyed.js"
 import type { Nanos } from "../time.js"
 import { fromNanos, now, toNanos, toSeconds } from "../time.js"
+import { Asking } from "./asking.js"
 import type { Asked } from "./limiter.js"
 import { LocalLimiter } from "./limiter.js"
 import type { Limits } from "./limits.js"
 import type { Plan } from "./plan.js"
+import { Shares } from "./shares.js"
 
 /** What happens when the store does not answer. @internal */
 export type OnStoreError = "fail" | "open" | "closed" | "local"
 
 type Rejection = RateLimitExceededError | RateLimiterStoreError
-
-/** Time between two warnings of a store that stays away. */
-const warningPause: Nanos = 60_000_000_000n
 
 /**
  * A limiter whose counts are in a store. What became of a request is unclear when its caller is interrupted or the store
@@ -32,18 +30,21 @@ const warningPause: Nanos = 60_000_000_000n
 export class SharedLimiter {
   /** Decides while the store does not answer, with `onStoreError: "local"`. */
   private readonly local: LocalLimiter
+  private readonly shares: Shares
+  private readonly asking: Asking
   private readonly unguarded: Unguarded
-  private warned: Nanos | undefined
   private waiting = 0
 
   constructor(
     private readonly limits: Limits,
     private readonly store: RateLimiterStore.Service,
     private readonly onStoreError: OnStoreError,
-    private readonly storeTimeout: Duration.Duration,
-    private readonly storeError: (cause: unknown) => RateLimiterStoreError
+    storeTimeout: Duration.Duration,
+    storeError: (cause: unknown) => RateLimiterStoreError
   ) {
-    this.local = new LocalLimiter(limits)
+    this.shares = new Shares(store.processes)
+    this.local = new LocalLimiter(limits, this.shares.of)
+    this.asking = new Asking(limits, store, storeTimeout, storeError)
     this.unguarded = new Unguarded(limits.watch.emitter, undefined)
   }
 
@@ -54,42 +55,6 @@ export class SharedLimiter {
   private target(key: string, plan: Plan): RateLimiterStore.Target {
     const rates = plan.rates.map(({ burst, limit, window }) => ({ burst, limit, window: fromNanos(window) }))
     return { instance: this.limits.config.name, key, algorithm: plan.name, rates }
-  }
-
-  /**
-   * An answer of the store, in time, or its failure as a value. A store that hangs is left behind: nobody waits for it
-   * longer than the timeout, whether or not the caller and the store can be interrupted.
-   */
-  private ask<A>(effect: Effect.Effect<A, Error>): Effect.Effect<Either.Either<A, RateLimiterStoreError>> {
-    return Effect.suspend(() => effect).pipe(
-      Effect.disconnect,
-      Effect.interruptible,
-      Effect.timeoutFail({
-        duration: this.storeTimeout,
-        onTimeout: () => new Error(`the store did not answer within ${Duration.format(this.storeTimeout)}`)
-      }),
-      Effect.matchCauseEffect({
-        onSuccess: (value) => Effect.succeed(Either.right(value)),
-        // An interruption seen here is the store's own: where the caller is interrupted, nothing of this runs.
-        onFailure: (cause) => {
-          const error = Cause.squash(cause)
-          return Effect.as(this.failed(error), Either.left(this.storeError(error)))
-        }
-      })
-    )
-  }
-
-  /** The store failed: counted each time, told once a minute for as long as it lasts. */
-  private failed(error: unknown): Effect.Effect<void> {
-    return Effect.suspend(() => {
-      const { limits } = this
-      limits.storeErrors++
-      limits.watch.decided.store_error()
-      const time = now()
-      if (this.warned !== undefined && time - this.warned < warningPause) return Effect.void
-      this.warned = time
-      return limits.watch.emitter.internalError("Store", error)
-    })
   }
 
   private request({ cost, key }: Asked, plan: Plan, mode: "all" | "peek" | "reserve", maxWait: Duration.Duration) {
@@ -123,8 +88,8 @@ export class SharedLimiter {
       // Where as many wait as may, a call may still go if it need not wait.
       const mayWait = waits && this.waiting < config.maxWaiters
       const request = this.request(asked, plan, mayWait ? "reserve" : "all", patience.maxWait)
-      const admitted = Effect.flatMap(restore(this.ask(this.store.decide(request))), (answer) => {
-        if (Either.isLeft(answer)) return this.withoutStore(key, plan, answer.left)
+      const admitted = this.asking.decision(request, (answer): Effect.Effect<"store" | "local", Rejection> => {
+        if (Either.isLeft(answer)) return this.withoutStore(key, plan, cost, answer.left)
         const decision = answer.right
         const wait = toNanos(decision.wait)
         if (decision.full === true) return this.full(key, plan)
@@ -142,10 +107,10 @@ export class SharedLimiter {
             limits.canceled++
             watch.canceled()
             watch.waited(toSeconds(now() - since), "canceled")
-            return Effect.zipRight(this.ask(this.store.refund(request, decision)), Effect.failCause(cause))
+            return Effect.zipRight(this.refund(request, decision), Effect.failCause(cause))
           }
         })
-      })
+      }, restore)
       return mayWait ? this.asWaiter(admitted) : admitted
     })
   }
@@ -176,9 +141,14 @@ export class SharedLimiter {
       : this.limits.refuse(key, plan, "TooManyKeys", undefined, unasked(plan).limit, 0)
   }
 
+  private refund(request: RateLimiterStore.Request, decision: RateLimiterStore.Decision) {
+    return this.asking.ask(Effect.suspend(() => this.store.refund(request, decision)))
+  }
+
   private withoutStore(
     key: string,
     plan: Plan,
+    cost: number,
     error: RateLimiterStoreError
   ): Effect.Effect<"store" | "local", Rejection> {
     switch (this.onStoreError) {
@@ -190,8 +160,15 @@ export class SharedLimiter {
       case "open":
         return this.pass(key, plan, 0, false)
       case "local":
-        return Effect.succeed("local")
+        return this.exceedsShare(plan, cost)
+          ? this.limits.refuse(key, plan, "StoreUnavailable", undefined, unasked(plan).limit, 0)
+          : Effect.succeed("local")
     }
+  }
+
+  /** More than the share of this process ever has at once: it goes when the store is back. */
+  private exceedsShare(plan: Plan, cost: number): boolean {
+    return cost > this.shares.of(plan).algorithm.cap
   }
 
   readonly consume = (asked: Asked): Effect.Effect<RateLimiter.Decision, RateLimiterStoreError> =>
@@ -199,6 +176,33 @@ export class SharedLimiter {
 
   readonly check = (asked: Asked): Effect.Effect<RateLimiter.Decision, RateLimiterStoreError> =>
     this.decide(asked, "peek")
+
+  /** A decision that needs nobody to be asked; `undefined` where nothing has happened. */
+  readonly consumeAtOnce = (asked: Asked): RateLimiter.Decision | undefined => {
+    const plan = this.limits.planOf(asked.key, asked.rate)
+    if (this.store.decideAtOnce === undefined || asked.cost > plan.algorithm.cap) return undefined
+    let decision: RateLimiterStore.Decision | undefined
+    try {
+      decision = this.store.decideAtOnce(this.request(asked, plan, "all", Duration.zero))
+    } catch {
+      // `consume` meets it again, and says so.
+      return undefined
+    }
+    if (decision === undefined || decision.full === true) return undefined
+    return this.tell(asked, plan, decided(decision, asked.cost), "Exceeded")
+  }
+
+  private tell(
+    { key }: Asked,
+    plan: Plan,
+    decision: RateLimiter.Decision,
+    reason: RateLimiter.Reason
+  ): RateLimiter.Decision {
+    const { limits } = this
+    if (decision.allowed) limits.allow(key, plan, () => decision.remaining)
+    else limits.refuse(key, plan, reason, toNanos(decision.retryAfter), decision.limit, decision.remaining)
+    return decision
+  }
 
   private decide(
     asked: Asked,
@@ -208,12 +212,8 @@ export class SharedLimiter {
       const { limits } = this
       const { cost, key } = asked
       const plan = limits.planOf(key, asked.rate)
-      const tell = (decision: RateLimiter.Decision, reason: RateLimiter.Reason): RateLimiter.Decision => {
-        if (mode === "peek") return decision
-        if (decision.allowed) limits.allow(key, plan, () => decision.remaining)
-        else limits.refuse(key, plan, reason, toNanos(decision.retryAfter), decision.limit, decision.remaining)
-        return decision
-      }
+      const tell = (decision: RateLimiter.Decision, reason: RateLimiter.Reason): RateLimiter.Decision =>
+        mode === "peek" ? decision : this.tell(asked, plan, decision, reason)
       const blind = (allowed: boolean, reason: RateLimiter.Reason) =>
         Effect.succeed(tell({
           allowed,
@@ -223,27 +223,23 @@ export class SharedLimiter {
           resetAfter: Duration.zero
         }, reason))
       if (cost > plan.algorithm.cap) return blind(false, "CostTooHigh")
-      return Effect.flatMap(this.ask(this.store.decide(this.request(asked, plan, mode, Duration.zero))), (answer) => {
+      return this.asking.decision(this.request(asked, plan, mode, Duration.zero), (
+        answer
+      ): Effect.Effect<RateLimiter.Decision, RateLimiterStoreError> => {
         if (Either.isRight(answer)) {
-          const { full, granted, limit, remaining, resetAfter, wait, window } = answer.right
-          if (full === true) {
+          if (answer.right.full === true) {
             const admit = limits.config.onFull === "admit"
-            const decided = blind(admit, "TooManyKeys")
-            return admit && mode === "all" ? Effect.zipRight(this.unguarded.count, decided) : decided
+            const decision = blind(admit, "TooManyKeys")
+            return admit && mode === "all" ? Effect.zipRight(this.unguarded.count, decision) : decision
           }
-          const allowed = granted >= cost
-          return Effect.succeed(
-            tell(
-              { allowed, limit, window, remaining, retryAfter: allowed ? Duration.zero : wait, resetAfter },
-              "Exceeded"
-            )
-          )
+          return Effect.succeed(tell(decided(answer.right, cost), "Exceeded"))
         }
         switch (this.onStoreError) {
           case "fail":
             if (mode === "all") limits.rejected++
             return Effect.fail(answer.left)
           case "local":
+            if (this.exceedsShare(plan, cost)) return blind(false, "StoreUnavailable")
             return mode === "all" ? this.local.consume(asked) : this.local.check(asked)
           case "open":
           case "closed":
@@ -263,12 +259,12 @@ export class SharedLimiter {
       if (early !== undefined) return early
       const patience = patienceOf(maxWait, left)
       const request = this.request(asked, plan, "reserve", patience.maxWait)
-      return Effect.flatMap(
-        this.ask(this.store.decide(request)),
+      return this.asking.decision(
+        request,
         (answer): Effect.Effect<RateLimiter.Reservation, Rejection> => {
           if (Either.isLeft(answer)) {
             return Effect.flatMap(
-              this.withoutStore(key, plan, answer.left),
+              this.withoutStore(key, plan, cost, answer.left),
               (how) => how === "local" ? this.local.reserve(asked, maxWait) : Effect.succeed(unbound(plan))
             )
           }
@@ -276,7 +272,7 @@ export class SharedLimiter {
           if (decision.full === true) return Effect.as(this.full(key, plan), unbound(plan))
           const { granted, remaining, resetAfter, wait, window } = decision
           if (granted < cost) {
-            const reason = patience.late(toNanos(wait)) ?? "WaitExceeded"
+            const reason = patience.late(toNanos(wait)) ?? "QueueFull"
             return limits.refuse(key, plan, reason, toNanos(wait), decision.limit, remaining)
           }
           limits.allow(key, plan, () => remaining, toNanos(wait) > 0n)
@@ -291,7 +287,7 @@ export class SharedLimiter {
               resetAfter
             },
             cancel: Effect.map(
-              this.ask(this.store.refund(request, decision)),
+              this.refund(request, decision),
               Either.getOrElse(() => false)
             )
           })
@@ -308,7 +304,7 @@ export class SharedLimiter {
   /** Forgets in both places. Whoever resets has to know where it failed: the key goes on with what it has used. */
   readonly reset = (key: string): Effect.Effect<void, RateLimiterStoreError> =>
     Effect.flatMap(
-      Effect.zipRight(this.local.reset(key), this.tell(key, (target) => this.store.reset(target))),
+      Effect.zipRight(this.local.reset(key), this.askAbout(key, (target) => this.store.reset(target))),
       (answer) => answer
     )
 
@@ -317,7 +313,7 @@ export class SharedLimiter {
     f: (target: RateLimiterStore.Target) => Effect.Effect<void, Error>,
     local: Effect.Effect<void>
   ): Effect.Effect<void, RateLimiterStoreError> {
-    return Effect.flatMap(this.tell(key, f), (answer) => {
+    return Effect.flatMap(this.askAbout(key, f), (answer) => {
       if (Either.isRight(answer)) return Effect.void
       switch (this.onStoreError) {
         case "fail":
@@ -331,8 +327,11 @@ export class SharedLimiter {
     })
   }
 
-  private tell(key: string, f: (target: RateLimiterStore.Target) => Effect.Effect<void, Error>) {
-    return Effect.suspend(() => this.ask(f(this.target(key, this.limits.planOf(key, undefined)))))
+  private askAbout(key: string, f: (target: RateLimiterStore.Target) => Effect.Effect<void, Error>) {
+    return Effect.suspend(() => {
+      const target = this.target(key, this.limits.planOf(key, undefined))
+      return this.asking.ask(Effect.suspend(() => f(target)))
+    })
   }
 
   readonly setRate = (rate: RateLimiter.Rates): Effect.Effect<void> => this.local.setRate(rate)
@@ -347,6 +346,15 @@ export class SharedLimiter {
       unguarded: metrics.unguarded + this.unguarded.calls
     })
   )
+}
+
+/** What a store decided, for whoever asked. */
+const decided = (
+  { granted, limit, remaining, resetAfter, wait, window }: RateLimiterStore.Decision,
+  cost: number
+): RateLimiter.Decision => {
+  const allowed = granted >= cost
+  return { allowed, limit, window, remaining, retryAfter: allowed ? Duration.zero : wait, resetAfter }
 }
 
 /** The rate that a decision names when no store was asked what is left: the first. */

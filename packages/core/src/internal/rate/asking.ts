@@ -1,0 +1,93 @@
+import * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import type { RateLimiterStoreError } from "../../RateLimiter.js"
+import type { RateLimiterStore } from "../../RateLimiterStore.js"
+import type { Nanos } from "../time.js"
+import { now } from "../time.js"
+import type { Limits } from "./limits.js"
+
+/** What a store said, or that it failed. @internal */
+export type Answer<A> = Either.Either<A, RateLimiterStoreError>
+
+/** Time between two warnings of a store that stays away. */
+const warningPause: Nanos = 60_000_000_000n
+
+const identity = <A>(a: A): A => a
+
+/**
+ * How a store is asked: within a time, and what fails is counted.
+ *
+ * @internal
+ */
+export class Asking {
+  /** Whether the store's own deadline is soon enough. */
+  private readonly settles: boolean
+  private warned: Nanos | undefined
+
+  constructor(
+    private readonly limits: Limits,
+    private readonly store: RateLimiterStore.Service,
+    private readonly storeTimeout: Duration.Duration,
+    private readonly storeError: (cause: unknown) => RateLimiterStoreError
+  ) {
+    this.settles = store.settlesWithin !== undefined && Duration.lessThanOrEqualTo(store.settlesWithin, storeTimeout)
+  }
+
+  /**
+   * An answer of the store, in time, or its failure as a value. A store that hangs is left behind: nobody waits for it
+   * longer than the timeout, whether or not the caller and the store can be interrupted. A store that settles by itself
+   * spares two fibers for each question.
+   */
+  ask<A>(effect: Effect.Effect<A, Error>): Effect.Effect<Answer<A>> {
+    return Effect.matchCauseEffect(this.settles ? effect : this.inTime(effect), {
+      onSuccess: (value) => Effect.succeed(Either.right(value)),
+      // An interruption seen here is the store's own: where the caller is interrupted, nothing of this runs.
+      onFailure: (cause) => {
+        const error = Cause.squash(cause)
+        return Effect.as(this.failed(error), Either.left(this.storeError(error)))
+      }
+    })
+  }
+
+  private inTime<A>(effect: Effect.Effect<A, Error>): Effect.Effect<A, Error> {
+    return effect.pipe(
+      Effect.disconnect,
+      Effect.interruptible,
+      Effect.timeoutFail({
+        duration: this.storeTimeout,
+        onTimeout: () => new Error(`the store did not answer within ${Duration.format(this.storeTimeout)}`)
+      })
+    )
+  }
+
+  /** A decision: at once where the store can, else in time, or its failure. */
+  decision<A, E>(
+    request: RateLimiterStore.Request,
+    settle: (answer: Answer<RateLimiterStore.Decision>) => Effect.Effect<A, E>,
+    restore: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E> = identity
+  ): Effect.Effect<A, E> {
+    const { store } = this
+    let found: RateLimiterStore.Decision | Effect.Effect<RateLimiterStore.Decision, Error>
+    try {
+      found = store.decideAtOnce?.(request) ?? store.decide(request)
+    } catch (error) {
+      found = Effect.die(error)
+    }
+    return Effect.isEffect(found) ? Effect.flatMap(restore(this.ask(found)), settle) : settle(Either.right(found))
+  }
+
+  /** The store failed: counted each time, told once a minute for as long as it lasts. */
+  private failed(error: unknown): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const { limits } = this
+      limits.storeErrors++
+      limits.watch.decided.store_error()
+      const time = now()
+      if (this.warned !== undefined && time - this.warned < warningPause) return Effect.void
+      this.warned = time
+      return limits.watch.emitter.internalError("Store", error)
+    })
+  }
+}
