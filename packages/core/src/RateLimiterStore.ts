@@ -91,7 +91,7 @@ export declare namespace RateLimiterStore {
     readonly instance: string
     readonly key: string
     readonly algorithm: Algorithm
-    /** A call is charged to all of them or to none. */
+    /** A call is charged to all of them or to none. A limiter passes the same list for the same rates. */
     readonly rates: ReadonlyArray<Rate>
   }
 

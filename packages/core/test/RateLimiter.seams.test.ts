@@ -164,6 +164,30 @@ describe("a store that decides at once", () => {
     }))
 })
 
+describe("the rates that a store is told", () => {
+  it.scoped("are one list for as long as they are the same, so that a store knows them again", () =>
+    Effect.gen(function*() {
+      const told: Array<ReadonlyArray<RateLimiterStore.Rate>> = []
+      const { store } = yield* noting({
+        decideAtOnce: ({ rates }) => {
+          told.push(rates)
+          return undefined
+        }
+      })
+      const limiter = yield* RateLimiter.make({ name: "s", rate: "7/minute", store })
+      yield* limiter.consume()
+      yield* limiter.withLimitBy({ key: "a" })(Effect.void)
+      yield* limiter.consume({ rate: "5/minute" })
+      yield* limiter.consume({ rate: "5/minute" })
+      yield* limiter.setRate("6/minute")
+      yield* limiter.consume()
+      const [own, same, five, fiveAgain, six] = told
+      expect(same).toBe(own)
+      expect(fiveAgain).toBe(five)
+      expect(six).toEqual([{ limit: 6, burst: 6, window: Duration.minutes(1) }])
+    }))
+})
+
 describe("the share of a process", () => {
   const refused = () => Effect.fail(new Error("connection refused"))
   const broken = { decide: refused, refund: refused, adjust: refused, drain: refused, reset: refused }

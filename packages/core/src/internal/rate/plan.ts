@@ -1,4 +1,6 @@
+import type { RateLimiterStore } from "../../RateLimiterStore.js"
 import type { Nanos } from "../time.js"
+import { fromNanos } from "../time.js"
 import type { Algorithm, Single } from "./algorithms.js"
 import { make } from "./algorithms.js"
 import type { AlgorithmName, Rate } from "./rate.js"
@@ -14,6 +16,7 @@ class Several implements Algorithm<States> {
 
   constructor(private readonly parts: ReadonlyArray<Algorithm<unknown>>, rates: ReadonlyArray<Rate>) {
     this.cap = Math.min(...parts.map(({ cap }) => cap))
+    this.told = rates.map(({ burst, limit, window }) => ({ burst, limit, window: fromNanos(window) }))
     this.shortest = rates.reduce((at, { window }, i) => window < (rates[at]?.window ?? window) ? i : at, 0)
   }
 
@@ -74,11 +77,14 @@ export class Plan {
   private readonly parts: ReadonlyArray<Single<unknown>>
   /** The window after which a drained key may be drained again. */
   readonly shortest: Nanos
+  /** What a store is told: one list, by which it may know the plan again. */
+  readonly told: ReadonlyArray<RateLimiterStore.Rate>
 
   constructor(readonly name: AlgorithmName, readonly rates: ReadonlyArray<Rate>) {
     this.parts = rates.map(make[name])
     const [only] = this.parts
     this.algorithm = only !== undefined && this.parts.length === 1 ? only : new Several(this.parts, rates)
+    this.told = rates.map(({ burst, limit, window }) => ({ burst, limit, window: fromNanos(window) }))
     this.shortest = rates.reduce((least, { window }) => window < least ? window : least, rates[0]?.window ?? 0n)
   }
 

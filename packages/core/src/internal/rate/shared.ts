@@ -53,12 +53,19 @@ export class SharedLimiter {
   }
 
   private target(key: string, plan: Plan): RateLimiterStore.Target {
-    const rates = plan.rates.map(({ burst, limit, window }) => ({ burst, limit, window: fromNanos(window) }))
-    return { instance: this.limits.config.name, key, algorithm: plan.name, rates }
+    return { instance: this.limits.config.name, key, algorithm: plan.name, rates: plan.told }
   }
 
   private request({ cost, key }: Asked, plan: Plan, mode: "all" | "peek" | "reserve", maxWait: Duration.Duration) {
-    return { ...this.target(key, plan), cost, mode, maxWait } satisfies RateLimiterStore.Request
+    return {
+      instance: this.limits.config.name,
+      key,
+      algorithm: plan.name,
+      rates: plan.told,
+      cost,
+      mode,
+      maxWait
+    } satisfies RateLimiterStore.Request
   }
 
   readonly guard = (key: string, cost: number, rate: RateLimiter.Rates | undefined): Guard<Rejection> => (effect) =>
