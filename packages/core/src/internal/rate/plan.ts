@@ -16,7 +16,6 @@ class Several implements Algorithm<States> {
 
   constructor(private readonly parts: ReadonlyArray<Algorithm<unknown>>, rates: ReadonlyArray<Rate>) {
     this.cap = Math.min(...parts.map(({ cap }) => cap))
-    this.told = rates.map(({ burst, limit, window }) => ({ burst, limit, window: fromNanos(window) }))
     this.shortest = rates.reduce((at, { window }, i) => window < (rates[at]?.window ?? window) ? i : at, 0)
   }
 
