@@ -265,6 +265,8 @@ export declare namespace RedisConnection {
   export interface Service {
     readonly name: string
     readonly prefix: string
+    /** Within this time each command is answered, or fails. */
+    readonly commandTimeout: Duration.Duration
     /** This process, among those that share the server: random, and new for each connection. */
     readonly id: string
     /** One step on the server, in one round trip and within `commandTimeout`. It is never run twice. */

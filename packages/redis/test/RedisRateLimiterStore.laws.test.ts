@@ -16,7 +16,7 @@ describe.skipIf(url === undefined)("laws, by one server", () => {
     make: (options) =>
       Effect.gen(function*() {
         const redis = yield* clock.connect({ server: { _tag: "Standalone", url: String(url) }, prefix: `${run}:` })
-        const store = yield* Effect.provideService(RedisRateLimiterStore.make, RedisConnection, redis)
+        const store = yield* Effect.provideService(RedisRateLimiterStore.make(), RedisConnection, redis)
         return yield* RateLimiter.make({ ...options, store })
       }),
     advance: clock.advance

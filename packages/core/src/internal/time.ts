@@ -33,6 +33,14 @@ export const currentClock = (): Clock.Clock => {
 /** @internal */
 export const now = (): Nanos => currentClock().unsafeCurrentTimeNanos()
 
+declare const performance: { readonly now: () => number }
+
+/** The same in milliseconds, with fractions: a third of the price, for those who compare and nothing else. @internal */
+export const nowMillis = (): number => {
+  const clock = currentClock()
+  return clock === liveClock ? performance.now() : Number(clock.unsafeCurrentTimeNanos()) / 1e6
+}
+
 /** Nanoseconds that no clock reaches: what an infinite duration becomes. @internal */
 export const forever: Nanos = 1n << 80n
 

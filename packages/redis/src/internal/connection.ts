@@ -1,5 +1,6 @@
 import { stackless } from "@effect-resilience/core/extension"
 import calculateSlot from "cluster-key-slot"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { Scope } from "effect/Scope"
@@ -54,6 +55,7 @@ const isDown = ({ outage }: Peer) => outage._tag === "Down"
 export class Connection implements RedisConnection.Service {
   readonly name: string
   readonly prefix: string
+  readonly commandTimeout: Duration.Duration
   readonly id: string
   readonly events: Stream.Stream<RedisConnection.Event>
   private readonly client: Client
@@ -73,6 +75,7 @@ export class Connection implements RedisConnection.Service {
   constructor(private readonly parts: Parts) {
     this.name = parts.name
     this.prefix = parts.prefix
+    this.commandTimeout = Duration.millis(parts.timeout)
     this.id = parts.id
     this.events = parts.events
     this.client = parts.client

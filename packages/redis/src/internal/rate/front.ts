@@ -1,0 +1,184 @@
+import type { RateLimiterStore } from "@effect-resilience/core"
+import { nowMillis } from "@effect-resilience/core/extension"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type { RedisConnection } from "../../RedisConnection.js"
+import { later, realNow } from "../realTime.js"
+import type { Asking, Listener } from "./batches.js"
+import { Batches, Caller } from "./batches.js"
+import { DeniedKeys } from "./denied.js"
+import type { LeaseOptions, Lender, Pool } from "./leases.js"
+import { Leased, Leases } from "./leases.js"
+import type { Plan, Plans } from "./plan.js"
+import { UnfitRateError } from "./plan.js"
+import { Singles } from "./singles.js"
+import { changes } from "./store.js"
+
+/** @internal */
+export interface FrontOptions {
+  readonly batching: boolean
+  /** Milliseconds for which a denial is told again. */
+  readonly deniedFor: number
+  readonly maxDeniedKeys: number
+  readonly leases: LeaseOptions | undefined
+}
+
+/** How long the number of processes is taken for known, in milliseconds: they are counted once a second. */
+const processesKnownFor = 100
+
+/**
+ * What makes the store fast: what can be decided in this process is, and what cannot shares its round trip with all that
+ * wait at the same moment.
+ *
+ * @internal
+ */
+export class Front implements RateLimiterStore.Service, Lender {
+  readonly settlesWithin: Duration.Duration
+  private readonly changes: ReturnType<typeof changes>
+  private readonly asking: Asking
+  private readonly denied: DeniedKeys
+  private readonly leases: Leases | undefined
+  /** The last request that could not be decided at once: whoever asks for it next has asked already. */
+  private missed: RateLimiterStore.Request | undefined
+  private stopSweep: (() => void) | undefined
+  private closed = false
+
+  constructor(
+    private readonly redis: RedisConnection.Service,
+    private readonly plans: Plans,
+    private readonly options: FrontOptions
+  ) {
+    // A batch may wait for the one before it, and a timer rings late.
+    this.settlesWithin = Duration.sum(redis.commandTimeout, Duration.millis(20))
+    this.changes = changes(redis, plans)
+    this.denied = new DeniedKeys(options.maxDeniedKeys, options.deniedFor)
+    this.leases = options.leases && new Leases(options.leases, this)
+    const listener: Listener = {
+      generation: () => this.denied.generation,
+      decided: (request, plan, decision, asked, generation) =>
+        this.denied.remember(request, plan, decision, asked, generation)
+    }
+    this.asking = options.batching
+      ? new Batches(redis, Duration.toMillis(redis.commandTimeout), listener)
+      : new Singles(redis, listener)
+  }
+
+  private known = 1
+  private knownUntil = 0
+
+  readonly processes = (): number => {
+    const now = realNow()
+    if (now >= this.knownUntil) {
+      this.known = Effect.runSync(this.redis.processes)
+      this.knownUntil = now + processesKnownFor
+    }
+    return this.known
+  }
+
+  readonly decideAtOnce = (request: RateLimiterStore.Request): RateLimiterStore.Decision | undefined => {
+    const plan = this.plans.of(request)
+    const decision = this.leased(request, plan) ?? this.denied.find(request, plan, nowMillis())
+    if (decision === undefined) this.missed = request
+    return decision
+  }
+
+  readonly decide = (
+    request: RateLimiterStore.Request
+  ): Effect.Effect<RateLimiterStore.Decision, Error> =>
+    Effect.suspend(() => {
+      let plan: Plan
+      try {
+        plan = this.plans.of(request)
+        if (this.missed !== request) {
+          const decision = this.decideAtOnce(request)
+          if (decision !== undefined) return Exit.succeed(decision)
+        }
+      } catch (error) {
+        return error instanceof UnfitRateError ? Exit.fail(error) : Exit.die(error)
+      }
+      this.missed = undefined
+      return Effect.async<RateLimiterStore.Decision, Error>((resume) => {
+        const caller = new Caller(resume)
+        this.asking.ask(request, plan, caller, nowMillis())
+        return Effect.sync(() => {
+          caller.isGone = true
+        })
+      })
+    })
+
+  readonly refund = (request: RateLimiterStore.Request, decision: RateLimiterStore.Decision) =>
+    Effect.suspend(() => {
+      if (decision instanceof Leased) return Effect.succeed(this.leases?.giveBack(decision) ?? false)
+      this.denied.forget(request)
+      return this.changes.refund(request, decision)
+    })
+
+  readonly adjust = (target: RateLimiterStore.Target, by: number) =>
+    Effect.suspend(() => {
+      if (by < 0) this.denied.forget(target)
+      return this.changes.adjust(target, by)
+    })
+
+  readonly drain = (target: RateLimiterStore.Target) =>
+    Effect.suspend(() => {
+      this.leases?.forget(target)
+      return this.changes.drain(target)
+    })
+
+  readonly reset = (target: RateLimiterStore.Target) =>
+    Effect.suspend(() => {
+      this.leases?.forget(target)
+      this.denied.forget(target)
+      return this.changes.reset(target)
+    })
+
+  // Leases.
+
+  private leased(request: RateLimiterStore.Request, plan: Plan): RateLimiterStore.Decision | undefined {
+    const { leases } = this
+    if (leases === undefined || this.closed) return undefined
+    const decision = leases.take(request, plan, realNow())
+    if (this.stopSweep === undefined && leases.size > 0) this.armSweep()
+    return decision
+  }
+
+  readonly borrow = (pool: Pool, tokens: number): void => {
+    const request: RateLimiterStore.Request = { ...pool.target, cost: tokens, mode: "atMost", maxWait: Duration.zero }
+    const lent = (exit: Exit.Exit<RateLimiterStore.Decision, Error>) => {
+      const decision = Exit.isSuccess(exit) ? exit.value : undefined
+      this.leases?.lent(pool, decision, realNow())
+    }
+    this.asking.ask(request, pool.plan, new Caller(lent), realNow())
+  }
+
+  readonly giveBack = (pool: Pool, tokens: number): void => {
+    // Where it fails they count as used.
+    this.returns.push(Effect.ignore(this.adjust(pool.target, -tokens)))
+    if (this.returns.length > 1 || this.closed) return
+    queueMicrotask(() => {
+      if (this.closed) return
+      Effect.runFork(Effect.all(this.returns.splice(0), { concurrency: "unbounded", discard: true }))
+    })
+  }
+
+  private readonly returns: Array<Effect.Effect<void>> = []
+
+  private armSweep(): void {
+    const { leases, options } = this
+    if (leases === undefined || options.leases === undefined || this.closed) return
+    this.stopSweep = later(options.leases.heldFor, () => {
+      this.stopSweep = undefined
+      leases.sweep(realNow())
+      if (leases.size > 0) this.armSweep()
+    })
+  }
+
+  /** Gives back what is leased. */
+  readonly close: Effect.Effect<void> = Effect.suspend(() => {
+    this.closed = true
+    this.stopSweep?.()
+    this.leases?.close()
+    return Effect.all(this.returns.splice(0), { concurrency: "unbounded", discard: true })
+  })
+}
