@@ -64,7 +64,13 @@ describe("withPermit", () => {
       Reports.withPermit,
       Effect.catchTag("BulkheadFullError", (error) => {
         expect(error.reason).type.toBe<
-          "QueueFull" | "WaitExceeded" | "DeadlineTooClose" | "TooManyPermits" | "TooManyKeys"
+          | "QueueFull"
+          | "WaitExceeded"
+          | "DeadlineTooClose"
+          | "TooManyPermits"
+          | "TooManyKeys"
+          | "StoreUnavailable"
+          | "LeaseLost"
         >()
         expect(error.retryAfter).type.toBe<Option.Option<Duration.Duration>>()
         return Effect.succeed("busy")

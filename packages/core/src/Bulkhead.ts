@@ -4,6 +4,7 @@
  *
  * @since 0.1.0
  */
+import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -22,20 +23,35 @@ import type { Instance } from "./internal/instance.js"
 import { callSite, openInstance, register } from "./internal/instance.js"
 import type { KeyedTable } from "./internal/keyed.js"
 import { keyedFields, openKeyed, Unguarded } from "./internal/keyed.js"
+import type { Lender } from "./internal/lending.js"
+import { Lending } from "./internal/lending.js"
 import * as metric from "./internal/metrics.js"
 import * as option from "./internal/options.js"
 import type { Watch } from "./internal/pool.js"
 import { Pool } from "./internal/pool.js"
 import { makeTag, orDie } from "./internal/tag.js"
+import type { Share } from "./internal/waiters.js"
 import { InternalError } from "./InternalError.js"
 import type { CallMetrics, Guard, KeyedOptions, KeyedTagClass, Observable, OnLayer, TagClass } from "./Pattern.js"
 
-const Reason = Schema.Literal("QueueFull", "WaitExceeded", "DeadlineTooClose", "TooManyPermits", "TooManyKeys")
+const Reason = Schema.Literal(
+  "QueueFull",
+  "WaitExceeded",
+  "DeadlineTooClose",
+  "TooManyPermits",
+  "TooManyKeys",
+  "StoreUnavailable",
+  "LeaseLost"
+)
 
 /**
  * The bulkhead did not let the call in: the queue was full (`QueueFull`), its turn did not come in time (`WaitExceeded`),
  * the ambient deadline came first (`DeadlineTooClose`), it asked for more permits than there are (`TooManyPermits`), or
  * all keys of a keyed bulkhead were busy and its own was new (`TooManyKeys`).
+ *
+ * Where processes share the permits, it also says that the store of the permits cannot be asked (`StoreUnavailable`), or
+ * that the permits of a call that was running are no longer its own (`LeaseLost`): that one was interrupted, and what it
+ * did until then is done. The latter is a failure of the call; all others are rejections, and nothing was run.
  *
  * @since 0.1.0
  * @category errors
@@ -55,9 +71,10 @@ export class BulkheadFullError
    * @since 0.1.0
    */
   get [ErrorTypeId]() {
-    return "rejection" as const
+    return this.reason === "LeaseLost" ? "failure" as const : "rejection" as const
   }
   override get message() {
+    if (this.reason === "LeaseLost") return `Bulkhead "${this.instance}" lost the permits of a running call`
     return `Bulkhead "${this.instance}" did not let the call in (${this.reason}): ` +
       `${this.active} active, ${this.waiting} waiting`
   }
@@ -77,6 +94,7 @@ const Event = Schema.Union(
     from: Schema.NonNegativeInt,
     to: Schema.NonNegativeInt
   }),
+  Schema.TaggedStruct("LeaseLost", { ...eventFields("Bulkhead"), active: Schema.NonNegativeInt }),
   InternalError
 )
 
@@ -134,6 +152,19 @@ const watchOf = ({ emitter, enforced, name }: Instance<Bulkhead.Event>, single: 
   }
 }
 
+/** The same, with a lender that hears what it needs to know. */
+const heard = (watch: Watch, lender: () => Lender | undefined): Watch => ({
+  ...watch,
+  used: (pool) => {
+    watch.used(pool)
+    lender()?.used(pool.used)
+  },
+  queued: (pool) => {
+    watch.queued(pool)
+    lender()?.queued()
+  }
+})
+
 const parsePermits = option.parseInteger({ min: 1 })
 
 /** The number of permits of a call: nonsense is a bug of the caller. */
@@ -158,34 +189,46 @@ const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, ne
     const resolved = yield* orDie(() => check(options))
     const { name } = options
     const instance = yield* openInstance<Bulkhead.Event>("Bulkhead", name)
-    const watch = watchOf(instance, true)
+    const lending = Context.getOption(yield* Effect.context<never>(), Lending)
+    let lender: Lender | undefined
+    const watch = lending._tag === "None" ? watchOf(instance, true) : heard(watchOf(instance, true), () => lender)
     watch.limited(resolved.maxConcurrent)
     metric.gauge("resilience.bulkhead.queue.limit", "Calls that may wait", metric.attributes("Bulkhead", name))(
       resolved.maxQueued
     )
-    const pool = new Pool({ ...resolved, fair: resolved.fair !== undefined }, watch)
+    // To wait for the lender's answer is not to wait in line.
+    const maxWait = lending._tag === "None" ? resolved.maxWait : Duration.max(resolved.maxWait, "250 millis")
+    const pool = new Pool({ ...resolved, maxWait, fair: resolved.fair !== undefined }, watch)
+    if (lending._tag === "Some") lender = yield* lending.value(pool.lentBy(name))
+    const { around = passThrough, check: isGood = Effect.void, resize = pool.resize } = lender ?? {}
     yield* register({
       pattern: "Bulkhead",
       instance: name,
       site,
       snapshot: pool.metrics,
-      actions: { resize: (input) => Effect.flatMap(actions.integer(1)(input), pool.resize) }
+      actions: { resize: (input) => Effect.flatMap(actions.integer(1)(input), resize) }
     })
+    const within = (guard: Guard<BulkheadFullError>): Guard<BulkheadFullError> =>
+      lender === undefined ? guard : (effect) => guard(around(effect))
+    const acquire = (permits?: number, share?: Share) =>
+      lender === undefined ? pool.acquire(permits, share) : Effect.zipRight(pool.acquire(permits, share), isGood)
     const service: Bulkhead.Service = {
       name,
-      withPermit: pool.withPermit,
-      withPermitsBy: (permits) => pool.withPermits(permitsOrDie(name, permits)),
+      withPermit: within(pool.withPermit),
+      withPermitsBy: (permits) => within(pool.withPermits(permitsOrDie(name, permits))),
       withPermitBy: ({ key, permits = 1 }) =>
-        pool.withPermits(permitsOrDie(name, permits), shareOf("Bulkhead", name, resolved.fair, key)),
-      acquire: pool.acquire(),
+        within(pool.withPermits(permitsOrDie(name, permits), shareOf("Bulkhead", name, resolved.fair, key))),
+      acquire: acquire(),
       acquireBy: ({ key, permits = 1 }) =>
-        Effect.suspend(() => pool.acquire(permitsOrDie(name, permits), shareOf("Bulkhead", name, resolved.fair, key))),
+        Effect.suspend(() => acquire(permitsOrDie(name, permits), shareOf("Bulkhead", name, resolved.fair, key))),
       wouldAdmit: pool.wouldAdmit,
       available: pool.available,
-      resize: (limit) => Effect.suspend(() => pool.resize(limitOrDie(name, limit))),
+      resize: (limit) => Effect.suspend(() => resize(limitOrDie(name, limit))),
       metrics: pool.metrics,
       ...instance.observable
     }
+    // A lent permit has to be checked, and the call interrupted with it.
+    if (lender !== undefined) return service
     return lettingInAtOnce<typeof service, BulkheadFullError, string | undefined>(
       service,
       (arrival, key) => pool.enterAtOnce(arrival, shareOf("Bulkhead", name, resolved.fair, key))

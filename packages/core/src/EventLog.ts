@@ -30,6 +30,7 @@ const defaultLevel = (event: ResilienceEvent): LogLevel.LogLevel => {
     case "WouldHaveTripped":
     case "TimedOut":
     case "HighWaterReached":
+    case "LeaseLost":
     case "OperatorAction":
       return LogLevel.Warning
     case "LowWaterReached":

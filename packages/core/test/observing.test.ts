@@ -50,6 +50,7 @@ import {
 import { inspect } from "node:util"
 import { resilienceFields } from "../src/Resilience.js"
 import { makeManualClock } from "./utils/clock.js"
+import { lentBulkhead } from "./utils/lender.js"
 
 const settle = Effect.repeatN(Effect.yieldNow(), 5)
 const fail = Effect.fail("down")
@@ -389,6 +390,13 @@ describe("nobody listening", () => {
     yield* Effect.repeatN(Effect.exit(Hosts.withBreakerBy({ key: "a" })(fail)), 9)
     yield* Hosts.withBreakerBy({ key: "b" })(Effect.void)
     yield* publish(yield* EventBus, () => ({
+      _tag: "LeaseLost",
+      pattern: "Bulkhead",
+      instance: "a",
+      timestamp: 0,
+      active: 1
+    }))
+    yield* publish(yield* EventBus, () => ({
       _tag: "OperatorAction",
       pattern: "Bulkhead",
       instance: "a",
@@ -703,6 +711,16 @@ describe("reasons", () => {
       TooManyPermits: Effect.gen(function*() {
         const bulkhead = yield* Bulkhead.make({ name: "b", maxConcurrent: 1 })
         return yield* rejection(bulkhead.withPermitsBy(2)(Effect.void))
+      }),
+      StoreUnavailable: Effect.gen(function*() {
+        const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b" }))
+        borrower.lend({ limit: 0, hoped: 0, shut: "StoreUnavailable" })
+        return yield* rejection(bulkhead.withPermit(Effect.void))
+      }),
+      LeaseLost: Effect.gen(function*() {
+        const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b" }), () => false)
+        borrower.lend({ limit: 1, hoped: 0, shut: undefined })
+        return yield* rejection(bulkhead.withPermit(Effect.void))
       }),
       TooManyKeys: Effect.gen(function*() {
         yield* Effect.fork(Tenants.withPermitBy({ key: "a" })(Effect.never))

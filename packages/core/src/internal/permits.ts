@@ -13,8 +13,14 @@ import type { Queue, Share, Waiter } from "./waiters.js"
 export class Permits {
   used = 0
   peak = 0
+  /** What no call can ask for more than: `limit`, but where the permits are lent, and more may come. */
+  most: number
+  /** Why nobody may wait, where that is so. */
+  shut: "StoreUnavailable" | undefined
 
-  constructor(public limit: number, public maxQueued: number, private readonly queue: Queue) {}
+  constructor(public limit: number, public maxQueued: number, private readonly queue: Queue) {
+    this.most = limit
+  }
 
   get waiting(): number {
     return this.queue.size
@@ -43,8 +49,7 @@ export class Permits {
     // Before the other goes: a queue stands although its only place changes hands.
     this.queue.add(waiter, now)
     if (victim !== undefined) {
-      this.remove(victim)
-      victim.decide("QueueFull")
+      this.turnAway(victim, "QueueFull")
     }
     this.serve(now)
     return true
@@ -76,13 +81,44 @@ export class Permits {
   /** Changes the limit. Shrinking waits for nobody: what is in use stays in use until it is given back. */
   resize(limit: number, now: Nanos): void {
     this.limit = limit
-    for (const waiter of this.queue) {
-      if (waiter.permits > limit) {
-        this.remove(waiter)
-        waiter.decide("TooManyPermits")
-      }
-    }
+    this.allow(limit)
     this.serve(now)
+  }
+
+  /** Changes what a call may ask for. Those that ask for more can never be served. */
+  allow(most: number): void {
+    this.most = most
+    for (const waiter of this.queue) if (waiter.permits > most) this.turnAway(waiter, "TooManyPermits")
+  }
+
+  /** What is lent has changed: so many permits, until there are others. */
+  lend(limit: number, now: Nanos): void {
+    this.limit = limit
+    this.serve(now)
+  }
+
+  /** Has no more than so many wait. Those that would be served last go. Returns the permits that they asked for. */
+  trim(waiting: number, now: Nanos): number {
+    let permits = 0
+    while (this.queue.size > waiting) {
+      const [any] = this.queue
+      const last = this.queue.victim(Infinity, now) ?? any
+      if (last === undefined) break
+      permits += last.permits
+      this.turnAway(last, "QueueFull")
+    }
+    return permits
+  }
+
+  /** The permits that those who wait ask for: all of them, and the one that asks for most. */
+  get wanted(): { readonly all: number; readonly most: number } {
+    let all = 0
+    let most = 0
+    for (const { permits } of this.queue) {
+      all += permits
+      most = Math.max(most, permits)
+    }
+    return { all, most }
   }
 
   /** Hands out what is free, in order. */
@@ -101,6 +137,11 @@ export class Permits {
     this.used += permits
     if (this.used > this.peak) this.peak = this.used
     this.queue.took(permits, share)
+  }
+
+  private turnAway(waiter: Waiter, reason: "QueueFull" | "TooManyPermits"): void {
+    this.remove(waiter)
+    waiter.decide(reason)
   }
 
   private remove(waiter: Waiter): void {

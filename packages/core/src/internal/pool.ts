@@ -18,6 +18,7 @@ import type { Handlers, Restore } from "./guard.js"
 import { hold, onClose } from "./guard.js"
 import type { Emitter } from "./hub.js"
 import type { KeyedTable } from "./keyed.js"
+import type { Borrower } from "./lending.js"
 import { Permits } from "./permits.js"
 import type { Counters } from "./tally.js"
 import { Tally } from "./tally.js"
@@ -174,12 +175,13 @@ export class Pool {
     onEntered: (pool: Pool, visit: Visit | undefined) => Effect.Effect<A, E, R>
   ): Effect.Effect<A, E | BulkheadFullError, R> {
     const { permits, share } = demand
-    if (permits > pool.limit) return this.refuse(pool, share, "TooManyPermits")
+    if (permits > pool.most) return this.refuse(pool, share, "TooManyPermits")
     const fiber = Fiber.getCurrentFiber()
     const deadline = fiber._tag === "Some" ? deadlineOf(fiber.value) : undefined
     if (deadline !== undefined && deadline.at <= now()) return this.refuse(pool, share, "DeadlineTooClose")
     const rank = rankOf(fiber)
     if (pool.take(permits, rank, now, share)) return onEntered(this, this.entered(pool, share, 0n))
+    if (pool.shut !== undefined) return this.refuse(pool, share, pool.shut)
     if (fiber._tag === "None" || pool.maxQueued === 0) return this.refuse(pool, share, "QueueFull")
     if (this.maxWait === 0n) return this.refuse(pool, share, "WaitExceeded")
     return this.wait(pool, new Turn(permits, rank, share), fiber.value, restore, onEntered)
@@ -216,7 +218,7 @@ export class Pool {
         }
         leave()
         ended(waited, "rejected")
-        return this.refuse(pool, share, reason)
+        return this.refuse(pool, share, reason === "QueueFull" ? pool.shut ?? reason : reason)
       },
       interrupted: (waited) => {
         leave()
@@ -295,6 +297,29 @@ export class Pool {
       if (emitter.listening) emitter.emit({ _tag: "Resized", ...this.keyed(undefined), from, to: limit })
     })
 
+  /** Has somebody else lend the permits: there are none until it does. */
+  lentBy(name: string): Borrower {
+    const { own, watch } = this
+    const { limit: maxConcurrent, maxQueued } = own
+    return {
+      name,
+      maxConcurrent,
+      used: () => own.used,
+      waiting: () => own.waiting,
+      wanted: () => own.wanted,
+      lend: ({ hoped, limit, shut }) => {
+        own.shut = shut
+        own.maxQueued = maxQueued + hoped
+        own.lend(limit, now())
+        watch.limited(limit)
+        return own.trim(shut === undefined ? own.maxQueued : 0, now())
+      },
+      allow: (most) => own.allow(most),
+      error: (reason) => watch.error(reason, own.used, own.waiting),
+      emitter: watch.emitter
+    }
+  }
+
   get available(): Effect.Effect<number> {
     return Effect.map(this.read, free)
   }
@@ -302,7 +327,7 @@ export class Pool {
   get wouldAdmit(): Effect.Effect<boolean> {
     return Effect.map(this.read, (pool) => {
       const rank = rankOf(Fiber.getCurrentFiber())
-      return pool.isFree(1, rank, now) || (this.maxWait > 0n && pool.hasPlace(rank, now()))
+      return pool.isFree(1, rank, now) || (this.maxWait > 0n && pool.shut === undefined && pool.hasPlace(rank, now()))
     })
   }
 

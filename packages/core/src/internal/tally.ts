@@ -57,7 +57,7 @@ export class Tally<Reason> {
       peak,
       waiting,
       queueLimit: maxQueued,
-      utilization: used / limit,
+      utilization: limit === 0 ? 0 : used / limit,
       ...calls,
       totalWait: fromNanos(this.totalWait),
       averageWait: calls.admitted === 0 ? Duration.zero : Duration.millis(toMillis(this.totalWait) / calls.admitted)

@@ -1,0 +1,115 @@
+import { Bulkhead, Registry } from "@effect-resilience/core"
+import { enterAtOnce } from "@effect-resilience/core/extension"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Fiber, Option, TestClock } from "effect"
+import { lentBulkhead } from "./utils/lender.js"
+
+const settle = Effect.repeatN(Effect.yieldNow(), 5)
+const reasonOf = (call: Effect.Effect<unknown, unknown>) =>
+  Effect.map(Effect.flip(call), (error) => (error as { readonly reason: string }).reason)
+
+describe("a bulkhead whose permits are lent", () => {
+  it.scoped("hands out what it is lent, and nothing before", () =>
+    Effect.gen(function*() {
+      const { borrower, bulkhead, told } = yield* lentBulkhead(Bulkhead.make({ name: "b", maxConcurrent: 2 }))
+      expect(yield* bulkhead.available).toBe(0)
+      const calls = yield* Effect.fork(Effect.all([1, 2, 3].map(() => bulkhead.withPermit(Effect.never)), {
+        concurrency: "unbounded"
+      }))
+      yield* settle
+      expect(borrower.used()).toBe(0)
+      expect(borrower.wanted()).toEqual({ all: 3, most: 1 })
+      expect(told).toContain("queued")
+      borrower.lend({ limit: 1, hoped: 1, shut: undefined })
+      yield* settle
+      expect([borrower.used(), borrower.waiting()]).toEqual([1, 2])
+      borrower.lend({ limit: 2, hoped: 0, shut: undefined })
+      yield* settle
+      expect(yield* bulkhead.metrics).toMatchObject({ limit: 2, active: 2, waiting: 1 })
+      expect(told).toContain("used 2")
+      yield* Fiber.interrupt(calls)
+      expect([borrower.used(), borrower.waiting()]).toEqual([0, 0])
+    }))
+
+  it.scoped("so many more may wait as the lender hopes for; when it gives up hope, the last are turned away", () =>
+    Effect.gen(function*() {
+      const options = { name: "b", maxConcurrent: 3, maxQueued: 1, maxWait: 0 }
+      const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make(options))
+      const calls = yield* Effect.forEach(
+        [1, 2, 3, 4, 5],
+        () => Effect.fork(Effect.either(bulkhead.withPermit(Effect.void)))
+      )
+      yield* settle
+      // Three that the lender may still find, and one in the queue.
+      expect(borrower.waiting()).toBe(4)
+      expect(borrower.lend({ limit: 0, hoped: 0, shut: undefined })).toBe(3)
+      yield* settle
+      expect(borrower.waiting()).toBe(1)
+      borrower.lend({ limit: 1, hoped: 0, shut: undefined })
+      const results = yield* Effect.forEach(calls, Fiber.join)
+      expect(results.map((result) => result._tag)).toEqual(["Right", "Left", "Left", "Left", "Left"])
+      expect(results.flatMap((result) => result._tag === "Left" ? [result.left.reason] : [])).toEqual(
+        ["QueueFull", "QueueFull", "QueueFull", "QueueFull"]
+      )
+    }))
+
+  it.scoped("while it is shut nobody waits, and all are told why", () =>
+    Effect.gen(function*() {
+      const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b", maxConcurrent: 2 }))
+      const waiting = yield* Effect.fork(reasonOf(bulkhead.withPermit(Effect.void)))
+      yield* settle
+      borrower.lend({ limit: 0, hoped: 0, shut: "StoreUnavailable" })
+      expect(yield* Fiber.join(waiting)).toBe("StoreUnavailable")
+      expect(yield* reasonOf(bulkhead.withPermit(Effect.void))).toBe("StoreUnavailable")
+      expect(yield* bulkhead.wouldAdmit).toBe(false)
+      borrower.lend({ limit: 1, hoped: 0, shut: undefined })
+      yield* bulkhead.withPermit(Effect.void)
+    }))
+
+  it.scoped("what a call may ask for is what all have together", () =>
+    Effect.gen(function*() {
+      const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b", maxConcurrent: 4 }))
+      borrower.lend({ limit: 1, hoped: 3, shut: undefined })
+      const waiting = yield* Effect.fork(reasonOf(bulkhead.withPermitsBy(4)(Effect.void)))
+      yield* settle
+      expect(borrower.wanted()).toEqual({ all: 4, most: 4 })
+      expect(yield* reasonOf(bulkhead.withPermitsBy(5)(Effect.void))).toBe("TooManyPermits")
+      borrower.allow(3)
+      expect(yield* Fiber.join(waiting)).toBe("TooManyPermits")
+    }))
+
+  it.scoped("permits that are no good are found out before the call, and given back", () =>
+    Effect.gen(function*() {
+      let good = true
+      const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b" }), () => good)
+      borrower.lend({ limit: 1, hoped: 0, shut: undefined })
+      yield* bulkhead.withPermit(Effect.void)
+      good = false
+      expect(yield* reasonOf(bulkhead.withPermit(Effect.dieMessage("it ran")))).toBe("LeaseLost")
+      expect(yield* reasonOf(Effect.scoped(bulkhead.acquire))).toBe("LeaseLost")
+      expect(borrower.used()).toBe(0)
+      // Failures of the calls, where all other reasons are a rejection that ran nothing.
+      expect(yield* bulkhead.metrics).toMatchObject({ failed: 2, rejected: 0 })
+    }))
+
+  it.scoped("a call waits for the lender even where it would not wait in line, and nobody is let in at once", () =>
+    Effect.gen(function*() {
+      const { bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b", maxWait: 0, maxQueued: 0 }))
+      expect(enterAtOnce(bulkhead)).toBeUndefined()
+      const call = yield* Effect.fork(reasonOf(bulkhead.withPermit(Effect.void)))
+      yield* TestClock.adjust("249 millis")
+      expect(Option.isNone(yield* Fiber.poll(call))).toBe(true)
+      yield* TestClock.adjust("1 millis")
+      expect(yield* Fiber.join(call)).toBe("WaitExceeded")
+    }))
+
+  it.scoped("an operator's resize is the lender's affair", () =>
+    Effect.gen(function*() {
+      const { bulkhead, told } = yield* lentBulkhead(Bulkhead.make({ name: "lent" }))
+      yield* bulkhead.resize(7)
+      const registry = yield* Registry
+      const [entry] = (yield* registry.list).filter(({ instance }) => instance === "lent")
+      yield* entry!.actions["resize"]!(3)
+      expect(told).toEqual(["resize 7", "resize 3"])
+    }).pipe(Effect.provide(Registry.Live)))
+})

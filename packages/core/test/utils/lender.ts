@@ -1,0 +1,34 @@
+import type { Bulkhead } from "@effect-resilience/core"
+import type { Borrower } from "@effect-resilience/core/extension"
+import { Lending } from "@effect-resilience/core/extension"
+import { Effect } from "effect"
+
+/** A lender that does as the test says. */
+export const lentBulkhead = (
+  make: Effect.Effect<Bulkhead.Service, never, any>,
+  isGood: () => boolean = () => true
+) =>
+  Effect.gen(function*() {
+    let borrower: Borrower | undefined
+    const told: Array<string> = []
+    const check = Effect.suspend(() => isGood() ? Effect.void : Effect.fail(borrower!.error("LeaseLost")))
+    const bulkhead = yield* Effect.provideService(make, Lending, (given) => {
+      borrower = given
+      given.lend({ limit: 0, hoped: given.maxConcurrent, shut: undefined })
+      return Effect.succeed({
+        used: (used) => {
+          told.push(`used ${used}`)
+        },
+        queued: () => {
+          told.push("queued")
+        },
+        around: (effect) => Effect.zipRight(check, effect),
+        check,
+        resize: (most) =>
+          Effect.sync(() => {
+            told.push(`resize ${most}`)
+          })
+      })
+    })
+    return { bulkhead, borrower: borrower!, told }
+  })
