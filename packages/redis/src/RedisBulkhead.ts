@@ -1,0 +1,125 @@
+/**
+ * A bulkhead whose permits all processes share.
+ *
+ * @since 0.1.0
+ */
+import type { TagClass } from "@effect-resilience/core"
+import { Bulkhead } from "@effect-resilience/core"
+import { Lending, option, orDie } from "@effect-resilience/core/extension"
+import * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Option from "effect/Option"
+import type { Scope } from "effect/Scope"
+import { Fence } from "./internal/bulkhead/calls.js"
+import { lendBy } from "./internal/bulkhead/lender.js"
+import { RedisConnection } from "./RedisConnection.js"
+
+/** What the table of the documentation says. @internal */
+export const redisBulkheadFields = {
+  lease: option.duration("10 seconds", { min: 100 }),
+  onLeaseLost: option.literal("interrupt", "interrupt", "report"),
+  onStoreError: option.literal("fail", "fail", "open", "closed", "local"),
+  fences: option.boolean(false),
+  strict: option.boolean(false)
+} satisfies option.Fields<RedisBulkhead.Options>
+
+const lending = (name: string, options: RedisBulkhead.Options) =>
+  Effect.gen(function*() {
+    const resolved = yield* orDie(() => option.resolve("RedisBulkhead", name, redisBulkheadFields, { ...options }))
+    const redis = yield* RedisConnection
+    return lendBy(redis, { ...resolved, lease: Duration.toMillis(resolved.lease) })
+  })
+
+const shared = <Self, E, R>(
+  bulkhead: Layer.Layer<Self, E, R>,
+  options: RedisBulkhead.Options = {}
+): Layer.Layer<Self, E, R | RedisConnection> =>
+  Layer.provide(Layer.fresh(bulkhead), Layer.effect(Lending, lending("shared", options)))
+
+/**
+ * Bulkheads of which `maxConcurrent` is for all processes together. Program text stays as it is: only the layer is another.
+ *
+ * Each process holds permits by a lease and hands them out itself, so a call that finds one free asks nobody. What a
+ * process does not use it gives back, at once where others wait.
+ *
+ * @example
+ * import { Bulkhead } from "@effect-resilience/core"
+ * import { RedisBulkhead, RedisConnection } from "@effect-resilience/redis"
+ * import { Effect, Layer } from "effect"
+ *
+ * class Reports extends Bulkhead.Tag<Reports>()("reports", { maxConcurrent: 20 }) {}
+ *
+ * const report = Effect.succeed("report").pipe(Reports.withPermit)
+ *
+ * const main = report.pipe(Effect.provide(RedisBulkhead.layer(Reports).pipe(Layer.provide(RedisConnection.Live))))
+ *
+ * @since 0.1.0
+ * @category layers
+ */
+export class RedisBulkhead {
+  /** The layer of a tag, with the tag's own options. Name the result once and reuse it. */
+  static readonly layer = <Self>(
+    bulkhead: Pick<TagClass<Self, string, Bulkhead.Service, Bulkhead.Options>, "Live">,
+    options?: RedisBulkhead.Options
+  ): Layer.Layer<Self, never, RedisConnection> => shared(bulkhead.Live, options)
+  /** The same for another layer of a tag: `shared(Reports.layer({ maxConcurrent: 5 }))`. */
+  static readonly shared = shared
+  /** An instance that is nobody's service. */
+  static readonly make = (
+    bulkhead: Bulkhead.Options & { readonly name: string },
+    options: RedisBulkhead.Options = {}
+  ): Effect.Effect<Bulkhead.Service, never, RedisConnection | Scope> =>
+    Effect.flatMap(
+      lending(bulkhead.name, options),
+      (lending) => Effect.provideService(Bulkhead.make(bulkhead), Lending, lending)
+    )
+  /**
+   * The fence of the permits of the call that reads it, with the option `fences`: larger than those of all permits that a
+   * process got before. A resource that refuses what comes with a smaller one than it has seen takes no write of a holder
+   * that lost its lease, where `maxConcurrent` is 1. `None` outside of a call.
+   */
+  static readonly fence: Effect.Effect<Option.Option<number>> = Effect.map(
+    Effect.context<never>(),
+    (context) => Context.get(context, Fence)
+  )
+}
+
+/**
+ * @since 0.1.0
+ */
+export declare namespace RedisBulkhead {
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Options {
+    /**
+     * How long a process holds its permits when nothing is heard of it: when it is killed, others have them after so long.
+     * It renews them every second, or after a third of it. At least 100 ms. Defaults to `"10 seconds"`.
+     */
+    readonly lease?: Duration.DurationInput | undefined
+    /**
+     * What becomes of the calls that run when the process has lost its permits, because it was paused or could not reach
+     * Redis for longer than the lease: they are interrupted and fail with a `BulkheadFullError` of the reason
+     * `"LeaseLost"`, or go on, beyond the limit. Both publish `LeaseLost`. What is held by `acquire` goes on.
+     * Defaults to `"interrupt"`.
+     */
+    readonly onLeaseLost?: "interrupt" | "report" | undefined
+    /**
+     * What a process does that cannot reach Redis, once its lease is over. Calls are turned away at once, with
+     * `"StoreUnavailable"` (`"fail"`); wait as before a full bulkhead (`"closed"`); get all of `maxConcurrent` in each
+     * process (`"open"`), or its part of them, by the number of processes last heard and at least 1 (`"local"`).
+     * Defaults to `"fail"`.
+     */
+    readonly onStoreError?: "fail" | "open" | "closed" | "local" | undefined
+    /** Whether calls can read their `fence`, which costs each about a microsecond. Defaults to `false`. */
+    readonly fences?: boolean | undefined
+    /**
+     * Whether nobody is given a permit for the length of a lease after the server is another, or has forgotten all, as
+     * it was before its first use: then the leases that it does not know of are over. Defaults to `false`.
+     */
+    readonly strict?: boolean | undefined
+  }
+}

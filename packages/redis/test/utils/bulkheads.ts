@@ -1,0 +1,64 @@
+import type { Bulkhead } from "@effect-resilience/core"
+import { RedisBulkhead, RedisConnection } from "@effect-resilience/redis"
+import { Deferred, Effect, Fiber } from "effect"
+
+/** Waits until something is so. Dies when it does not come to be. */
+export const eventually = <E, R>(what: string, check: Effect.Effect<boolean, E, R>, seconds = 8) =>
+  Effect.gen(function*() {
+    for (const due = performance.now() + seconds * 1000; performance.now() < due;) {
+      if (yield* check) return
+      yield* Effect.sleep("2 millis")
+    }
+    return yield* Effect.die(new Error(`it never came about: ${what}`))
+  })
+
+export const connect = (url: string, options: RedisConnection.Options = {}) =>
+  RedisConnection.make({ server: { _tag: "Standalone", url }, ...options })
+
+/** A bulkhead with a connection of its own, as another process has it. */
+export const bulkheadOf = (
+  url: string,
+  bulkhead: Bulkhead.Options & { readonly name: string },
+  options?: RedisBulkhead.Options
+) =>
+  Effect.flatMap(
+    connect(url),
+    (redis) => Effect.provideService(RedisBulkhead.make(bulkhead, options), RedisConnection, redis)
+  )
+
+/** A call that runs until it is told to end. */
+export interface Held {
+  readonly end: Effect.Effect<unknown>
+  readonly fiber: Fiber.RuntimeFiber<unknown, unknown>
+}
+
+/** Begins a call, and waits until it runs. */
+export const hold = (bulkhead: Bulkhead.Service, permits = 1) =>
+  Effect.gen(function*() {
+    const running = yield* Deferred.make<void, unknown>()
+    const gate = yield* Deferred.make<void>()
+    const fiber = yield* Effect.fork(
+      Effect.zipRight(Deferred.succeed(running, void 0), Deferred.await(gate)).pipe(
+        bulkhead.withPermitsBy(permits),
+        Effect.tapErrorCause((cause) => Deferred.failCause(running, cause))
+      )
+    )
+    yield* Deferred.await(running)
+    return { fiber, end: Effect.zipRight(Deferred.succeed(gate, void 0), Fiber.await(fiber)) } satisfies Held
+  })
+
+/** What a bulkhead's keys say. */
+export const stateOf = (redis: RedisConnection.Service, name: string) =>
+  Effect.gen(function*() {
+    const key = (part: string) => `${redis.prefix}bh:{${name}}:${part}`
+    const names = (yield* redis.command("hkeys", key("holders"))) as ReadonlyArray<string>
+    const values = (yield* redis.command("hvals", key("holders"))) as ReadonlyArray<string>
+    const fields = new Map(names.map((name, i) => [name, String(values[i])]))
+    const used = Number(fields.get("#used") ?? 0)
+    const holders = new Map(
+      [...fields].filter(([name]) => !name.startsWith("#")).map(([name, text]) => [name, Number(text.split(" ")[0])])
+    )
+    const line = (yield* redis.command("zrange", key("line"), 0, -1)) as ReadonlyArray<string>
+    const ends = (yield* redis.command("zrange", key("ends"), 0, -1)) as ReadonlyArray<string>
+    return { used, holders, line, ends }
+  })
