@@ -41,6 +41,7 @@ import type {
   OnLayer,
   TagClass
 } from "./Pattern.js"
+import { SharedCircuits } from "./SharedCircuits.js"
 
 const Reason = Schema.Literal("Open", "HalfOpenFull", "RampUp", "ForcedOpen", "TooManyKeys")
 
@@ -90,8 +91,15 @@ const Event = Schema.Union(
       "ProbesFailed",
       "HalfOpenTimeout",
       "ForcedOpenOver",
-      "Operator"
+      "Operator",
+      "Shared"
     )
+  }),
+  Schema.TaggedStruct("FleetChanged", {
+    ...fields,
+    state: Schema.Union(State, Schema.Literal("Unknown")),
+    epoch: Schema.Finite,
+    followed: Schema.Boolean
   }),
   Schema.TaggedStruct("CallSucceeded", { ...fields, duration }),
   Schema.TaggedStruct("CallFailed", { ...fields, duration, error, tripped: Schema.Boolean }),
@@ -161,6 +169,12 @@ const watchOf = (
         labels({ from: metric.snake(from), to: metric.snake(to), cause: metric.snake(cause) })
       )()
     },
+    fleet: (state, followed) =>
+      metric.counter(
+        "resilience.circuit_breaker.fleet_changes",
+        "Changes of the circuit of the fleet, as this process heard of them",
+        labels({ state: metric.snake(state), followed: String(followed) })
+      )(),
     window: (totals) => {
       if (!single || totals.calls === 0) return
       failures(totals.failures / totals.calls)
@@ -205,6 +219,11 @@ const build = (options: Named, site: string): Effect.Effect<CircuitBreaker.Servi
     const watch = watchOf(instance, true)
     const breaker = yield* openBreaker(resolved, watch, yield* Effect.scope)
     watch.born(breaker.birth.state)
+    const shared = yield* Effect.serviceOption(SharedCircuits)
+    yield* Effect.acquireRelease(
+      Effect.sync(() => breaker.join(Option.getOrUndefined(shared))),
+      () => Effect.sync(() => breaker.leave())
+    )
     const operate = commands(options.name, breaker)
     yield* register({
       pattern: "CircuitBreaker",
@@ -325,6 +344,7 @@ const buildKeyed = (
     const instance = yield* openInstance<CircuitBreaker.Event>("CircuitBreaker", name)
     const { metrics: calls, watch } = addUp({ ...watchOf(instance, false), canceled: () => {} })
     const scope = yield* Effect.scope
+    const shared = Option.getOrUndefined(yield* Effect.serviceOption(SharedCircuits))
     const table: KeyedTable<Breaker> = yield* openKeyed({
       ...keyed,
       make: (key) => {
@@ -332,8 +352,17 @@ const buildKeyed = (
         return openBreaker(resolved, watch, scope, { key, breakers: table })
       },
       evictable: (breaker, now) => breaker.unsafeForgettable(now),
-      onKept: (breaker) => watch.born(breaker.birth.state)
+      onKept: (breaker) => {
+        watch.born(breaker.birth.state)
+        breaker.join(shared)
+      },
+      onGone: (breaker) => breaker.leave()
     })
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        for (const [, breaker] of table) breaker.leave()
+      })
+    )
     const { emitter } = instance
     const unguarded = new Unguarded(emitter, keyed.maxKeys)
     const atKey = <A>(key: string, f: (breaker: Breaker) => Effect.Effect<A>) =>
@@ -636,6 +665,8 @@ export declare namespace CircuitBreaker {
     readonly sinceStateChange: Duration.Duration
     /** How often a `MetricsOnly` circuit would have opened. */
     readonly wouldHaveTripped: number
+    /** What is known of the circuit of the fleet, where it follows one. */
+    readonly shared?: SharedCircuits.Metrics
   }
 
   /**

@@ -20,6 +20,8 @@ const defaultLevel = (event: ResilienceEvent): LogLevel.LogLevel => {
   switch (event._tag) {
     case "StateChanged":
       return event.to === "Closed" ? LogLevel.Info : LogLevel.Warning
+    case "FleetChanged":
+      return event.state === "Closed" ? LogLevel.Info : LogLevel.Warning
     case "RetryExhausted":
       // A failure that is not retried is its caller's business: an open circuit would be a warning per call.
       return event.reason === "Aborted" ? LogLevel.Debug : LogLevel.Warning

@@ -40,6 +40,8 @@ export class KeyedTable<A> {
       readonly evictable: (value: A, now: Nanos) => boolean
       /** A new state has its place: what was made for nothing is not told. */
       readonly onKept?: (value: A) => void
+      /** A state was forgotten. */
+      readonly onGone?: (value: A) => void
       readonly scope: Scope.Scope
     }
   ) {}
@@ -106,6 +108,7 @@ export class KeyedTable<A> {
       if (!this.options.evictable(value, time)) continue
       this.entries.delete(key)
       this.evicted++
+      this.options.onGone?.(value)
       this.fruitless = false
       return true
     }
@@ -120,6 +123,7 @@ export class KeyedTable<A> {
       if (!this.options.evictable(value, time)) continue
       this.entries.delete(key)
       this.evicted++
+      this.options.onGone?.(value)
     }
   }
 
@@ -189,5 +193,6 @@ export const openKeyed = <A>(options: {
   readonly make: (key: string) => Effect.Effect<A>
   readonly evictable: (value: A, now: Nanos) => boolean
   readonly onKept?: (value: A) => void
+  readonly onGone?: (value: A) => void
 }): Effect.Effect<KeyedTable<A>, never, Scope.Scope> =>
   Effect.map(Effect.scope, (scope) => new KeyedTable({ ...options, idleAfter: toNanos(options.idleAfter), scope }))

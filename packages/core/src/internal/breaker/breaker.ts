@@ -10,16 +10,19 @@ import type { CircuitBreaker, CircuitOpenError } from "../../CircuitBreaker.js"
 import type { Classify, Outcome } from "../../Outcome.js"
 import { classify as defaultClassify, OptionThrewError } from "../../Outcome.js"
 import type { Guard } from "../../Pattern.js"
+import type { SharedCircuits } from "../../SharedCircuits.js"
 import { errorOf } from "../errors.js"
 import type { Call } from "../event.js"
-import type { Handlers } from "../guard.js"
+import type { Handlers, Restore } from "../guard.js"
 import { finish, hold, observe, onClose, read } from "../guard.js"
 import type { Emitter } from "../hub.js"
 import type { KeyedTable } from "../keyed.js"
 import { parseDuration, show } from "../options.js"
 import type { Nanos } from "../time.js"
-import { forever, fromNanos, now, toNanos } from "../time.js"
+import { forever, fromNanos, now, toMillis, toNanos } from "../time.js"
+import { follow } from "./follow.js"
 import type { OpenTimeline } from "./openTimes.js"
+import { askForLease, circuitOf, commandOf, viewOf } from "./sharing.js"
 import type { Admission, Change, Command, Config, Image, Period, Reason, Settlement, State, Tag } from "./state.js"
 import { admit, command, imageOf, left, overdue, settle, totals, wouldAdmit } from "./state.js"
 import type { Totals } from "./window.js"
@@ -39,6 +42,8 @@ export interface Watch {
   /** A call that is kept an eye on begins, or ends: what the sums of a keyed instance need. */
   readonly running?: (by: 1 | -1) => void
   readonly changed: (change: Change) => void
+  /** The circuit of the fleet is in another state. */
+  readonly fleet: (state: SharedCircuits.View["state"], followed: boolean) => void
   /** What the rules look at, after a failure. */
   readonly window: (totals: Totals) => void
   readonly error: (reason: Reason, retryAfter: Option.Option<Duration.Duration>, cause: unknown) => CircuitOpenError
@@ -55,6 +60,8 @@ interface Flight {
   readonly period: Period
   readonly start: Nanos
   readonly call: Call | undefined
+  /** Of a probe of the fleet. */
+  readonly lease: SharedCircuits.Lease | undefined
   /** Recorded as slow while it runs. */
   recorded: boolean
 }
@@ -138,20 +145,21 @@ export class Breaker {
 
   /** For every call that must be seen until its end. */
   readonly guardBy = (classify: Classify): Guard<CircuitOpenError> =>
-    hold<CircuitOpenError>((_, run) =>
-      this.enter((flight) =>
+    hold<CircuitOpenError>((restore, run) =>
+      this.enter(restore, (flight) =>
         run({
           onSuccess: (value) => this.conclude(flight.period, flight, Exit.succeed(value), classify),
           onFailure: (cause) => this.conclude(flight.period, flight, Exit.failCause(cause), classify)
-        })
-      )
+        }))
     )
 
   private readonly held: Guard<CircuitOpenError>
 
   /** Admits a call, or refuses it. Uninterruptible. */
   private readonly enter = <A, E, R>(
-    onAdmitted: (flight: Flight) => Effect.Effect<A, E, R>
+    restore: Restore,
+    onAdmitted: (flight: Flight) => Effect.Effect<A, E, R>,
+    asked = false
   ): Effect.Effect<A, E | CircuitOpenError, R> =>
     Effect.flatMap(this.config.rampUp === undefined ? Exit.succeed(0) : Random.next, (draw) =>
       Effect.flatMap(
@@ -166,14 +174,35 @@ export class Breaker {
           this.report(admission)
           const result: Effect.Effect<A, E | CircuitOpenError, R> = admission._tag === "Rejected"
             ? this.refuse(period, admission.reason, admission.wait)
+            : admission.asks === true && this.link !== undefined
+            ? this.ask(this.link, restore, admission.period, time, asked, onAdmitted)
             : onAdmitted(this.depart(admission.period, time))
           return opened(late) || opened(admission) ? Effect.zipRight(this.drawTimes, result) : result
         }
       ))
 
-  private depart(period: Period, start: Nanos): Flight {
+  /** A probe of the fleet: the only call that waits for it. Without a lease the circuit knows why not, and decides anew. */
+  private ask<A, E, R>(
+    link: SharedCircuits.Link,
+    restore: Restore,
+    period: Period,
+    start: Nanos,
+    asked: boolean,
+    onAdmitted: (flight: Flight) => Effect.Effect<A, E, R>
+  ): Effect.Effect<A, E | CircuitOpenError, R> {
+    const ignored = { outcome: "ignored", start, slow: false, recorded: false, openFor: undefined } as const
+    const back = Ref.update(this.ref, (state) => settle(this.config, state, period, ignored, now())[1])
+    if (asked) return Effect.flatMap(back, () => this.refuse(period, "HalfOpenFull", undefined))
+    return Effect.flatMap(askForLease(link, restore, back), (lease) =>
+      lease === undefined
+        ? Effect.zipRight(back, this.enter(restore, onAdmitted, true))
+        : onAdmitted(this.depart(period, start, lease)))
+  }
+
+  private depart(period: Period, start: Nanos, lease?: SharedCircuits.Lease): Flight {
     const { emitter } = this.watch
-    const flight: Flight = { period, start, call: emitter.listening ? emitter.call() : undefined, recorded: false }
+    const call = emitter.listening ? emitter.call() : undefined
+    const flight: Flight = { period, start, call, lease, recorded: false }
     this.running++
     this.watch.running?.(1)
     if (this.config.slowCallDuration !== undefined) this.flights.add(flight)
@@ -255,25 +284,20 @@ export class Breaker {
     return Effect.flatMap(
       Ref.modify(this.ref, (state) => {
         const time = now()
-        const [settlement, next] = settle(
-          this.config,
-          state,
-          period,
-          {
-            outcome,
-            start: flight?.start,
-            slow: flight !== undefined && this.isSlow(time - flight.start, outcome, exit),
-            recorded: flight?.recorded === true,
-            openFor
-          },
-          time
-        )
+        const slow = flight !== undefined && this.isSlow(time - flight.start, outcome, exit)
+        const result = { outcome, start: flight?.start, slow, recorded: flight?.recorded === true, openFor }
+        const [settlement, next] = settle(this.config, state, period, result, time)
+        const millis = openFor === undefined ? undefined : toMillis(openFor)
+        flight?.lease?.settle(slow && outcome === "success" ? "failure" : outcome, millis)
         return [{ settlement, time, window: totals(state, time) }, next]
       }),
       ({ settlement, time, window }) => {
         this.count(outcome, time)
-        if (outcome === "failure") this.watch.window(window)
-        if (outcome === "failure") this.latest = errorIn(exit)
+        if (outcome === "failure") {
+          this.watch.window(window)
+          this.latest = errorIn(exit)
+          this.link?.failed()
+        }
         if (opened(settlement)) this.breaking = this.breakingOf(settlement, outcome, exit)
         if (flight !== undefined) this.land(flight, outcome, exit, settlement, time)
         this.report(settlement)
@@ -346,14 +370,61 @@ export class Breaker {
     const { home } = this
     if (home === undefined) return true
     if (from === "Closed") home.breakers.putBack(home.key, this)
-    return home.breakers.peek(home.key) === this
+    const stands = home.breakers.peek(home.key) === this
+    if (stands) this.join(this.shared)
+    return stands
   }
+
+  private shared: SharedCircuits.Service | undefined
+  private link: SharedCircuits.Link | undefined
+  private fleet: SharedCircuits.View["state"] = "Closed"
+
+  /** From now on it follows the fleet, if there is one, until `leave`. */
+  join(shared: SharedCircuits.Service | undefined): void {
+    if (shared === undefined || this.link !== undefined) return
+    this.shared = shared
+    this.link = shared.join(circuitOf(
+      this.watch.instance,
+      this.home?.key,
+      this.config,
+      () => Effect.runSync(this.read),
+      { follow: this.follow, problem: (error) => this.watch.emitter.internalError("Store", error) }
+    ))
+  }
+
+  leave(): void {
+    this.link?.leave()
+    this.link = undefined
+  }
+
+  private readonly follow = (view: SharedCircuits.View): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const { emitter } = this.watch
+      const { epoch, followed, state } = view
+      if (state !== this.fleet) {
+        this.fleet = state
+        this.watch.fleet(state, followed)
+        if (emitter.listening) emitter.emit({ _tag: "FleetChanged", ...this.keyed, state, epoch, followed })
+      }
+      if (!followed) return Effect.void
+      return Effect.flatMap(
+        Ref.modify(this.ref, (own) => {
+          const [settlement, next] = follow(this.config, own, viewOf(view), now())
+          return [{ settlement, times: next.opens !== own.opens }, next]
+        }),
+        ({ settlement, times }) => {
+          this.report(settlement)
+          return times ? this.drawTimes : Effect.void
+        }
+      )
+    })
 
   private report({ change, tripped }: Settlement): void {
     const { emitter } = this.watch
     if (change !== undefined) {
       if (change.to === "Closed") this.breaking = this.latest = undefined
       if (!this.stands(change)) return
+      this.link?.changed(change)
       this.watch.changed(change)
       if (emitter.listening) emitter.emit({ _tag: "StateChanged", ...this.keyed, ...change })
     } else if (tripped !== undefined) {
@@ -418,27 +489,29 @@ export class Breaker {
 
   /** The scoped form: settled by hand, or by the exit of the scope. */
   get acquire(): Effect.Effect<CircuitBreaker.Permit, CircuitOpenError, Scope> {
-    return Effect.uninterruptible(Effect.flatMap(
-      this.enter((flight) => {
-        let open = true
-        const once = (settling: () => Effect.Effect<unknown, unknown>) =>
-          Effect.suspend(() => {
-            if (!open) return Effect.void
-            open = false
-            // The exit of the scope has its own failure already: only a function that threw is news.
-            return Effect.catchAllCause(
-              Effect.asVoid(Effect.uninterruptible(settling())),
-              (cause) => isThrow(cause) ? Effect.failCause(cause) : Effect.void
-            )
+    return Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(
+        this.enter(restore, (flight) => {
+          let open = true
+          const once = (settling: () => Effect.Effect<unknown, unknown>) =>
+            Effect.suspend(() => {
+              if (!open) return Effect.void
+              open = false
+              // The exit of the scope has its own failure already: only a function that threw is news.
+              return Effect.catchAllCause(
+                Effect.asVoid(Effect.uninterruptible(settling())),
+                (cause) => isThrow(cause) ? Effect.failCause(cause) : Effect.void
+              )
+            })
+          return Exit.succeed({
+            settle: (outcome: Outcome) =>
+              once(() => this.settled(flight.period, flight, Exit.void, outcome, undefined, Exit.void)),
+            close: (exit: Exit.Exit<unknown, unknown>) => once(() => this.conclude(flight.period, flight, exit))
           })
-        return Exit.succeed({
-          settle: (outcome: Outcome) =>
-            once(() => this.settled(flight.period, flight, Exit.void, outcome, undefined, Exit.void)),
-          close: (exit: Exit.Exit<unknown, unknown>) => once(() => this.conclude(flight.period, flight, exit))
-        })
-      }),
-      ({ close, settle }) => Effect.as(onClose(close), { settle })
-    ))
+        }),
+        ({ close, settle }) => Effect.as(onClose(close), { settle })
+      )
+    )
   }
 
   get wouldAdmit(): Effect.Effect<boolean> {
@@ -454,7 +527,8 @@ export class Breaker {
         this.breaking = this.latest = undefined
         if (action._tag === "reset" && emitter.listening) emitter.emit({ _tag: "Reset", ...this.keyed, actor })
         this.report(settlement)
-        return this.drawTimes
+        const { link } = this
+        return link === undefined ? this.drawTimes : Effect.zipRight(this.drawTimes, link.command(commandOf(action)))
       }
     )
 
@@ -485,7 +559,8 @@ export class Breaker {
           : Option.none(),
         sinceLastFailure: Option.map(Option.fromNullable(this.lastFailure), (last) => fromNanos(time - last)),
         sinceStateChange: fromNanos(time - state.since),
-        wouldHaveTripped: this.wouldHaveTripped
+        wouldHaveTripped: this.wouldHaveTripped,
+        ...(this.link === undefined ? {} : { shared: this.link.metrics() })
       }
     })
   }

@@ -21,6 +21,7 @@ export type Cause =
   | "HalfOpenTimeout"
   | "ForcedOpenOver"
   | "Operator"
+  | "Shared"
 
 /** @internal */
 export type Tag = "Closed" | "Open" | "HalfOpen" | "ForcedOpen" | "Disabled" | "MetricsOnly"
@@ -138,6 +139,8 @@ export declare namespace State {
   interface Open extends Base {
     readonly _tag: "Open"
     readonly until: Nanos
+    /** The circuit of the fleet is open too: it says who probes when the time is over. */
+    readonly shared: boolean
   }
   interface HalfOpen extends Base {
     readonly _tag: "HalfOpen"
@@ -145,6 +148,10 @@ export declare namespace State {
     readonly out: ReadonlyArray<Nanos>
     readonly succeeded: number
     readonly failed: number
+    /** Each probe needs a lease of the fleet, which also counts how the probes end. */
+    readonly shared: boolean
+    /** The fleet has no lease to give until then. */
+    readonly fullUntil: Nanos
   }
   interface ForcedOpen extends Base {
     readonly _tag: "ForcedOpen"
@@ -168,7 +175,14 @@ export interface Change {
 
 /** @internal */
 export type Admission =
-  | { readonly _tag: "Admitted"; readonly period: Period; readonly probe: boolean; readonly change?: Change }
+  | {
+    readonly _tag: "Admitted"
+    readonly period: Period
+    readonly probe: boolean
+    /** A probe that may run once the fleet gives it a lease. */
+    readonly asks?: boolean
+    readonly change?: Change
+  }
   | {
     readonly _tag: "Rejected"
     readonly reason: Exclude<Reason, "TooManyKeys">
@@ -212,25 +226,40 @@ export const closed = (
   rampUntil: ramp && config.rampUp !== undefined ? now + config.rampUp : undefined
 })
 
-const until = (now: Nanos, length: Nanos): Nanos => length >= forever ? forever : now + length
+/** @internal */
+export const until = (now: Nanos, length: Nanos): Nanos => length >= forever ? forever : now + length
 
-const open = (state: State, now: Nanos, length: Nanos, opens: number): State.Open => ({
+/** @internal */
+export const open = (state: State, now: Nanos, length: Nanos, opens: number): State.Open => ({
   _tag: "Open",
   period: new Period(),
   since: now,
   times: state.times,
   opens,
-  until: until(now, length)
+  until: until(now, length),
+  shared: state._tag === "HalfOpen" && state.shared
 })
 
-/** Opens for the next of the open times: the first after a quiet time. */
-const openNext = (config: Config, state: State, now: Nanos): State.Open => {
-  const quiet = state._tag === "Closed" && now - state.since >= config.quietAfter
-  const again = state.opens > 0 && !quiet
-  return open(state, now, again ? state.times.next : state.times.first, again ? state.opens + 1 : 1)
-}
+/** Whether the next opening follows one before it, without a quiet time between. */
+const again = (config: Config, state: State, now: Nanos): boolean =>
+  state.opens > 0 && !(state._tag === "Closed" && now - state.since >= config.quietAfter)
 
-const halfOpen = (state: State, now: Nanos): State.HalfOpen => ({
+/** Opens for the next of the open times: the first after a quiet time. */
+const openNext = (config: Config, state: State, now: Nanos): State.Open =>
+  again(config, state, now)
+    ? open(state, now, state.times.next, state.opens + 1)
+    : open(state, now, state.times.first, 1)
+
+/** How long it is open for: still, or when it opens next. @internal */
+export const openLength = (config: Config, state: State, now: Nanos): Nanos =>
+  state._tag === "Open"
+    ? left(state, now) ?? forever
+    : again(config, state, now)
+    ? state.times.next
+    : state.times.first
+
+/** @internal */
+export const halfOpen = (state: State, now: Nanos, shared: boolean): State.HalfOpen => ({
   _tag: "HalfOpen",
   period: new Period(),
   since: now,
@@ -238,10 +267,13 @@ const halfOpen = (state: State, now: Nanos): State.HalfOpen => ({
   opens: state.opens,
   out: [],
   succeeded: 0,
-  failed: 0
+  failed: 0,
+  shared,
+  fullUntil: now
 })
 
-const changed = (from: State, to: State, cause: Cause): Change => ({ from: from._tag, to: to._tag, cause })
+/** @internal */
+export const changed = (from: State, to: State, cause: Cause): Change => ({ from: from._tag, to: to._tag, cause })
 
 /** The least share that a ramp admits, as in Envoy's slow start. @internal */
 export const leastShare = 0.1
@@ -286,9 +318,10 @@ export const admit = (config: Config, state: State, now: Nanos, draw: number): r
     }
     case "Open": {
       if (now < state.until) return [{ _tag: "Rejected", reason: "Open", wait: left(state, now) }, state]
-      const next = halfOpen(state, now)
+      const next = halfOpen(state, now, state.shared)
+      const change = changed(state, next, "OpenDurationOver")
       return [
-        { _tag: "Admitted", period: next.period, probe: true, change: changed(state, next, "OpenDurationOver") },
+        { _tag: "Admitted", period: next.period, probe: true, asks: state.shared, change },
         { ...next, out: [now] }
       ]
     }
@@ -298,10 +331,13 @@ export const admit = (config: Config, state: State, now: Nanos, draw: number): r
         const change = changed(state, next, "HalfOpenTimeout")
         return [{ _tag: "Rejected", reason: "Open", wait: left(next, now), change }, next]
       }
-      if (state.out.length >= config.halfOpenMaxCalls) {
+      if (state.out.length >= config.halfOpenMaxCalls || now < state.fullUntil) {
         return [{ _tag: "Rejected", reason: "HalfOpenFull", wait: undefined }, state]
       }
-      return [{ _tag: "Admitted", period: state.period, probe: true }, { ...state, out: [...state.out, now] }]
+      return [
+        { _tag: "Admitted", period: state.period, probe: true, asks: state.shared },
+        { ...state, out: [...state.out, now] }
+      ]
     }
     case "ForcedOpen": {
       if (now < state.until) {
@@ -319,7 +355,8 @@ export const admit = (config: Config, state: State, now: Nanos, draw: number): r
   }
 }
 
-const unchanged: Settlement = {}
+/** @internal */
+export const unchanged: Settlement = {}
 
 /**
  * Settles a call that was admitted under `period`. A period that is over changes nothing.
@@ -351,7 +388,7 @@ export const settle = (
         const next = open(state, now, result.openFor, state.opens)
         return [{ change: changed(state, next, "OpenOn"), tripped: "OpenOn" }, next]
       }
-      if (result.outcome === "ignored") return [unchanged, { ...state, out }]
+      if (result.outcome === "ignored" || state.shared) return [unchanged, { ...state, out }]
       if (hangs(config, state, now)) {
         const next = openNext(config, state, now)
         return [{ change: changed(state, next, "HalfOpenTimeout") }, next]
@@ -420,7 +457,7 @@ export const wouldAdmit = (config: Config, state: State, now: Nanos): boolean =>
     case "ForcedOpen":
       return now >= state.until
     case "HalfOpen":
-      return !hangs(config, state, now) && state.out.length < config.halfOpenMaxCalls
+      return !hangs(config, state, now) && state.out.length < config.halfOpenMaxCalls && now >= state.fullUntil
     case "Closed":
     case "Disabled":
     case "MetricsOnly":
@@ -486,10 +523,13 @@ export const restore = (config: Config, image: Image, times: OpenTimes, now: Nan
     case "ForcedOpen": {
       // An open circuit that does not say how long is open for its first time: none without an end by accident.
       const length = image.left ?? (image.state === "Open" ? times.first : forever)
-      return { ...base, _tag: image.state, until: until(now, length) }
+      const end = until(now, length)
+      return image.state === "Open"
+        ? { ...base, _tag: "Open", until: end, shared: false }
+        : { ...base, _tag: "ForcedOpen", until: end }
     }
     case "HalfOpen":
-      return halfOpen({ ...base, _tag: "Disabled" }, now)
+      return halfOpen({ ...base, _tag: "Disabled" }, now, false)
     case "Disabled":
       return { ...base, _tag: "Disabled" }
   }

@@ -26,6 +26,8 @@ export interface Window {
   readonly failing: boolean
   readonly record: (now: Nanos, calls: number, failures: number, slow: number) => void
   readonly totals: (now: Nanos) => Totals
+  /** All that was ever recorded, what has left the window too. */
+  readonly ever: () => Totals
   /** From the oldest to the newest. */
   readonly parts: (now: Nanos) => ReadonlyArray<AgedTotals>
 }
@@ -58,6 +60,10 @@ export class DurationWindow implements Window {
   private pastCalls = 0
   private pastFailures = 0
   private pastSlow = 0
+  /** What left the current bucket. */
+  private everCalls = 0
+  private everFailures = 0
+  private everSlow = 0
 
   constructor(length: Nanos) {
     this.bucket = length / BigInt(bucketCount) || 1n
@@ -111,8 +117,19 @@ export class DurationWindow implements Window {
     this.record(now - part.age, part.calls, part.failures, part.slow)
   }
 
+  ever(): Totals {
+    return {
+      calls: this.everCalls + this.calls,
+      failures: this.everFailures + this.failures,
+      slow: this.everSlow + this.slow
+    }
+  }
+
   /** Leaves the buckets behind that are over: at most once per bucket, whatever the gap. */
   private roll(now: Nanos): void {
+    this.everCalls += this.calls
+    this.everFailures += this.failures
+    this.everSlow += this.slow
     const steps = this.end === unset ? bucketCount : Number((now - this.end) / this.bucket) + 1
     if (steps >= bucketCount) {
       this.ring.fill(0)
@@ -154,6 +171,9 @@ export class CountWindow implements Window {
   private calls = 0
   private failures = 0
   private slow = 0
+  private everCalls = 0
+  private everFailures = 0
+  private everSlow = 0
 
   constructor(size: number) {
     this.ring = new Uint8Array(size)
@@ -164,6 +184,9 @@ export class CountWindow implements Window {
   }
 
   record(_now: Nanos, calls: number, failures: number, slow: number): void {
+    this.everCalls += calls
+    this.everFailures += failures
+    this.everSlow += slow
     if (calls === 0) return this.amend(failures, slow)
     if (this.calls === this.ring.length) {
       const oldest = this.ring[this.at] ?? 0
@@ -184,6 +207,10 @@ export class CountWindow implements Window {
 
   totals(): Totals {
     return { calls: this.calls, failures: this.failures, slow: this.slow }
+  }
+
+  ever(): Totals {
+    return { calls: this.everCalls, failures: this.everFailures, slow: this.everSlow }
   }
 
   parts(): ReadonlyArray<AgedTotals> {

@@ -1,0 +1,62 @@
+import type { Nanos } from "../time.js"
+import type { Config, Settlement, State, Tag } from "./state.js"
+import { changed, closed, command, halfOpen, open, unchanged, until } from "./state.js"
+
+/*
+ * How a circuit follows that of its fleet: pure transitions, as those of `state.ts`. The fleet makes a circuit stricter, or
+ * ends early what it began. It does not end what the circuit found out by itself, nor what an operator did here.
+ */
+
+/** What is known of the circuit of the fleet; `Unknown` where it cannot be asked. @internal */
+export interface View {
+  readonly state: Tag | "Unknown"
+  /** How long it is open still; while it is half-open, how long it has no lease to give. */
+  readonly left: Nanos
+  /** How often it opened in a row. */
+  readonly opens: number
+  /** An operator brought it into this state. */
+  readonly operator: boolean
+}
+
+const same = (state: State): readonly [Settlement, State] => [unchanged, state]
+
+const to = (state: State, next: State): readonly [Settlement, State] => [
+  next._tag === state._tag ? unchanged : { change: changed(state, next, "Shared") },
+  next
+]
+
+/** @internal */
+export const follow = (config: Config, state: State, view: View, now: Nanos): readonly [Settlement, State] => {
+  const probing = state._tag === "Open" || state._tag === "HalfOpen"
+  // An operator's state ends by an operator.
+  if (state._tag !== "Closed" && !probing && !view.operator) return same(state)
+  switch (view.state) {
+    case "Unknown":
+      if (!probing || !state.shared) return same(state)
+      // It keeps its time, and then probes alone.
+      return to(state, state._tag === "Open" ? { ...state, shared: false } : halfOpen(state, now, false))
+    case "Closed":
+      if (state._tag === "Closed" || (probing && !state.shared && !view.operator)) return same(state)
+      return to(state, closed(config, now, state.times, view.operator ? 0 : state.opens, !view.operator))
+    case "Open": {
+      const opened = { ...open(state, now, view.left, view.opens), shared: true }
+      if (state._tag !== "Open") return to(state, opened)
+      const later = !state.shared && state.until > opened.until ? state.until : opened.until
+      return to(state, { ...state, until: later, opens: view.opens, shared: true })
+    }
+    case "HalfOpen": {
+      if (state._tag === "Open" && !state.shared && now < state.until) return to(state, { ...state, shared: true })
+      const half = state._tag === "HalfOpen" ? { ...state, shared: true } : halfOpen(state, now, true)
+      return to(state, { ...half, opens: view.opens, fullUntil: now + view.left })
+    }
+    case "ForcedOpen":
+      if (state._tag === "ForcedOpen") return to(state, { ...state, until: until(now, view.left) })
+      return to(state, command(config, state, { _tag: "forceOpen", length: view.left }, now)[1])
+    case "Disabled":
+      return state._tag === "Disabled" ? same(state) : to(state, command(config, state, { _tag: "disable" }, now)[1])
+    case "MetricsOnly":
+      return state._tag === "MetricsOnly"
+        ? same(state)
+        : to(state, command(config, state, { _tag: "metricsOnly" }, now)[1])
+  }
+}
