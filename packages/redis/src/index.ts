@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 export * from "./RedisBulkhead.js"
+export * from "./RedisCircuitBreaker.js"
 export * from "./RedisConnection.js"
 export * from "./RedisRateLimiterStore.js"
 export * from "./RedisUnavailableError.js"

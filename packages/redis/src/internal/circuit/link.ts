@@ -1,0 +1,285 @@
+import type { SharedCircuits } from "@effect-resilience/core"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import type { RedisConnection } from "../../RedisConnection.js"
+import { realNow } from "../realTime.js"
+import type { Script } from "../script.js"
+import { command, never, probe, report, result, states } from "./scripts.js"
+
+/** Failures after which a process does not wait for its next report. */
+const failuresThatHurry = 20
+
+/** While the fleet has no lease to give it is asked again after this long, in microseconds: a probe may end sooner. */
+const askAgain = 200_000
+
+/** Lengths of time in microseconds, as the scripts take them: -1 is without end. */
+const micros = (millis: number): number => millis * 1000 >= never ? -1 : Math.ceil(millis * 1000)
+
+/** What the circuits of one layer have in common. @internal */
+export interface Common {
+  readonly redis: RedisConnection.Service
+  readonly channel: string
+  readonly advisory: boolean
+  /** The longest lease of a probe, in milliseconds; the breaker's `halfOpenTimeout` where that is less. */
+  readonly probeLease: number
+  readonly operators: "fleet" | "local"
+  /** How many processes must fail for the fleet to open. */
+  readonly quorum: number
+  /** Runs what a circuit is told: it never waits. */
+  readonly run: (told: Effect.Effect<void>) => void
+  readonly left: (link: Link) => void
+}
+
+/** A state of the circuit of the fleet as a script or a message has it. */
+interface Heard {
+  readonly state: number
+  readonly epoch: number
+  readonly left: number
+  readonly opens: number
+  readonly operator: number
+}
+
+/** A message of the channel: five numbers and the name. @internal */
+export const readMessage = (message: string): (Heard & { readonly name: string }) | undefined => {
+  const parts = /^(\d+) (\d+) (-?\d+) (\d+) (\d+) ([^]*)$/.exec(message)
+  if (parts === null) return undefined
+  const [state, epoch, left, opens, operator] = parts.slice(1, 6).map(Number) as [
+    number,
+    number,
+    number,
+    number,
+    number
+  ]
+  return { state, epoch, left, opens, operator, name: parts[6] ?? "" }
+}
+
+/**
+ * A circuit of this process and what it knows of that of the fleet.
+ *
+ * An answer of the server is what is so, unless something else was heard since it was asked; a message is a hint, which
+ * counts where it brings a later epoch than any before.
+ *
+ * @internal
+ */
+export class Link implements SharedCircuits.Link {
+  private known: Heard = { state: 0, epoch: 0, left: 0, opens: 0, operator: 0 }
+  private unknown = false
+  private latest = 0
+  /** Counts what was heard: an answer to an older question must not undo it. */
+  private version = 0
+  private heardAt = realNow()
+  private dropped = 0
+  private failures = 0
+  private held: { readonly tally: SharedCircuits.Tally; readonly told: SharedCircuits.Counts } | undefined
+  private probes = 0
+  /** It must ask: it knows nothing yet, messages were lost, or the last answer was. */
+  stale = true
+
+  constructor(
+    readonly name: string,
+    private readonly circuit: SharedCircuits.Circuit,
+    private readonly keys: ReadonlyArray<string>,
+    private readonly bucket: number,
+    private readonly common: Common
+  ) {
+    this.hold()
+  }
+
+  /** What it must tell or ask now: nothing where the fleet is closed and no call was made. */
+  get due(): boolean {
+    if (this.stale || this.known.state !== 0 || this.unknown) return true
+    const tally = this.circuit.tally()
+    return tally === undefined || tally !== this.held?.tally || tally.ever().calls > this.held.told.calls
+  }
+
+  /** From now on the closed period that stands is what is told of. What it holds already is not ours to tell. */
+  private hold(): void {
+    const tally = this.circuit.tally()
+    this.held = tally === undefined ? undefined : { tally, told: tally.ever() }
+  }
+
+  /** What is new in the closed period that is told of, also where it just ended. */
+  private news(): SharedCircuits.Counts {
+    const { held } = this
+    if (held === undefined) return { calls: 0, failures: 0, slow: 0 }
+    const now = held.tally.ever()
+    this.held = { tally: held.tally, told: now }
+    return {
+      calls: now.calls - held.told.calls,
+      failures: now.failures - held.told.failures,
+      slow: now.slow - held.told.slow
+    }
+  }
+
+  private get failing(): boolean {
+    const { failureRate, slowCallRate } = this.circuit.settings
+    const { calls, failures, slow } = this.held?.tally.window() ?? { calls: 0, failures: 0, slow: 0 }
+    return calls > 0 && (failures / calls >= failureRate || slow / calls >= slowCallRate)
+  }
+
+  report(tripped = false): void {
+    const { settings } = this.circuit
+    const failing = this.failing
+    const { calls, failures, slow } = this.news()
+    this.failures = 0
+    const args = [
+      this.common.redis.id,
+      this.known.epoch,
+      calls,
+      failures,
+      slow,
+      failing ? 1 : 0,
+      tripped ? 1 : 0,
+      this.bucket * 1000,
+      Math.ceil(settings.window * 1000),
+      settings.minimumCalls,
+      settings.failureRate,
+      settings.slowCallRate,
+      this.common.quorum,
+      micros(this.circuit.openFor()),
+      Math.ceil(settings.window * 1000)
+    ]
+    this.ask(report, args, (heard) => {
+      if (heard !== undefined) this.hear(heard)
+      else if (calls > 0) this.dropped++
+    })
+  }
+
+  readonly changed = ({ cause, to }: SharedCircuits.Change): void => {
+    const own = cause !== "Shared" && cause !== "Operator"
+    if (to === "Open" && own) this.report(true)
+    this.hold()
+  }
+
+  readonly failed = (): void => {
+    if (++this.failures >= failuresThatHurry) this.report()
+  }
+
+  readonly lease = (answered: (lease: SharedCircuits.Lease | undefined) => void): () => void => {
+    const id = `${this.common.redis.id}:${this.probes++}`
+    const { halfOpenMaxCalls, halfOpenTimeout } = this.circuit.settings
+    let lease: SharedCircuits.Lease | undefined
+    let back = false
+    const lasts = micros(Math.min(halfOpenTimeout, this.common.probeLease))
+    this.ask(probe, [id, halfOpenMaxCalls, lasts], (heard, granted) => {
+      if (heard === undefined) this.lost()
+      else this.hear(heard, true)
+      if (heard !== undefined && granted) lease = this.leaseOf(id, heard.epoch)
+      if (back) lease?.settle("ignored", undefined)
+      else answered(lease)
+    })
+    return () => {
+      back = true
+      lease?.settle("ignored", undefined)
+    }
+  }
+
+  private leaseOf(id: string, epoch: number): SharedCircuits.Lease {
+    const { halfOpenMaxCalls, successThreshold } = this.circuit.settings
+    let over = false
+    return {
+      settle: (outcome, openFor) => {
+        if (over) return
+        over = true
+        const said = openFor === undefined ? outcome : "open"
+        const length = micros(openFor ?? this.circuit.openFor())
+        this.ask(result, [id, epoch, said, halfOpenMaxCalls, successThreshold, length], (heard) => {
+          if (heard !== undefined) return this.hear(heard)
+          this.dropped++
+          this.lost()
+        })
+      }
+    }
+  }
+
+  readonly command = (wanted: SharedCircuits.Command): Effect.Effect<void> => {
+    if (this.common.operators === "local") return Effect.void
+    const state = { reset: 0, forceOpen: 3, disable: 4, metricsOnly: 5 }[wanted._tag]
+    const length = wanted._tag === "forceOpen" ? micros(wanted.length) : -1
+    return Effect.async<Effect.Effect<void>>((resume) => {
+      this.ask(command, [this.known.epoch, state, length], (heard, done) => {
+        if (heard !== undefined) this.hear(heard)
+        resume(Effect.succeed(
+          done ? Effect.void : this.circuit.problem(
+            new Error(
+              heard === undefined
+                ? `Redis cannot be asked, so ${wanted._tag} holds in this process alone`
+                : `another operator acted before, and this process had not heard of it: the fleet did not take ${wanted._tag}`
+            )
+          )
+        ))
+      })
+    }).pipe(Effect.flatten)
+  }
+
+  readonly metrics = (): SharedCircuits.Metrics => ({
+    state: this.unknown ? "Unknown" : states[this.known.state] ?? "Unknown",
+    epoch: this.known.epoch,
+    age: Duration.millis(realNow() - this.heardAt),
+    dropped: this.dropped,
+    followed: !this.common.advisory
+  })
+
+  readonly leave = (): void => this.common.left(this)
+
+  /** A message. */
+  hint(heard: Heard): void {
+    if (heard.epoch > Math.max(this.latest, this.known.epoch)) this.take(heard)
+  }
+
+  private ask(
+    script: Script,
+    args: ReadonlyArray<string | number>,
+    then: (heard: Heard | undefined, granted: boolean) => void
+  ): void {
+    const { advisory, channel, redis } = this.common
+    const { version } = this
+    redis.unsafeRun(script, this.keys, [channel, this.name, advisory ? 1 : 0, ...args], (error, reply) => {
+      if (error !== undefined || !Array.isArray(reply)) {
+        this.stale = true
+        return then(undefined, false)
+      }
+      const [state = 0, epoch = 0, left = 0, opens = 0, operator = 0, granted = 0] = reply.map(Number)
+      this.heardAt = realNow()
+      this.stale = false
+      // Something else was heard meanwhile, and is later.
+      const old = epoch < this.known.epoch && version !== this.version
+      then(old ? this.known : { state, epoch, left, opens, operator }, granted === 1 && !old)
+    })
+  }
+
+  /** What the server says. `anew`: the circuit is to hear it although it is nothing new. */
+  private hear(heard: Heard, anew = false): void {
+    const { epoch, state } = this.known
+    // The server lost what it knew. The circuit keeps what it has, and begins anew with the next.
+    if (heard.epoch < epoch) this.lost()
+    const same = heard.epoch === epoch && heard.state === state && !this.unknown
+    if (!same || anew) this.take(heard)
+  }
+
+  private take(heard: Heard): void {
+    this.version++
+    this.known = heard
+    this.unknown = false
+    this.latest = Math.max(this.latest, heard.epoch)
+    this.tell(states[heard.state] ?? "Unknown")
+  }
+
+  private lost(): void {
+    this.unknown = true
+    this.tell("Unknown")
+  }
+
+  private tell(state: SharedCircuits.View["state"]): void {
+    const { epoch, opens, operator } = this.known
+    const left = state === "HalfOpen" ? Math.min(this.known.left, askAgain) : this.known.left
+    this.common.run(this.circuit.follow({
+      state,
+      epoch,
+      left: left < 0 ? Infinity : left / 1000,
+      opens,
+      operator: operator === 1,
+      followed: !this.common.advisory
+    }))
+  }
+}
