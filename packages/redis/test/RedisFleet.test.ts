@@ -58,7 +58,7 @@ describe.skipIf(url === undefined)("RedisFleet", () => {
           status: "Live",
           instances: [{ pattern: "Bulkhead", instance: "reports", metrics: { limit: 7 } }]
         },
-        { label: "one", status: "Live", instances: [{ pattern: "CircuitBreaker", metrics: { openFor: 60_000 } }] }
+        { label: "one", status: "Live", instances: [{ pattern: "CircuitBreaker", metrics: { state: "ForcedOpen" } }] }
       ])
       expect(processes[0]?.id).toBe(yield* inTwo(Effect.map(Fleet, ({ self }) => self)))
 
