@@ -10,7 +10,7 @@ const target = join(folder, "assets.ts")
 const read = (name) => readFileSync(join(folder, "page", name), "utf8")
 
 /** Each part after those that it imports. */
-const parts = ["format", "dom", "judge", "cards", "store", "admin", "timeline", "sections", "main"]
+const parts = ["format", "dom", "judge", "cards", "store", "admin", "fleet", "timeline", "sections", "main"]
 
 const withoutComments = (text) =>
   text.replace(/^[ \t]*\/\*(?:(?!\*\/)[\s\S])*\*\/\n/gm, "").replace(/^[ \t]*\/\/.*\n/gm, "")

@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { EventBus, Registry, SystemLoad } from "@effect-resilience/core"
+import { EventBus, Fleet, Registry, SystemLoad } from "@effect-resilience/core"
 import { option } from "@effect-resilience/core/extension"
 import * as LayerRouter from "@effect/platform/HttpLayerRouter"
 import * as HttpRouter from "@effect/platform/HttpRouter"
@@ -79,6 +79,7 @@ const make = (options: Dashboard.Options) =>
       registry: yield* Registry,
       bus: yield* EventBus,
       system: yield* Effect.serviceOption(SystemLoad),
+      fleet: yield* Effect.serviceOption(Fleet),
       overrides: Option.isSome(admin) ? Effect.map(admin.value.overrides, toWire) : Effect.succeed([]),
       model: new Model(secret(8), app, watch),
       watch,
@@ -179,7 +180,10 @@ const eventsHandler = Effect.gen(function*() {
 export class Dashboard extends Context.Tag("@effect-resilience/http/Dashboard")<Dashboard, Dashboard.Service>() {
   static readonly Live: Layer.Layer<Dashboard, never, EventBus | Registry> = Layer.suspend(() => layer())
 
-  /** With options. It shows the system where there is a `SystemLoad`, and what is overridden where there is an `Admin`. */
+  /**
+   * With options. It shows the system where there is a `SystemLoad`, what is overridden where there is an `Admin`, and all
+   * processes where there is a `Fleet`.
+   */
   static readonly layer = layer
 
   /** The page and its events: `HttpRouter.mount(router, path, Dashboard.router)`, or served by itself on another port. */

@@ -1,12 +1,13 @@
-import type { EventBus, Registry, SystemLoad } from "@effect-resilience/core"
+import type { EventBus, Fleet, Registry, SystemLoad } from "@effect-resilience/core"
 import * as Clock from "effect/Clock"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import * as RcRef from "effect/RcRef"
 import type { Scope } from "effect/Scope"
 import * as Stream from "effect/Stream"
+import { fleetInterval, fleetWire } from "./fleet.js"
 import type { Frame, Model } from "./model.js"
 import { beatText } from "./model.js"
 import type { Watch } from "./watch.js"
@@ -27,6 +28,7 @@ export interface FeedOptions {
   readonly bus: EventBus.Service
   readonly system: Option.Option<SystemLoad.Service>
   readonly overrides: Effect.Effect<Json>
+  readonly fleet: Option.Option<Fleet.Service>
   readonly model: Model
   readonly watch: Watch
   readonly interval: Duration.Duration
@@ -42,6 +44,7 @@ export interface FeedOptions {
 export class Feed {
   private looking = 0
   private taken = 0
+  private fleet: Json = null
   readonly viewers: Effect.Effect<number> = Effect.sync(() => this.looking)
   readonly samples: Effect.Effect<number> = Effect.sync(() => this.taken)
   private readonly queues = new Map<Queue.Queue<Letter>, () => boolean>()
@@ -59,6 +62,7 @@ export class Feed {
       const sampling: RcRef.RcRef<void> = yield* RcRef.make({
         acquire: Effect.gen(function*() {
           if (!history) yield* hear
+          if (Option.isSome(options.fleet)) yield* feed.attendFleet(options.fleet.value)
           yield* feed.sample
           yield* Effect.forkScoped(Effect.forever(Effect.zipRight(Effect.sleep(interval), feed.sample)))
         }),
@@ -82,13 +86,34 @@ export class Feed {
     )
   )
 
+  /** Looks at the other processes, and hears them, for the length of the scope. */
+  private attendFleet({ events, self, view }: Fleet.Service): Effect.Effect<void, never, Scope> {
+    const look = Effect.map(view, (seen) => {
+      this.fleet = fleetWire(seen)
+    })
+    const hear = Stream.runForEach(events, ({ event, label, process }) =>
+      Effect.sync(() => {
+        // What happens here is heard on the bus.
+        if (process !== self) this.options.watch.hear(event, label)
+      }))
+    const pause = Effect.sleep(Duration.max(this.options.interval, fleetInterval))
+    return Effect.forEach([Effect.forever(Effect.zipRight(look, pause)), hear], (loop) =>
+      Effect.forkScoped(
+        Effect.catchAllCause(loop, (cause) => Effect.logWarning("The dashboard could not look at the fleet", cause))
+      ), { discard: true })
+  }
+
   /** One look at all instances. What fails in it is left out of this sample: a page must not hurt what it shows. */
   private readonly sample: Effect.Effect<void> = Effect.gen(this, function*() {
     const { model, overrides, registry, system } = this.options
     this.taken++
     const at = yield* Clock.currentTimeMillis
     const load = Option.isSome(system) ? toWire(yield* system.value.sample) : null
-    const frame = model.advance(at, yield* registry.snapshot, { system: load, overrides: yield* overrides })
+    const frame = model.advance(at, yield* registry.snapshot, {
+      system: load,
+      overrides: yield* overrides,
+      fleet: this.fleet
+    })
     if (frame !== undefined) yield* this.tell(frame)
     yield* this.dismiss
   }).pipe(Effect.catchAllCause((cause) => Effect.logWarning("The dashboard could not take a sample", cause)))

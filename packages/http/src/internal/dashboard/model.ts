@@ -14,6 +14,8 @@ export interface Frame {
 export interface Surroundings {
   readonly system: Json
   readonly overrides: Json
+  /** `null` where there is none. */
+  readonly fleet: Json
 }
 
 interface Known {
@@ -34,7 +36,12 @@ const eventText = (id: string, event: string, data: Json): string =>
 export const beatText = ": still here\nevent: beat\ndata: {}\n\n"
 
 /** Metrics that change by themselves, and in which direction. */
-const timesThatPass = new Map([["sinceStateChange", -1], ["sinceLastFailure", -1], ["openFor", 1]])
+const timesThatPass = new Map([
+  ["sinceStateChange", -1],
+  ["sinceLastFailure", -1],
+  ["openFor", 1],
+  ["heardAgo", -1]
+])
 /** Nothing is measured that exactly. */
 const tolerance = 1000
 

@@ -12,6 +12,8 @@ export interface Entry {
   readonly tag: string
   readonly pattern: string
   readonly instance: string
+  /** Of another process: which. */
+  readonly process?: string
   readonly warning: boolean
   readonly at: number
   /** The last one of a burst. */
@@ -98,12 +100,15 @@ export class Watch {
     return news
   }
 
-  hear(event: ResilienceEvent): void {
-    this.remember(event)
+  /** An event of this process, or of another of its fleet: of that only the line is kept. */
+  hear(event: ResilienceEvent, process?: string): void {
+    if (process === undefined) this.remember(event)
     const level = EventLog.defaultLevel(event)
     if (LogLevel.lessThan(level, LogLevel.Info)) return
     const { detail, line } = this.detailOf(event)
-    const key = perCall.has(event._tag) ? `${idOf(event.pattern, event.instance)} ${event._tag} ${line}` : undefined
+    const key = perCall.has(event._tag) ?
+      `${process ?? ""} ${idOf(event.pattern, event.instance)} ${event._tag} ${line}`
+      : undefined
     const burst = key === undefined ? undefined : this.bursts.get(key)
     const isKept = burst !== undefined && burst.n >= (this.lines[0]?.n ?? 0)
     const entry: Entry = isKept && event.timestamp - burst.last <= burstGap
@@ -113,6 +118,7 @@ export class Watch {
         tag: event._tag,
         pattern: event.pattern,
         instance: event.instance,
+        ...(process === undefined ? {} : { process }),
         warning: LogLevel.greaterThanEqual(level, LogLevel.Warning),
         at: event.timestamp,
         last: event.timestamp,

@@ -5,6 +5,7 @@
 import { actionsOf, doorOf, drawOverrides, isDoorClosed, mayAct, tryDoor } from "./admin.js"
 import { bodyOf, flowOf, labelOf } from "./cards.js"
 import { h, spark } from "./dom.js"
+import { drawFleet, sampleFleet } from "./fleet.js"
 import { clock } from "./format.js"
 import { judge } from "./judge.js"
 import { drawAdvice, drawChains, drawHealth } from "./sections.js"
@@ -53,6 +54,7 @@ const part = {
   ),
   cards: h("div", { class: "cards", id: "cards" }),
   more: h("p", { class: "quiet" }),
+  fleet: h("section", { "aria-label": "Fleet", id: "fleet" }),
   chains: h("section", { "aria-label": "Chains" }),
   door: doorOf(() => draw()),
   overrides: h("section", { "aria-label": "Overrides", id: "overrides" }),
@@ -82,6 +84,7 @@ const frame = () => {
         h("div", { class: "toolbar" }, h("h2", {}, "Instances"), part.filter, part.range),
         part.cards,
         part.more,
+        part.fleet,
         part.chains
       ),
       h(
@@ -111,7 +114,7 @@ const frame = () => {
       h("kbd", {}, "p"),
       " pause ",
       h("kbd", {}, "Esc"),
-      " clear · worst first · figures of this process only"
+      " clear · worst first · cards are of this process only"
     )
   )
 }
@@ -233,6 +236,7 @@ const draw = () => {
   if (view.paused) return
   drawHealth(part)
   drawCards(Date.now())
+  drawFleet(part.fleet, view.filter, jump)
   drawChains(part.chains, view.filter)
   drawOverrides(part.overrides, Date.now())
   drawAdvice(part.advice, jump)
@@ -334,6 +338,7 @@ document.addEventListener("keydown", (event) => {
 
 setInterval(() => {
   takeSample()
+  sampleFleet()
   if (source !== undefined && performance.now() - view.heard > longestSilence) connect()
   draw()
 }, 1000)

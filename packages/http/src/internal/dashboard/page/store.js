@@ -7,7 +7,7 @@ import { totalsOf } from "./judge.js"
 /** @typedef {import("./judge.js").Instance} Instance */
 /**
  * @typedef {{
- *   n: number, tag: string, pattern: string, instance: string, warning: boolean, at: number, last: number, count: number,
+ *   n: number, tag: string, pattern: string, instance: string, process?: string, warning: boolean, at: number, last: number, count: number,
  *   detail: Record<string, any>
  * }} Entry
  * @typedef {ReturnType<typeof totalsOf>} Totals
@@ -36,6 +36,8 @@ export const about = {
   notes: { unregistered: 0, hint: null, duplicates: [] },
   /** @type {ReadonlyArray<Record<string, any>>} */
   overrides: [],
+  /** All processes, where this one is of a fleet. @type {import("./fleet.js").Fleet | null} */
+  fleet: null,
   /** How much the clock of the server is ahead of ours. */
   ahead: 0
 }
@@ -55,7 +57,7 @@ const put = (wire, told) => {
 /** @param {Record<string, any>} news @param {number} now */
 const takeRest = (news, now) => {
   about.ahead = news.at - now
-  for (const name of /** @type {const} */ (["app", "system", "notes", "overrides"])) {
+  for (const name of /** @type {const} */ (["app", "system", "notes", "overrides", "fleet"])) {
     if (name in news) about[name] = news[name]
   }
   for (const entry of news.timeline) {

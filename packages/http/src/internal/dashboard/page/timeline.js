@@ -63,7 +63,11 @@ export const lines = (entries, jump) =>
           { type: "button", class: "link", click: () => jump(entry), title: `Show ${entry.instance}` },
           entry.instance
         ),
-        h("span", { class: "pattern" }, labelOf(entry.pattern)),
+        h(
+          "span",
+          { class: "pattern" },
+          `${labelOf(entry.pattern)}${entry.process === undefined ? "" : ` of ${entry.process}`}`
+        ),
         h(
           "p",
           {},

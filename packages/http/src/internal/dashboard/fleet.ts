@@ -1,0 +1,32 @@
+import type { Fleet } from "@effect-resilience/core"
+import * as Duration from "effect/Duration"
+import * as Option from "effect/Option"
+import { idOf } from "./watch.js"
+import type { Json } from "./wire.js"
+import { toWire } from "./wire.js"
+
+/** How often the fleet is read, at most: its processes do not tell more often. @internal */
+export const fleetInterval = Duration.seconds(1)
+
+const processWire = ({ age, id, instances, label, omitted, problem, status }: Fleet.Process): Json => ({
+  id,
+  label,
+  status,
+  // Of one that is heard it would be news each time.
+  heardAgo: status === "Live" ? null : Duration.toMillis(age),
+  omitted,
+  problem: Option.getOrNull(problem),
+  instances: instances.map(({ instance, metrics, pattern, settings }) => ({
+    id: idOf(pattern, instance),
+    pattern,
+    instance,
+    metrics: toWire(metrics),
+    settings: toWire(settings)
+  }))
+})
+
+/** All processes, for the page. @internal */
+export const fleetWire = ({ problem, processes }: Fleet.View): Json => ({
+  problem: Option.getOrNull(problem),
+  processes: processes.map(processWire)
+})

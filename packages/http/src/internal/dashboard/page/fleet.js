@@ -1,0 +1,185 @@
+// @ts-check
+/*
+ * All processes of the fleet: each instance in a row, the processes side by side.
+ */
+import { flowOf, labelOf } from "./cards.js"
+import { h } from "./dom.js"
+import { count, percent, some, span } from "./format.js"
+import { judge, totalsOf } from "./judge.js"
+import { about } from "./store.js"
+
+/** @typedef {import("./judge.js").Instance} Instance */
+/** @typedef {ReturnType<typeof totalsOf>} Totals */
+/**
+ * @typedef {{ id: string, pattern: string, instance: string, metrics: Record<string, any>,
+ *   settings: Record<string, any> | null }} Told
+ * @typedef {{ id: string, label: string, status: "Live" | "Late" | "Gone", heardAgo: number | null, omitted: number,
+ *   problem: string | null, instances: ReadonlyArray<Told> }} Process
+ * @typedef {{ problem: string | null, processes: ReadonlyArray<Process> }} Fleet
+ */
+
+/** More are found by the filter. */
+const shownRows = 60
+const shownProcesses = 12
+/** Seconds over which a rate is taken. */
+const rateOver = 5
+
+/** The last counters of each instance of each process, one a second. @type {Map<string, Array<Totals>>} */
+const fleetHistories = new Map()
+
+/** @param {Process} process @param {Told} told */
+const seriesKey = (process, told) => `${process.id} ${told.id}`
+
+/** Once a second: the counters as they stand. */
+export const sampleFleet = () => {
+  const known = new Set()
+  for (const process of about.fleet?.processes ?? []) {
+    for (const told of process.instances) {
+      const key = seriesKey(process, told)
+      known.add(key)
+      const history = fleetHistories.get(key) ?? []
+      fleetHistories.set(key, history)
+      history.push(totalsOf(told.metrics))
+      if (history.length > rateOver + 1) history.shift()
+    }
+  }
+  for (const key of fleetHistories.keys()) if (!known.has(key)) fleetHistories.delete(key)
+}
+
+/** As a card would have it, with what of late came to it. @param {Process} process @param {Told} told @returns {Instance} */
+const instanceOf = (process, told) => {
+  const history = fleetHistories.get(seriesKey(process, told)) ?? []
+  const [from] = history
+  const to = history.at(-1)
+  const over = Math.max(1, history.length - 1)
+  /** @param {keyof Totals} name */
+  const each = (name) => from === undefined || to === undefined ? 0 : Math.max(0, to[name] - from[name]) / over
+  const flow = {
+    offered: each("offered"),
+    rejected: each("rejected"),
+    bad: each("bad"),
+    retries: each("retries"),
+    fallbacks: each("fallbacks")
+  }
+  return { ...told, recent: {}, flow, seconds: history.length, highest: 0 }
+}
+
+/** The figure that matters, where there is one. @param {Instance} instance */
+const figureOf = ({ metrics, pattern }) => {
+  if (pattern === "CircuitBreaker") {
+    return typeof metrics.failureRate === "number" ? `${percent(metrics.failureRate)} failed` : ""
+  }
+  if (pattern === "RateLimiter") return String(metrics.rate ?? "")
+  return typeof metrics.active === "number" && "limit" in metrics
+    ? `${count(metrics.active)} of ${count(metrics.limit)}`
+    : ""
+}
+
+/** What one process tells of one instance; another version may tell what is not understood here. @param {Process} process @param {Told} told */
+const cellOf = (process, told) => {
+  try {
+    const instance = instanceOf(process, told)
+    const { level, state } = judge(instance)
+    return {
+      level,
+      content: [
+        h("span", { class: `pill level${level}` }, state),
+        h("span", {}, figureOf(instance)),
+        h("div", {}, ...flowOf(instance))
+      ]
+    }
+  } catch {
+    return { level: 0, content: [h("span", { class: "quiet" }, "not understood here")] }
+  }
+}
+
+/** @param {Process} process */
+const headOf = ({ heardAgo, label, omitted, problem, status }, /** @type {number} */ i) =>
+  h(
+    "th",
+    { scope: "col", class: status === "Live" ? "" : "notHeard" },
+    label,
+    " ",
+    status === "Live"
+      ? i === 0 && h("span", { class: "quiet" }, "this one")
+      : h("span", { class: "pill level3" }, `${status === "Late" ? "late" : "gone"}, heard ${span(heardAgo)} ago`),
+    problem !== null && h("div", { class: "quiet" }, problem),
+    omitted > 0 && h("div", { class: "quiet" }, `${count(omitted)} more instances`)
+  )
+
+/** @param {ReadonlyArray<Process>} processes */
+const titleOf = (processes) => {
+  /** @param {string} status */
+  const withStatus = (status) => processes.filter((process) => process.status === status).length
+  const [late, gone] = [withStatus("Late"), withStatus("Gone")]
+  return [some(processes.length, "process", "processes"), late > 0 && `${late} late`, gone > 0 && `${gone} gone`]
+    .filter(Boolean).join(", ")
+}
+
+// They stay, so that what is scrolled stays where it is.
+const fleetTable = h("table", {})
+const fleetPart = {
+  title: h("h2", {}),
+  notice: h("p", { class: "notice", id: "fleetNotice" }),
+  frame: h("div", { class: "fleet" }, fleetTable),
+  more: h("p", { class: "quiet" })
+}
+
+/**
+ * @param {HTMLElement} section
+ * @param {string} filter
+ * @param {(of: { pattern: string, instance: string }) => void} jump shows the card of an instance
+ */
+export const drawFleet = (section, filter, jump) => {
+  if (about.fleet === null) return section.replaceChildren()
+  const { problem, processes } = about.fleet
+  const shown = processes.slice(0, shownProcesses)
+  /** @type {Map<string, { pattern: string, instance: string, level: number, cells: Map<string, ReadonlyArray<Node>> }>} */
+  const rows = new Map()
+  for (const process of shown) {
+    for (const told of process.instances) {
+      const { instance, pattern } = told
+      const row = rows.get(told.id) ?? { pattern, instance, level: 0, cells: new Map() }
+      const { content, level } = cellOf(process, told)
+      row.level = Math.max(row.level, level)
+      row.cells.set(process.id, content)
+      rows.set(told.id, row)
+    }
+  }
+  const words = filter.toLowerCase().split(/\s+/)
+  const found = [...rows.values()]
+    .filter(({ instance, pattern }) =>
+      words.every((word) => `${instance} ${labelOf(pattern)} ${pattern}`.toLowerCase().includes(word))
+    )
+    .sort((a, b) => b.level - a.level || a.instance.localeCompare(b.instance) || a.pattern.localeCompare(b.pattern))
+  fleetPart.title.textContent = `Fleet: ${titleOf(processes)}`
+  fleetPart.notice.hidden = problem === null
+  fleetPart.notice.textContent = problem ?? ""
+  fleetTable.replaceChildren(
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "instance"), ...shown.map(headOf))),
+    h(
+      "tbody",
+      {},
+      ...found.slice(0, shownRows).map(({ cells, instance, pattern }) =>
+        h(
+          "tr",
+          {},
+          h(
+            "th",
+            { scope: "row" },
+            h("button", { type: "button", class: "link", click: () => jump({ instance, pattern }) }, instance),
+            h("div", { class: "pattern" }, labelOf(pattern))
+          ),
+          ...shown.map(({ id, status }) =>
+            h("td", { class: status === "Live" ? "" : "notHeard" }, ...cells.get(id) ?? ["–"])
+          )
+        )
+      )
+    )
+  )
+  fleetPart.more.textContent = [
+    processes.length > shown.length && `${processes.length - shown.length} more processes are not shown.`,
+    found.length > shownRows && `${found.length - shownRows} more instances are not shown: filter for them.`
+  ].filter(Boolean).join(" ")
+  if (section.childElementCount === 0) section.append(...Object.values(fleetPart))
+}
