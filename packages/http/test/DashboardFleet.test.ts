@@ -144,6 +144,11 @@ describe.skipIf(executablePath === undefined)("the fleet in a browser", () => {
         yield* Effect.promise(() => page.locator("#fleet th", { hasText: "late, heard 4 s ago" }).waitFor())
         yield* Ref.set(three.status, { status: "Gone", age: "10 seconds" })
         yield* Effect.promise(() => page.locator("#fleet h2", { hasText: "3 processes, 1 late, 1 gone" }).waitFor())
+        // It is said on top, where nobody has to look for it.
+        yield* Effect.promise(() =>
+          page.locator("#health button", { hasText: "Fleet: 3 processes, 1 late, 1 gone, 1 instance in trouble" })
+            .waitFor()
+        )
         const picture = process.env["FLEET_PICTURE"]
         if (picture !== undefined) yield* Effect.promise(() => page.screenshot({ path: picture, fullPage: true }))
 
@@ -151,6 +156,9 @@ describe.skipIf(executablePath === undefined)("the fleet in a browser", () => {
         yield* Ref.set(problem, Option.some("The other processes are not seen: <b>Redis is down</b>"))
         yield* Effect.promise(() => page.locator("#fleetNotice", { hasText: "<b>Redis is down</b>" }).waitFor())
         yield* Effect.promise(() => page.locator("#fleet h2", { hasText: "1 process" }).waitFor())
+        yield* Effect.promise(() =>
+          page.locator("#health button", { hasText: "The other processes are not seen" }).waitFor()
+        )
         yield* says(page, "payments", 0, /closed/)
 
         expect(yield* Effect.promise(() => page.locator("#fleet img, #fleet b").count())).toBe(0)

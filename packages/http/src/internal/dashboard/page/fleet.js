@@ -98,22 +98,26 @@ const headOf = ({ heardAgo, label, omitted, problem, status }, /** @type {number
   h(
     "th",
     { scope: "col", class: status === "Live" ? "" : "notHeard" },
-    label,
-    " ",
+    h("div", {}, label),
     status === "Live"
-      ? i === 0 && h("span", { class: "quiet" }, "this one")
+      ? i === 0 && h("div", { class: "quiet" }, "this one")
       : h("span", { class: "pill level3" }, `${status === "Late" ? "late" : "gone"}, heard ${span(heardAgo)} ago`),
     problem !== null && h("div", { class: "quiet" }, problem),
     omitted > 0 && h("div", { class: "quiet" }, `${count(omitted)} more instances`)
   )
 
-/** @param {ReadonlyArray<Process>} processes */
-const titleOf = (processes) => {
+/** @param {ReadonlyArray<Process>} processes @param {number} troubled instances that are not well somewhere */
+const titleOf = (processes, troubled) => {
   /** @param {string} status */
   const withStatus = (status) => processes.filter((process) => process.status === status).length
   const [late, gone] = [withStatus("Late"), withStatus("Gone")]
-  return [some(processes.length, "process", "processes"), late > 0 && `${late} late`, gone > 0 && `${gone} gone`]
-    .filter(Boolean).join(", ")
+  const parts = [
+    some(processes.length, "process", "processes"),
+    late > 0 && `${late} late`,
+    gone > 0 && `${gone} gone`,
+    troubled > 0 && `${some(troubled, "instance")} in trouble`
+  ]
+  return `Fleet: ${parts.filter(Boolean).join(", ")}`
 }
 
 // They stay, so that what is scrolled stays where it is.
@@ -126,12 +130,17 @@ const fleetPart = {
 }
 
 /**
+ * Draws it, and says in a line how it is.
+ *
  * @param {HTMLElement} section
  * @param {string} filter
  * @param {(of: { pattern: string, instance: string }) => void} jump shows the card of an instance
  */
 export const drawFleet = (section, filter, jump) => {
-  if (about.fleet === null) return section.replaceChildren()
+  if (about.fleet === null) {
+    section.replaceChildren()
+    return ""
+  }
   const { problem, processes } = about.fleet
   const shown = processes.slice(0, shownProcesses)
   /** @type {Map<string, { pattern: string, instance: string, level: number, cells: Map<string, ReadonlyArray<Node>> }>} */
@@ -152,7 +161,8 @@ export const drawFleet = (section, filter, jump) => {
       words.every((word) => `${instance} ${labelOf(pattern)} ${pattern}`.toLowerCase().includes(word))
     )
     .sort((a, b) => b.level - a.level || a.instance.localeCompare(b.instance) || a.pattern.localeCompare(b.pattern))
-  fleetPart.title.textContent = `Fleet: ${titleOf(processes)}`
+  const text = titleOf(processes, [...rows.values()].filter(({ level }) => level >= 2).length)
+  fleetPart.title.textContent = text
   fleetPart.notice.hidden = problem === null
   fleetPart.notice.textContent = problem ?? ""
   fleetTable.replaceChildren(
@@ -182,4 +192,5 @@ export const drawFleet = (section, filter, jump) => {
     found.length > shownRows && `${found.length - shownRows} more instances are not shown: filter for them.`
   ].filter(Boolean).join(" ")
   if (section.childElementCount === 0) section.append(...Object.values(fleetPart))
+  return problem === null ? text : `${text}. ${problem}`
 }

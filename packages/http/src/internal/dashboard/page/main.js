@@ -36,6 +36,7 @@ const part = {
   health: h("section", { class: "health", id: "health", "aria-label": "Health" }),
   sentence: h("p", { class: "sentence", "aria-live": "polite" }, "Waiting for the first figures…"),
   figures: h("p", { class: "figures" }),
+  fleetLine: h("button", { type: "button", class: "link", click: () => part.fleet.scrollIntoView() }),
   system: h("div", { class: "system" }),
   notice: h("p", { class: "notice", id: "notice", hidden: "" }),
   filter: h("input", {
@@ -64,7 +65,7 @@ const part = {
 }
 
 const frame = () => {
-  part.health.append(part.sentence, part.figures, part.system)
+  part.health.append(part.sentence, part.figures, part.fleetLine, part.system)
   const root = document.getElementById("app")
   root?.append(
     h(
@@ -236,7 +237,8 @@ const draw = () => {
   if (view.paused) return
   drawHealth(part)
   drawCards(Date.now())
-  drawFleet(part.fleet, view.filter, jump)
+  part.fleetLine.textContent = drawFleet(part.fleet, view.filter, jump)
+  part.fleetLine.hidden = part.fleetLine.textContent === ""
   drawChains(part.chains, view.filter)
   drawOverrides(part.overrides, Date.now())
   drawAdvice(part.advice, jump)
