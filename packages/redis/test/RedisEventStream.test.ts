@@ -14,7 +14,7 @@ const url = inject("redisUrl")
 const connection = RedisConnection.layer({
   server: { _tag: "Standalone", url: String(url) },
   prefix: "events-test:",
-  commandTimeout: "2 seconds"
+  commandTimeout: "1 second"
 })
 
 const publishing = (options: RedisEventStream.Options) =>

@@ -15,7 +15,7 @@ import { Worker } from "./utils/worker.js"
 const url = inject("redisUrl")
 const quick = { interval: "100 millis", expireAfter: "500 millis" } as const
 const connection = (url: string, prefix: string) =>
-  RedisConnection.layer({ server: { _tag: "Standalone", url }, prefix, commandTimeout: "2 seconds" })
+  RedisConnection.layer({ server: { _tag: "Standalone", url }, prefix, commandTimeout: "1 second" })
 
 /** A process of the fleet, within this one. */
 const member = (

@@ -13,7 +13,7 @@ const live = Layer.merge(
 ).pipe(
   Layer.provideMerge(ResilienceLive),
   Layer.provide(
-    RedisConnection.layer({ server: { _tag: "Standalone", url }, prefix, commandTimeout: "2 seconds" })
+    RedisConnection.layer({ server: { _tag: "Standalone", url }, prefix, commandTimeout: "1 second" })
   )
 )
 
