@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { metric, option } from "@effect-resilience/core/extension"
+import { metric, onceAMinute, option } from "@effect-resilience/core/extension"
 import type * as App from "@effect/platform/HttpApp"
 import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as ServerRequest from "@effect/platform/HttpServerRequest"
@@ -26,9 +26,9 @@ import { readBody, withBody } from "./internal/idempotency/body.js"
 import { parseKey } from "./internal/idempotency/key.js"
 import type { Claim } from "./internal/idempotency/settle.js"
 import { boundedStore, runOnce } from "./internal/idempotency/settle.js"
-import { onceAMinute, storeFailed } from "./internal/onceAMinute.js"
 import { pathOf, targetOf } from "./internal/paths.js"
 import { revive } from "./internal/storedResponse.js"
+import { storeFailed } from "./internal/storeFailed.js"
 
 /** Answers that say "not now": to repeat them would be to say so until the key is forgotten. */
 const notNow: ReadonlySet<number> = new Set([408, 425, 429])

@@ -1,5 +1,5 @@
 import { Fallback, ResilienceError } from "@effect-resilience/core"
-import { openInstance, option } from "@effect-resilience/core/extension"
+import { onceAMinute, openInstance, option } from "@effect-resilience/core/extension"
 import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import type { HttpServerResponse } from "@effect/platform/HttpServerResponse"
 import * as ServerResponse from "@effect/platform/HttpServerResponse"
@@ -12,7 +12,6 @@ import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import type { Scope } from "effect/Scope"
 import type { HttpFallback } from "../HttpFallback.js"
-import { onceAMinute } from "./onceAMinute.js"
 
 /** Another answer than the one there would be. @internal */
 export interface Substitute {

@@ -1,8 +1,7 @@
-import { callSite, metric, openInstance, register } from "@effect-resilience/core/extension"
+import { callSite, metric, onceAMinute, openInstance, register } from "@effect-resilience/core/extension"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import type { StaleStore } from "../../StaleStore.js"
-import { onceAMinute } from "../onceAMinute.js"
 
 /** What is counted and told of the responses that are kept. @internal */
 export interface StaleWatch {
