@@ -72,7 +72,7 @@ const makeMemory = (options: IdempotencyStore.Options = {}): Effect.Effect<Idemp
               : Effect.succeed(begun)
         ),
       complete: (request) => step((table, now) => table.complete(now, request, toNanos(request.ttl))),
-      release: ({ key, token }) => step((table) => table.release(key, token)),
+      release: ({ key, token }) => step((table, now) => table.release(now, key, token)),
       metrics: step((table) => table.metrics())
     }
   })

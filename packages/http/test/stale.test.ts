@@ -3,6 +3,7 @@ import { HttpResilience, StaleStore, StaleStoreError } from "@effect-resilience/
 import { HttpApp, HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, FastCheck as fc, Layer, Option, Ref, Stream, TestClock } from "effect"
+import { laws } from "./StaleStore.laws.js"
 import { runtimes } from "./utils/servers.js"
 
 const live = HttpResilience.Live.pipe(Layer.provideMerge(ResilienceLive))
@@ -295,6 +296,8 @@ for (const [where, serve] of Object.entries(runtimes)) {
 }
 
 describe("the memory store", () => {
+  laws({ make: StaleStore.makeMemory(), advance: TestClock.adjust })
+
   const entry = (size: number): StaleStore.Entry => ({
     vary: [],
     response: { status: 200, headers: {}, cookies: [], body: new Uint8Array(size) },
@@ -313,7 +316,7 @@ describe("the memory store", () => {
     fc.record({ op: fc.constant("pass" as const), seconds: fc.integer({ min: 1, max: 4 }) })
   )
 
-  it.effect("is its model", () =>
+  it.effect("is its model within its bounds, and knows what it holds", () =>
     Effect.gen(function*() {
       const samples = fc.sample(
         fc.record({

@@ -51,7 +51,7 @@ export class IdempotencyTable {
   complete(now: bigint, request: IdempotencyStore.Complete, ttl: bigint): boolean {
     const { fingerprint, key, token } = request
     const owner = this.inFlight.get(key) ?? this.done.get(key)
-    if (owner !== undefined && owner.token !== token) return false
+    if (owner !== undefined && owner.until > now && owner.token !== token) return false
     const isHeld = this.inFlight.delete(key)
     this.forget(key)
     if (!isHeld && !this.makeRoom(now)) return false
@@ -67,8 +67,9 @@ export class IdempotencyTable {
   }
 
   /** Whether it was in flight for this owner. */
-  release(key: string, token: string): boolean {
-    return this.inFlight.get(key)?.token === token && this.inFlight.delete(key)
+  release(now: bigint, key: string, token: string): boolean {
+    const entry = this.inFlight.get(key)
+    return entry?.token === token && this.inFlight.delete(key) && entry.until > now
   }
 
   metrics(): IdempotencyStore.Metrics {
