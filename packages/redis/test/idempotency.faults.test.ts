@@ -1,0 +1,210 @@
+import { Idempotency } from "@effect-resilience/http"
+import { RedisConnection } from "@effect-resilience/redis"
+import { RedisIdempotencyStore } from "@effect-resilience/redis/http"
+import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Fiber, Schema } from "effect"
+import { interrupted, places, turns } from "../../http/test/utils/idempotencySweep.js"
+import { fetchNode, serveNode } from "../../http/test/utils/servers.js"
+import { connect } from "./utils/connected.js"
+import { scale } from "./utils/scale.js"
+import { canStart, Server } from "./utils/server.js"
+
+/** What a command may take; a request whose key cannot be asked for may take one to ask and one to let go. */
+const commandTimeout = 100
+
+const storeOf = (redis: RedisConnection.Service) =>
+  Effect.provideService(RedisIdempotencyStore.make(), RedisConnection, redis)
+
+/** A shop over real sockets, its keys in a Redis of its own, and how often each order was carried out. */
+const makeShop = (options: Partial<Idempotency.Options<never>> = {}) =>
+  Effect.gen(function*() {
+    const server = yield* Server.start()
+    const redis = yield* connect(server.url, { commandTimeout })
+    const carriedOut = new Map<string, number>()
+    const place = Effect.gen(function*() {
+      const { id, millis } = yield* HttpServerRequest.schemaBodyJson(
+        Schema.Struct({ id: Schema.String, millis: Schema.Number })
+      )
+      carriedOut.set(id, (carriedOut.get(id) ?? 0) + 1)
+      yield* Effect.sleep(millis)
+      return yield* HttpServerResponse.json({ id, count: carriedOut.get(id) }, { status: 201 })
+    })
+    const app = HttpRouter.empty.pipe(
+      HttpRouter.post("/orders", place),
+      Idempotency.middleware({ name: "orders", principal: Idempotency.anybody, ...options })
+    )
+    const { url } = yield* serveNode(app).pipe(
+      Effect.provide(RedisIdempotencyStore.layer()),
+      Effect.provideService(RedisConnection, redis)
+    )
+    const order = (id: string, millis = 0) =>
+      Effect.promise(async () => {
+        const started = performance.now()
+        const answer = await fetchNode(`${url}/orders`, {
+          method: "POST",
+          headers: { "idempotency-key": `"${id}"`, "content-type": "application/json" },
+          body: JSON.stringify({ id, millis })
+        })
+        return {
+          status: answer?.status,
+          isReplayed: answer?.headers["idempotency-replayed"] === "true",
+          took: performance.now() - started
+        }
+      })
+    /** Until Redis is asked again, and answers. */
+    const recovered = Effect.repeat(
+      Effect.zipLeft(Effect.isSuccess(redis.command("ping")), Effect.sleep("20 millis")),
+      {
+        until: (isUp) => isUp
+      }
+    )
+    const begun = (id: string) =>
+      Effect.repeat(Effect.zipLeft(Effect.sync(() => carriedOut.has(id)), Effect.sleep("2 millis")), {
+        until: (has) => has
+      })
+    return { server, redis, order, recovered, begun, count: (id: string) => carriedOut.get(id) ?? 0 }
+  })
+
+describe.skipIf(!canStart)("Redis fails between begin and complete", () => {
+  it.scopedLive("paused: its client gets the response, nobody hangs, and the key stays taken until its lease ends", () =>
+    Effect.gen(function*() {
+      const { begun, count, order, recovered, server } = yield* makeShop({ lease: "1500 millis" })
+      const first = yield* Effect.fork(order("a", 150))
+      yield* begun("a")
+      server.pause()
+      const { status, took } = yield* Fiber.join(first)
+      expect(status).toBe(201)
+      expect(took).toBeLessThan(150 + 2 * commandTimeout + 150)
+      for (const id of ["a", "b"]) {
+        const refused = yield* order(id)
+        expect(refused.status).toBe(503)
+        expect(refused.took).toBeLessThan(2 * commandTimeout + 150)
+      }
+      server.resume()
+      yield* recovered
+      // What came too late was not done: neither is the response kept, nor was the key of "b" taken.
+      expect((yield* order("a", 150)).status).toBe(409)
+      expect((yield* order("b")).status).toBe(201)
+      expect([count("a"), count("b")]).toEqual([1, 1])
+      // As the documentation says.
+      yield* Effect.sleep("1500 millis")
+      expect((yield* order("a", 150)).status).toBe(201)
+      expect(count("a")).toBe(2)
+    }))
+
+  it.scopedLive("killed: its client gets the response, nobody hangs, and what Redis forgot is carried out again", () =>
+    Effect.gen(function*() {
+      const { begun, count, order, recovered, server } = yield* makeShop()
+      const first = yield* Effect.fork(order("a", 150))
+      yield* begun("a")
+      yield* Effect.promise(() => server.kill())
+      const { status, took } = yield* Fiber.join(first)
+      expect(status).toBe(201)
+      expect(took).toBeLessThan(150 + commandTimeout + 150)
+      for (let n = 0; n < 5; n++) {
+        const refused = yield* order("a", 150)
+        expect(refused.status).toBe(503)
+        expect(refused.took).toBeLessThan(2 * commandTimeout + 150)
+      }
+      expect(count("a")).toBe(1)
+      yield* Effect.promise(() => server.start())
+      yield* recovered
+      // This server keeps nothing on disk.
+      expect(yield* order("a", 0)).toMatchObject({ status: 201, isReplayed: false })
+      expect(yield* order("a", 0)).toMatchObject({ status: 201, isReplayed: true })
+      expect(count("a")).toBe(2)
+    }))
+
+  it.scopedLive("with onStoreError open, what is asked in the meantime is carried out without protection", () =>
+    Effect.gen(function*() {
+      const { count, order, recovered, server } = yield* makeShop({ onStoreError: "open" })
+      server.pause()
+      const { status, took } = yield* order("a")
+      expect(status).toBe(201)
+      expect(took).toBeLessThan(2 * commandTimeout + 150)
+      expect((yield* order("a")).status).toBe(201)
+      expect(count("a")).toBe(2)
+      server.resume()
+      yield* recovered
+      yield* order("a")
+      expect(yield* order("a")).toMatchObject({ status: 201, isReplayed: true })
+      expect(count("a")).toBe(3)
+    }))
+
+  it.scopedLive("paused again and again under load: no order is carried out twice within its lease, and nobody hangs", () =>
+    Effect.gen(function*() {
+      const { count, order, recovered, server } = yield* makeShop()
+      const ids = Array.from({ length: scale(80, 1500) }, (_, n) => `o${n}`)
+      const pauses = Effect.forever(Effect.gen(function*() {
+        yield* Effect.sleep("60 millis")
+        server.pause()
+        yield* Effect.sleep("180 millis")
+        server.resume()
+      }))
+      const pausing = yield* Effect.fork(pauses)
+      let longest = 0
+      const seen = new Set<number | undefined>()
+      yield* Effect.forEach(ids, (id) =>
+        Effect.gen(function*() {
+          for (let attempt = 0; attempt < 4; attempt++) {
+            const { status, took } = yield* order(id, 20)
+            longest = Math.max(longest, took)
+            seen.add(status)
+            yield* Effect.sleep("30 millis")
+          }
+        }), { concurrency: 20 })
+      yield* Fiber.interrupt(pausing)
+      server.resume()
+      yield* recovered
+      expect(ids.filter((id) => count(id) > 1)).toEqual([])
+      // The trouble was seen, and was not all there was.
+      expect(seen).toContain(503)
+      expect(seen).toContain(201)
+      expect(longest).toBeLessThan(20 + 3 * commandTimeout + 200)
+    }))
+})
+
+describe.skipIf(!canStart)("interrupted at every operation, in Redis", () => {
+  for (const place of places) {
+    it.scopedLive(`from ${place} on, nothing stays in flight`, () =>
+      Effect.gen(function*() {
+        const server = yield* Server.start()
+        const redis = yield* connect(server.url)
+        const store = yield* storeOf(redis)
+        /** The only key: "New" where it is free again. */
+        const state: Effect.Effect<"free" | "in flight" | "done", unknown> = Effect.gen(function*() {
+          const [key] = (yield* redis.command("keys", `${redis.prefix}idempotency:*`)) as ReadonlyArray<string>
+          if (key === undefined) return "free"
+          return (yield* redis.command("hexists", key, "r")) === 1 ? "done" : "in flight"
+        })
+        const settled = Effect.repeat(Effect.zipRight(turns(3), state), {
+          while: (state) => state === "in flight",
+          times: 500
+        })
+        const lost: Array<string> = []
+        const seen = new Set<string>()
+        for (const budget of [12, 23]) {
+          for (let phase = 0; phase < budget; phase += scale(3, 1)) {
+            for (let n = 0; n <= 8; n++) {
+              yield* redis.command("flushall")
+              // Every other time the server knows how to let a key go, but not how to take one, and is asked for that twice.
+              if (n % 2 === 0) {
+                yield* redis.command("script", "flush")
+                yield* store.release({ key: "none", token: "none" })
+              }
+              const isDone = yield* interrupted(store, place, 0, n, phase, budget)
+              const state = yield* settled
+              seen.add(state)
+              const where = `budget ${budget}, phase ${phase}, turns ${n}`
+              if (state === "in flight") lost.push(`in flight: ${where}`)
+              if (state === "done" && !isDone) lost.push(`kept what nobody did: ${where}`)
+              if (place === "complete" && state !== "done") lost.push(`forgot what was done: ${where}`)
+            }
+          }
+        }
+        expect(lost).toEqual([])
+        expect(seen).toContain(place === "complete" ? "done" : "free")
+      }))
+  }
+})
