@@ -14,6 +14,8 @@ import { overrideFields } from "../packages/http/src/internal/client/override.ts
 import { httpResilienceFields } from "../packages/http/src/internal/options.ts"
 import { fallbackFields, staleFields } from "../packages/http/src/internal/substitute.ts"
 import { staleStoreFields } from "../packages/http/src/StaleStore.ts"
+import { redisIdempotencyStoreFields } from "../packages/redis/src/RedisIdempotencyStore.ts"
+import { redisStaleStoreFields } from "../packages/redis/src/RedisStaleStore.ts"
 import { root } from "./run.mjs"
 
 const optionTables = {
@@ -25,6 +27,8 @@ const optionTables = {
   "Idempotency": idempotencyFields,
   "IdempotencyStore": idempotencyStoreFields,
   "StaleStore": staleStoreFields,
+  "RedisIdempotencyStore": redisIdempotencyStoreFields,
+  "RedisStaleStore": redisStaleStoreFields,
   "HttpResilience.fallback": fallbackFields,
   "HttpResilience.staleIfError": staleFields,
   ResilientHttpClient: clientFields,
@@ -139,7 +143,7 @@ for (const [, name] of observing.matchAll(/`(resilience\.[a-z_.]+)`/g)) {
 
 // Faults: each has a test that names it, and each named one is in the table.
 const faultsPage = "docs/faults.md"
-const idPattern = /\b(?:W-[A-Z]\d+|CK\d+|OP\d+|RL\d+|AN\d+|HT\d+)\b/g
+const idPattern = /\b(?:W-[A-Z]\d+|CK\d+|OP\d+|R[A-Z]\d+|AN\d+|HT\d+)\b/g
 const inTests = new Map()
 for (const file of ["core", "http", "redis"].flatMap((name) => walk(`packages/${name}/test`, ".ts"))) {
   for (const [, name] of readFileSync(join(root, file), "utf8").matchAll(/it(?:\.\w+)*\(\s*["`]([^"`]+)["`]/g)) {
@@ -149,7 +153,7 @@ for (const file of ["core", "http", "redis"].flatMap((name) => walk(`packages/${
 const inTable = new Map()
 for (const row of (texts.get(faultsPage) ?? "").split("\n").filter((row) => row.startsWith("| "))) {
   const [id, , where] = row.split("|").slice(1, -1).map((cell) => cell.trim())
-  if (/^(W-[A-Z]\d+|CK\d+|OP\d+|RL\d+|AN\d+|HT\d+)$/.test(id)) inTable.set(id, where)
+  if (/^(W-[A-Z]\d+|CK\d+|OP\d+|R[A-Z]\d+|AN\d+|HT\d+)$/.test(id)) inTable.set(id, where)
 }
 for (const [id, where] of inTable) {
   // Rows that begin with words point at something other than a test.

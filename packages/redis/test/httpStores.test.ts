@@ -50,7 +50,7 @@ describe.skipIf(!hasRedis)("laws, in Redis", () => {
 })
 
 describe.skipIf(!hasRedis)("what is in Redis", () => {
-  it.scopedLive("every key ends with what it is for, and has a hash tag", () =>
+  it.scopedLive("RS1: every key ends with what it is for, and has a hash tag", () =>
     Effect.gen(function*() {
       const { idempotency, keys, redis, stale } = yield* makeStores
       const pttl = Effect.flatMap(
@@ -135,7 +135,7 @@ describe.skipIf(!hasRedis)("what cannot be read or is too large", () => {
       return { redis, context: yield* Layer.build(layer) }
     })
 
-  it.scopedLive("a response in another form was given: it is not repeated, and its request is not carried out", () =>
+  it.scopedLive("RS8: a response in another form was given: it is not repeated, and its request is not carried out", () =>
     Effect.gen(function*() {
       const { idempotency, keys, redis } = yield* makeStores
       for (const other of ["2{\"whatever\":true}", "1{\"status\":\"no\"}", "1{", ""]) {
@@ -259,7 +259,7 @@ describe.skipIf(!canStart)("a Redis in trouble", () => {
       return { told, longest }
     })
 
-  it.scopedLive("one that hangs: each operation fails within its deadline, and does nothing later", () =>
+  it.scopedLive("RS4: one that hangs: each operation fails within its deadline, and does nothing later", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const redis = yield* connect(server.url, { commandTimeout: "100 millis" })
@@ -346,7 +346,7 @@ describe.skipIf(!canStart)("a Redis in trouble", () => {
       })
     }))
 
-  it.scopedLive("one that is full: it says so, and what is in flight stays in flight", () =>
+  it.scopedLive("RS7: one that is full: it says so, and what is in flight stays in flight", () =>
     Effect.gen(function*() {
       const server = yield* Server.start(["--maxmemory-policy", "noeviction"])
       const redis = yield* connect(server.url)

@@ -67,7 +67,7 @@ const makeShop = (options: Partial<Idempotency.Options<never>> = {}) =>
   })
 
 describe.skipIf(!canStart)("Redis fails between begin and complete", () => {
-  it.scopedLive("paused: its client gets the response, nobody hangs, and the key stays taken until its lease ends", () =>
+  it.scopedLive("RS4: paused: its client gets the response, nobody hangs, and the key stays taken until its lease ends", () =>
     Effect.gen(function*() {
       const { begun, count, order, recovered, server } = yield* makeShop({ lease: "1500 millis" })
       const first = yield* Effect.fork(order("a", 150))
@@ -93,7 +93,7 @@ describe.skipIf(!canStart)("Redis fails between begin and complete", () => {
       expect(count("a")).toBe(2)
     }))
 
-  it.scopedLive("killed: its client gets the response, nobody hangs, and what Redis forgot is carried out again", () =>
+  it.scopedLive("RS5: killed: its client gets the response, nobody hangs, and what Redis forgot is carried out again", () =>
     Effect.gen(function*() {
       const { begun, count, order, recovered, server } = yield* makeShop()
       const first = yield* Effect.fork(order("a", 150))
@@ -132,7 +132,7 @@ describe.skipIf(!canStart)("Redis fails between begin and complete", () => {
       expect(count("a")).toBe(3)
     }))
 
-  it.scopedLive("paused again and again under load: no order is carried out twice within its lease, and nobody hangs", () =>
+  it.scopedLive("RS4: paused again and again under load: no order is carried out twice within its lease, and nobody hangs", () =>
     Effect.gen(function*() {
       const { count, order, recovered, server } = yield* makeShop()
       const ids = Array.from({ length: scale(80, 1500) }, (_, n) => `o${n}`)
@@ -167,7 +167,7 @@ describe.skipIf(!canStart)("Redis fails between begin and complete", () => {
 
 describe.skipIf(!canStart)("interrupted at every operation, in Redis", () => {
   for (const place of places) {
-    it.scopedLive(`from ${place} on, nothing stays in flight`, () =>
+    it.scopedLive(`RS6: from ${place} on, nothing stays in flight`, () =>
       Effect.gen(function*() {
         const server = yield* Server.start()
         const redis = yield* connect(server.url)

@@ -47,7 +47,7 @@ const by = (answer: Answer): number => (JSON.parse(answer.body) as { readonly by
 
 describe.skipIf(inject("redisUrl") === undefined)("idempotency among processes", () => {
   layer(Shops.Default, { excludeTestServices: true, timeout: 20_000 })((it) => {
-    it.scoped("of requests with one key that reach two processes at once, one is carried out", () =>
+    it.scoped("RS2: of requests with one key that reach two processes at once, one is carried out", () =>
       Effect.gen(function*() {
         const { carriedOut, first, second } = yield* Shops
         const ids = Array.from({ length: scale(150, 2000) }, (_, n) => `o${n}`)
@@ -86,7 +86,7 @@ describe.skipIf(inject("redisUrl") === undefined)("idempotency among processes",
         }
       }))
 
-    it.scoped("one that was stopped beyond its lease has no key any more: the other's response stays", () =>
+    it.scoped("RS3: one that was stopped beyond its lease has no key any more: the other's response stays", () =>
       Effect.gen(function*() {
         const { carriedOut, first, second } = yield* Shops
         const late = yield* Effect.fork(first.order(briefest, "stopped", 200))
@@ -106,7 +106,7 @@ describe.skipIf(inject("redisUrl") === undefined)("idempotency among processes",
       }))
 
     // The last one: nobody starts it again.
-    it.scoped("kill -9 of the process that carries it out frees the key after its lease, and no sooner", () =>
+    it.scoped("RS3: kill -9 of the process that carries it out frees the key after its lease, and no sooner", () =>
       Effect.gen(function*() {
         const { carriedOut, first, second } = yield* Shops
         yield* Effect.fork(first.order(brief, "killed", 60_000))
