@@ -1,2 +1,2 @@
 /** The test projects. */
-export default ["packages/*"]
+export default ["packages/*", "packages/redis/vitest.ioredis6.config.ts"]

@@ -62,7 +62,7 @@ const tasks = {
       bin("tstyche/build/bin.js", "--config", at("tstyche.json"))
     ],
   // The tests of the Redis package at full length: minutes of faults, where among all tests there are seconds.
-  "test:redis": (args) => [vitest("--project", "redis", "--maxWorkers=1", ...args)],
+  "test:redis": (args) => [vitest("--project", "redis*", "--maxWorkers=1", ...args)],
   demo: (args) => [script("examples/src/demo/main.ts", ...args)],
   build: () => [build],
   check: () => [

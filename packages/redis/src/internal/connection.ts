@@ -13,8 +13,7 @@ import type { Client } from "./client.js"
 import { connectNode, nodeOf } from "./client.js"
 import type { Reason } from "./failure.js"
 import { reasonOf } from "./failure.js"
-import type { Waiting } from "./inflight.js"
-import { Inflight } from "./inflight.js"
+import { Inflight, Waiting } from "./inflight.js"
 import { afterFailure, afterProbe, probeDelay, saysAbsent, up } from "./outage.js"
 import { Peer } from "./peer.js"
 import { awaited, later, realNow, soon } from "./realTime.js"
@@ -51,6 +50,28 @@ const utf8 = { replyEncoding: "utf8" } as const
 const ignore = () => {}
 const isDown = ({ outage }: Peer) => outage._tag === "Down"
 
+/** A command on its way, and who asked for it. */
+class Ask extends Waiting {
+  constructor(
+    private readonly connection: Connection,
+    readonly peer: Peer,
+    /** What it is called in errors. */
+    readonly label: string,
+    readonly args: Args,
+    readonly settle: Settled,
+    readonly script: Script | undefined
+  ) {
+    super()
+  }
+  readonly answered = (error: Error | null | undefined, reply: unknown): void => {
+    if (!this.settled) this.connection.answered(this, error, reply)
+  }
+  expire(closed: boolean): void {
+    if (closed) this.connection.fail(this, "Disconnected", "the connection was closed")
+    else this.connection.fail(this, "Timeout")
+  }
+}
+
 /** @internal */
 export class Connection implements RedisConnection.Service {
   readonly name: string
@@ -66,6 +87,8 @@ export class Connection implements RedisConnection.Service {
   /** The only server there is, outside of a cluster. */
   private readonly only: Peer
   private readonly beatKey: string
+  /** Those that a server did not know: the next one is told of them before it is asked. */
+  private readonly scripts = new Set<Script>()
   private known = 1
   private isBeating = false
   private stopBeating = ignore
@@ -134,15 +157,25 @@ export class Connection implements RedisConnection.Service {
     this.stopBeating()
     for (const peer of this.peers.values()) peer.cancelProbe()
     inflight.close()
-    watch.measure(0)
+    watch.close()
     parts.subscriptions.close()
     client.off("ready", this.onReady).off("+node", connectNode)
     if (parts.isOwn) client.disconnect()
     else client.off("error", ignore)
   }
 
+  private textOf({ skewed, text }: Script): string {
+    return this.parts.skew === undefined ? text : skewed.text
+  }
+
   private readonly onReady = (): void => {
     this.watch.connects++
+    for (const server of this.cluster?.nodes("master") ?? [this.client]) {
+      for (const script of this.scripts) {
+        this.watch.roundTrips++
+        server.sendCommand(new Command("script", ["load", this.textOf(script)], utf8, ignore))
+      }
+    }
     for (const peer of this.peers.values()) {
       // Perhaps another server, by another clock.
       peer.forgetClock()
@@ -179,7 +212,6 @@ export class Connection implements RedisConnection.Service {
   /** From now on nobody asks it but a probe. */
   private takeDown(peer: Peer, error: RedisUnavailableError): void {
     peer.outage = { _tag: "Down", probes: 0 }
-    peer.downSince = realNow()
     this.watch.wentDown(peer, error)
     this.probeLater(peer)
   }
@@ -204,6 +236,8 @@ export class Connection implements RedisConnection.Service {
       if (error === undefined) {
         peer.outage = up
         this.watch.cameBack(peer)
+        // Another node has its slots now: it may never be heard of again.
+        if (this.peerOf(peer.key) !== peer) this.peers.delete(peer.node)
         return this.beat()
       }
       peer.outage = afterProbe(peer.outage)
@@ -226,7 +260,7 @@ export class Connection implements RedisConnection.Service {
     if (home.outage._tag === "Down") return next()
     this.isBeating = true
     const sent = realNow()
-    const args = this.evalArgs(beat.script, "sha", [this.beatKey], [this.id, String(beat.aliveFor)], 0)
+    const args = this.evalArgs(beat.script, "sha", [this.beatKey], [this.id, String(beat.aliveFor)], "0")
     this.transmit(home, beat.script.name, "evalsha", args, (error, reply) => {
       if (error === undefined && Array.isArray(reply)) {
         home.hear(Number(reply[0]), sent, realNow())
@@ -272,7 +306,7 @@ export class Connection implements RedisConnection.Service {
     by: "sha" | "text",
     keys: ReadonlyArray<string>,
     args: ReadonlyArray<string | number>,
-    deadline: number
+    deadline: string
   ): Args {
     const { skew } = this.parts
     return skew === undefined
@@ -291,43 +325,39 @@ export class Connection implements RedisConnection.Service {
   }
 
   private transmit(peer: Peer, label: string, name: string, args: Args, settled: Settled, script?: Script): void {
-    const { client, inflight, watch } = this
-    const fail = (reason: Reason, detail?: string) => {
-      const error = this.failed(label, reason, detail)
-      this.missed(peer, error)
-      settled(error, null)
-    }
-    const waiting: Waiting = {
-      sent: realNow(),
-      settled: false,
-      expire: (closed) => closed ? fail("Disconnected", "the connection was closed") : fail("Timeout")
-    }
-    inflight.add(waiting)
-    watch.roundTrips++
-    client.sendCommand(
-      new Command(name, args, utf8, (error, reply) => {
-        if (!inflight.settle(waiting)) return
-        if (error) {
-          // Said before it did anything.
-          if (script !== undefined && error.message.startsWith("NOSCRIPT")) {
-            const text = this.parts.skew === undefined ? script.text : script.skewed.text
-            return this.transmit(peer, label, "eval", [text, ...args.slice(1)], settled)
-          }
-          return fail(reasonOf(error), error.message)
-        }
-        watch.answered(realNow() - waiting.sent)
-        if (peer.outage._tag === "Up" && peer.outage.failures > 0) peer.outage = up
-        if (reply !== late) return settled(undefined, reply as RedisConnection.Reply)
-        // It came in time, so the server's clock is ahead of what we know.
-        this.beat()
-        fail("Late")
-      })
-    )
+    const ask = new Ask(this, peer, label, args, settled, script)
+    this.inflight.add(ask)
+    this.send(name, args, ask)
   }
 
-  /** The server's time at which what is sent now is too late; 0 where it is not known. */
-  private deadline({ offset }: Peer): number {
-    return offset === undefined ? 0 : Math.floor((realNow() + this.parts.timeout) * 1000 + offset)
+  private send(name: string, args: Args, ask: Ask): void {
+    this.watch.roundTrips++
+    this.client.sendCommand(new Command(name, args, utf8, ask.answered))
+  }
+
+  /** The answer to what was sent, where somebody still waits for it. @internal */
+  answered(ask: Ask, error: Error | null | undefined, reply: unknown): void {
+    const { peer, script } = ask
+    if (error && script !== undefined && error.message.startsWith("NOSCRIPT")) {
+      // Said before it did anything. It is the same command, in what is left of its time.
+      this.scripts.add(script)
+      return this.send("eval", [this.textOf(script), ...ask.args.slice(1)], ask)
+    }
+    this.inflight.settle(ask)
+    if (error) return this.fail(ask, reasonOf(error), error.message)
+    this.watch.answered(realNow() - ask.sent)
+    if (peer.outage !== up && peer.outage._tag === "Up") peer.outage = up
+    if (reply !== late) return ask.settle(undefined, reply as RedisConnection.Reply)
+    // It came in time, so the server's clock is ahead of what we know.
+    this.beat()
+    this.fail(ask, "Late")
+  }
+
+  /** @internal */
+  fail(ask: Ask, reason: Reason, detail?: string): void {
+    const error = this.failed(ask.label, reason, detail)
+    this.missed(ask.peer, error)
+    ask.settle(error, null)
   }
 
   private sendScript(
@@ -337,7 +367,7 @@ export class Connection implements RedisConnection.Service {
     args: ReadonlyArray<string | number>,
     settled: Settled
   ): void {
-    const all = this.evalArgs(script, "sha", keys, args, this.deadline(peer))
+    const all = this.evalArgs(script, "sha", keys, args, peer.deadline(realNow(), this.parts.timeout))
     this.transmit(peer, script.name, "evalsha", all, settled, script)
   }
 

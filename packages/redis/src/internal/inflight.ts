@@ -1,11 +1,13 @@
-import { awaited, realNow } from "./realTime.js"
+import { afterReading, awaited, realNow } from "./realTime.js"
 
-/** A command that waits for its answer. @internal */
-export interface Waiting {
-  readonly sent: number
-  settled: boolean
-  /** Called where there is no answer in time, or none will come. */
-  readonly expire: (closed: boolean) => void
+/** A command that waits for its answer: a link of the chain of all that do. @internal */
+export abstract class Waiting {
+  readonly sent = realNow()
+  settled = false
+  before: Waiting | undefined = undefined
+  behind: Waiting | undefined = undefined
+  /** Called where there is no answer in time, or none will come because the connection was closed. */
+  abstract expire(closed: boolean): void
 }
 
 /**
@@ -15,8 +17,8 @@ export interface Waiting {
  * @internal
  */
 export class Inflight {
-  private queue: Array<Waiting> = []
-  private head = 0
+  private first: Waiting | undefined
+  private last: Waiting | undefined
   private disarm: (() => void) | undefined
   /** How many wait. */
   pending = 0
@@ -25,40 +27,47 @@ export class Inflight {
 
   add(waiting: Waiting): void {
     this.pending++
-    this.queue.push(waiting)
+    waiting.before = this.last
+    if (this.last === undefined) this.first = waiting
+    else this.last.behind = waiting
+    this.last = waiting
     this.disarm ??= awaited(this.millis, this.ring)
   }
 
-  /** Whether the answer to it is the first, and in time; from then on it is not waited for. */
-  settle(waiting: Waiting): boolean {
-    if (waiting.settled) return false
+  /** Its answer is here, or it is given up: nobody waits for it any more. */
+  settle(waiting: Waiting): void {
+    const { before, behind } = waiting
     waiting.settled = true
     this.pending--
-    return true
+    if (before === undefined) this.first = behind
+    else before.behind = behind
+    if (behind === undefined) this.last = before
+    else behind.before = before
+    waiting.before = waiting.behind = undefined
   }
 
-  private readonly ring = (): void => {
+  /** What waited for this process, and not for the server, is no timeout. */
+  private readonly ring = (): void => afterReading(this.expire)
+
+  private readonly expire = (): void => {
     this.disarm = undefined
     const due = realNow() - this.millis
-    for (;;) {
-      const first = this.queue[this.head]
-      if (first === undefined || (!first.settled && first.sent > due)) break
-      this.head++
-      if (this.settle(first)) first.expire(false)
+    while (this.first !== undefined && this.first.sent <= due) {
+      const { first } = this
+      this.settle(first)
+      first.expire(false)
     }
-    this.queue = this.queue.slice(this.head)
-    this.head = 0
-    const [next] = this.queue
-    if (next !== undefined) this.disarm ??= awaited(Math.max(next.sent - due, 1), this.ring)
+    if (this.first !== undefined) this.disarm ??= awaited(Math.max(this.first.sent - due, 1), this.ring)
   }
 
   /** Expires all at once. */
   close(): void {
     this.disarm?.()
     this.disarm = undefined
-    const left = this.queue
-    this.queue = []
-    this.head = 0
-    for (const waiting of left) if (this.settle(waiting)) waiting.expire(true)
+    while (this.first !== undefined) {
+      const { first } = this
+      this.settle(first)
+      first.expire(true)
+    }
   }
 }

@@ -6,27 +6,43 @@ import { up } from "./outage.js"
 /** A server: all there is, or a node of a cluster. What is known of it is owned by its connection. */
 export class Peer {
   outage: Outage = up
-  /** When it went down, and after what; 0 and `undefined` while it is up. */
-  downSince = 0
   cancelProbe: () => void = () => {}
   /** A key of its own, to reach it by. */
   key: string | undefined
   private clock: ServerClock = unknownClock
   /** Its time less ours, in microseconds; undefined while it has not said. */
-  offset: number | undefined
+  private offset: number | undefined
 
   constructor(
     /** Its address in a cluster; empty where there is one server. */
     readonly node: string
   ) {}
 
+  private deadlineOf = -1
+  private deadlineText = "0"
+
+  /**
+   * Its time, in microseconds, at which what is sent at `now` is too late; 0 where it has not said. As a text that all have
+   * in common who send within a millisecond: to write such a number takes longer than the rest.
+   */
+  deadline(now: number, timeout: number): string {
+    const millis = Math.floor(now)
+    if (this.deadlineOf !== millis) {
+      this.deadlineOf = millis
+      this.deadlineText = this.offset === undefined ? "0" : String(Math.floor((millis + timeout) * 1000 + this.offset))
+    }
+    return this.deadlineText
+  }
+
   hear(server: number, sent: number, received: number): void {
     this.clock = heard(this.clock, server, sent, received)
     this.offset = offsetOf(this.clock)
+    this.deadlineOf = -1
   }
 
   forgetClock(): void {
     this.clock = unknownClock
     this.offset = undefined
+    this.deadlineOf = -1
   }
 }

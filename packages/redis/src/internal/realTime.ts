@@ -8,6 +8,7 @@ interface Handle {
 }
 declare const setTimeout: (task: () => void, millis: number) => Handle
 declare const clearTimeout: (handle: Handle) => void
+declare const setImmediate: (task: () => void) => void
 declare const performance: { readonly now: () => number }
 declare const queueMicrotask: (task: () => void) => void
 
@@ -25,6 +26,9 @@ export const later = (millis: number, task: () => void): () => void => after(mil
 
 /** The same for what somebody waits for: the process lives until then. @internal */
 export const awaited = (millis: number, task: () => void): () => void => after(millis, task, true)
+
+/** Runs `task` when what has come meanwhile was read: after a standstill of this process the timers are first. @internal */
+export const afterReading = (task: () => void): void => setImmediate(task)
 
 /** Runs `task` after what is running now. @internal */
 export const soon = (task: () => void): void => queueMicrotask(task)

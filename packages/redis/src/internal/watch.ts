@@ -8,7 +8,10 @@ import type { RedisConnection } from "../RedisConnection.js"
 import type { RedisUnavailableError } from "../RedisUnavailableError.js"
 import type { Reason } from "./failure.js"
 import type { Peer } from "./peer.js"
-import { realNow } from "./realTime.js"
+import { later, realNow } from "./realTime.js"
+
+/** A connection that is back sooner is not worth a word. */
+const tellAfter = 500
 
 /** How much of the last answer's latency is new in the average. */
 const newShare = 0.1
@@ -27,6 +30,7 @@ export class Watch {
   connects = 0
   latency = 0
   lastError: RedisUnavailableError | undefined
+  private readonly told = new Map<Peer, { readonly since: number; readonly cancel: () => void }>()
   private reported = 0
   private readonly errors = new Map<Reason, () => void>()
   private readonly duration: (seconds: number) => void
@@ -74,20 +78,30 @@ export class Watch {
 
   wentDown(peer: Peer, error: RedisUnavailableError): void {
     this.outages++
-    this.change(
-      peer,
-      { from: "Up", to: "Down", reason: error.reason },
-      Effect.logWarning(
-        `${this.at(peer)} is down and is not asked until it answers a probe`,
-        error
-      )
-    )
+    const since = realNow()
+    const tell = () => {
+      this.told.set(peer, { since, cancel: () => {} })
+      const why = error.detail === undefined ? error.reason : `${error.reason}: ${error.detail}`
+      const line = `${this.at(peer)} is down (${why}) and is not asked until it answers a probe`
+      this.change(peer, { from: "Up", to: "Down", reason: error.reason }, Effect.logWarning(line))
+    }
+    this.told.set(peer, { since, cancel: later(tellAfter, tell) })
   }
 
   cameBack(peer: Peer): void {
-    const lasted = realNow() - peer.downSince
-    const log = Effect.logInfo(`${this.at(peer)} is up again after ${(lasted / 1000).toFixed(1)} s`)
-    this.change(peer, { from: "Down", to: "Up", lasted }, log)
+    const told = this.told.get(peer)
+    this.told.delete(peer)
+    if (told === undefined) return
+    const lasted = realNow() - told.since
+    if (lasted < tellAfter) return told.cancel()
+    const line = `${this.at(peer)} is up again after ${(lasted / 1000).toFixed(1)} s`
+    this.change(peer, { from: "Down", to: "Up", lasted }, Effect.logInfo(line))
+  }
+
+  close(): void {
+    this.measure(0)
+    for (const { cancel } of this.told.values()) cancel()
+    this.told.clear()
   }
 
   private at(peer: Peer): string {

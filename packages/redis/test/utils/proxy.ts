@@ -21,6 +21,7 @@ export class Proxy {
   /** How many connections were asked for. */
   accepted = 0
   private readonly pairs = new Set<readonly [client: Socket, server: Socket]>()
+  private readonly dues = new WeakMap<Socket, number>()
   private listener: Listener | undefined
 
   private constructor(readonly target: number, public port = 0) {}
@@ -54,8 +55,14 @@ export class Proxy {
   private pass(data: Buffer, to: Socket, delayed: boolean): void {
     const { mode } = this
     if (mode._tag === "blackHole") return
-    if (mode._tag === "delay" && delayed) setTimeout(() => to.write(data), mode.millis())
-    else to.write(data)
+    const millis = mode._tag === "delay" && delayed ? mode.millis() : 0
+    const before = this.dues.get(to) ?? 0
+    const now = performance.now()
+    if (millis === 0 && before < now) return void to.write(data)
+    // In order, whatever the delays are.
+    const due = Math.max(before, now + millis)
+    this.dues.set(to, due)
+    setTimeout(() => to.write(data), due - now)
   }
 
   /** Ends all connections at once, as a crashed machine that came back would. */

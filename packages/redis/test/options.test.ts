@@ -1,0 +1,123 @@
+import { RedisConnection } from "@effect-resilience/redis"
+import { describe, expect, it } from "@effect/vitest"
+import { Cause, Config, ConfigProvider, Effect, Exit, Layer, Redacted } from "effect"
+import { Cluster, Redis } from "ioredis"
+import { resolveConnection } from "../src/internal/options.js"
+
+const standalone = (server: RedisConnection.Options["server"]) => {
+  const { server: target } = resolveConnection({ server })
+  return target._tag === "Standalone" ? { ...target.place, ...target.access } : target
+}
+
+const messageOf = (exit: Exit.Exit<unknown, unknown>): string =>
+  Exit.isFailure(exit) ? String(Cause.squash(exit.cause)) : "it succeeded"
+
+const refused = (options: RedisConnection.Options) =>
+  Effect.map(Effect.exit(Effect.scoped(RedisConnection.make(options))), messageOf)
+
+describe("the options of a connection", () => {
+  it("a server may be a URL, a secret one, a socket, or more", () => {
+    expect(standalone("redis://r1")).toEqual({ host: "r1", port: 6379 })
+    expect(standalone(Redacted.make("rediss://u:p%40ss@r1:7000/2"))).toEqual({
+      host: "r1",
+      port: 7000,
+      username: "u",
+      password: "p@ss",
+      db: 2,
+      tls: {}
+    })
+    expect(standalone("/run/redis.sock")).toEqual({ path: "/run/redis.sock" })
+    expect(standalone("redis://[::1]:7000")).toEqual({ host: "::1", port: 7000 })
+    expect(standalone({ _tag: "Standalone", url: "redis://r1", password: Redacted.make("x"), db: 3 })).toEqual({
+      host: "r1",
+      port: 6379,
+      password: "x",
+      db: 3
+    })
+    expect(standalone({ _tag: "Cluster", nodes: [{ host: "r1", port: 1 }], username: "u", tls: true })).toMatchObject({
+      nodes: [{ host: "r1", port: 1 }],
+      access: { username: "u", tls: {} }
+    })
+    expect(standalone({ _tag: "Sentinel", sentinels: [{ host: "r1", port: 1 }], master: "m", sentinelPassword: "s" }))
+      .toMatchObject({ master: "m", sentinelAccess: { password: "s" } })
+  })
+
+  it.effect("bad ones are refused by name, and no message has a password", () =>
+    Effect.gen(function*() {
+      const bad: ReadonlyArray<[RedisConnection.Options, string]> = [
+        [{ server: "http://u:secret@r1" }, "must be redis://host:port/db"],
+        [{ server: "redis://:secret@r1:6379/two" }, "//<redacted>@r1:6379/two"],
+        [{ server: "redis://r1?family=6" }, "and no more"],
+        [{ server: "r1:6379" }, "must be redis://"],
+        [{ server: { _tag: "Standalone", url: "ftp://:secret@r1", password: "secret" } }, "<redacted>"],
+        [{ server: { _tag: "Other" } as never }, "of one of the tags Standalone, Sentinel, Cluster"],
+        [{ server: { _tag: "Cluster", nodes: [], password: "secret" } }, "nodes, at least one"],
+        [{ server: { _tag: "Cluster", nodes: [{ host: "r1", port: 0 }] } }, "ports from 1 to 65535"],
+        [{ server: { _tag: "Cluster", nodes: [{ host: "r1", port: 1 }], db: 1 } as never }, "and not db"],
+        [{ server: { _tag: "Sentinel", sentinels: [{ host: "r1", port: 1 }], master: "" } }, "the name of a master"],
+        [{ server: { _tag: "Standalone", url: "redis://r1", db: -1 } }, "db is an integer of at least 0"],
+        [{ server: { _tag: "Standalone", url: "redis://r1", password: 5 } as never }, "password is a string"],
+        [{ prefix: "a{b}" }, "option prefix must be a string that is not empty and has no braces, but is \"a{b}\""],
+        [{ prefix: "" }, "option prefix"],
+        [{ commandTimeout: 0 }, "option commandTimeout"],
+        [{ commandTimeout: "2 seconds" }, "socketTimeout must be at least the commandTimeout (2000 ms)"],
+        [{ startup: "wait" as never }, "option startup must be one of \"require\", \"degrade\""],
+        [{ downAfter: 0 }, "option downAfter must be an integer of at least 1, but is 0"],
+        [{ timeout: 5 } as never, "has no option \"timeout\""],
+        [{ name: " " }, "a non-empty string"]
+      ]
+      for (const [options, text] of bad) {
+        const message = yield* refused(options)
+        expect(message).toContain("RedisConnection")
+        expect(message).toContain(text)
+        expect(message).not.toContain("secret")
+      }
+    }))
+
+  it.effect("from Config bad ones fail the layer, without the password", () =>
+    Effect.gen(function*() {
+      const build = (url: string) =>
+        Layer.build(RedisConnection.layerConfig({ server: Config.redacted("URL"), prefix: "p:" })).pipe(
+          Effect.scoped,
+          Effect.withConfigProvider(ConfigProvider.fromMap(new Map([["URL", url]]))),
+          Effect.flip
+        )
+      const error = yield* build("ftp://:secret@r1")
+      expect(error).toMatchObject({ _op: "InvalidData", path: ["server"] })
+      expect(String(error)).not.toContain("secret")
+    }))
+
+  it.effect("a client of the user's is refused for what would hurt, by option and value", () =>
+    Effect.gen(function*() {
+      const lazy = { lazyConnect: true } as const
+      const safe = {
+        ...lazy,
+        enableOfflineQueue: false,
+        maxRetriesPerRequest: 0,
+        autoResendUnfulfilledCommands: false
+      }
+      const node = [{ host: "127.0.0.1", port: 1 }]
+      const clients: ReadonlyArray<[Redis | Cluster, string]> = [
+        [new Redis(lazy), "option enableOfflineQueue must be false"],
+        [new Redis({ ...safe, maxRetriesPerRequest: 20 }), "option maxRetriesPerRequest must be 0"],
+        [new Redis({ ...safe, autoResendUnfulfilledCommands: true }), "autoResendUnfulfilledCommands must be false"],
+        [new Redis({ ...safe, stringNumbers: true }), "option stringNumbers must be false"],
+        [new Redis({ ...safe, keyPrefix: "{a}" }), "option keyPrefix must be without braces, but is \"{a}\""],
+        [new Cluster(node, lazy), "option enableOfflineQueue must be false"],
+        [new Cluster(node, { ...lazy, enableOfflineQueue: false }), "option retryDelayOnFailover must be 0"],
+        [
+          new Cluster(node, { ...lazy, enableOfflineQueue: false, retryDelayOnFailover: 0 }),
+          "option redisOptions.maxRetriesPerRequest must be 0"
+        ],
+        [
+          new Cluster(node, { ...lazy, enableOfflineQueue: false, retryDelayOnFailover: 0, scaleReads: "slave" }),
+          "option scaleReads must be \"master\""
+        ],
+        [{} as Redis, "option client must be a Redis or Cluster"]
+      ]
+      for (const [client, text] of clients) {
+        const exit = yield* Effect.exit(Effect.scoped(RedisConnection.fromClient(client)))
+        expect(messageOf(exit)).toContain(text)
+      }
+    }))
+})

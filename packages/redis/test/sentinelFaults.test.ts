@@ -1,0 +1,99 @@
+import { RedisConnection } from "@effect-resilience/redis"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { Redis } from "ioredis"
+import { ask, askOrNothing } from "./utils/ask.js"
+import { Load, quantile } from "./utils/load.js"
+import type { Proxy } from "./utils/proxy.js"
+import { scale } from "./utils/scale.js"
+import { masterName, Sentinels } from "./utils/sentinel.js"
+import { canStart } from "./utils/server.js"
+import { until } from "./utils/until.js"
+
+const wait = (millis: number) => Effect.promise(() => new Promise((resolve) => setTimeout(resolve, millis)))
+
+const failOver = (name: string, fault: "kill" | "pause") =>
+  Effect.gen(function*() {
+    const sentinels = yield* Sentinels.start()
+    const redis = yield* RedisConnection.make({ server: sentinels.options })
+    const old = yield* Effect.promise(sentinels.master)
+    const load = yield* Load.start(redis, "l")
+    yield* wait(500)
+    const begin = performance.now()
+    if (fault === "kill") yield* Effect.promise(() => old.kill())
+    else old.pause()
+    yield* Effect.promise(() => until("there is another master", async () => await sentinels.master() !== old, 10_000))
+    yield* Effect.promise(() => until("it is back", () => load.recoveredAfter(begin + 1500) < Infinity, 8000))
+    const master = yield* Effect.promise(sentinels.master)
+    // The old one comes back, thinks for a moment that it is the master, and becomes a replica.
+    if (fault === "kill") yield* Effect.promise(() => old.start())
+    else old.resume()
+    yield* wait(scale(800, 8000))
+    yield* load.stop
+    const durations = load.durations()
+    console.log(
+      `${name}: ${JSON.stringify(load.reasons())}; longest gap ${load.longestGap().toFixed(0)} ms, ` +
+        `p99.9 ${quantile(durations, 0.999).toFixed(1)} ms, longest ${quantile(durations, 1).toFixed(1)} ms`
+    )
+    expect(load.pending).toBe(0)
+    expect(quantile(durations, 0.999)).toBeLessThanOrEqual(120)
+    expect(load.longestGap()).toBeLessThanOrEqual(scale(6000, 5000))
+    const entries = yield* Effect.promise(async () => await ask(master.port, "lrange", "l", 0, -1) as Array<string>)
+    expect(load.verdict(entries)).toMatchObject({ twice: 0, late: 0 })
+    // All that succeeded at the end is on the new master, and on no other.
+    const last = load.calls.filter(({ end, error }) => end > 0 && error === undefined).at(-1)
+    expect(entries.some((entry) => entry.startsWith(`${last?.id} `))).toBe(true)
+  })
+
+describe.skipIf(!canStart)("faults of Sentinel", () => {
+  it.scopedLive("12: the master is killed: calls stay short, and go to the new master", () =>
+    failOver("killed", "kill"))
+
+  it.scopedLive("13: the master is paused, and comes back as a replica: calls stay short, nothing stays pending", () =>
+    failOver("paused", "pause"))
+
+  it.scopedLive("14: the master is cut off from all but one client: that one follows the sentinels to the new one", () =>
+    Effect.gen(function*() {
+      const sentinels = yield* Sentinels.start({ linked: true })
+      const [old] = sentinels.servers
+      const link = sentinels.link as Proxy
+      const client = yield* Effect.acquireRelease(
+        Effect.sync(() =>
+          new Redis({
+            sentinels: sentinels.sentinels.map(({ port }) => ({ host: "127.0.0.1", port })),
+            name: masterName,
+            natMap: { [`127.0.0.1:${link.port}`]: { host: "127.0.0.1", port: old?.port ?? 0 } },
+            failoverDetector: true,
+            enableOfflineQueue: false,
+            maxRetriesPerRequest: 0,
+            autoResendUnfulfilledCommands: false
+          })
+        ),
+        (client) => Effect.sync(() => client.disconnect())
+      )
+      const redis = yield* RedisConnection.fromClient(client)
+      const load = yield* Load.start(redis, "l", 500)
+      yield* wait(300)
+      link.mode = { _tag: "blackHole" }
+      yield* Effect.promise(() => until("there is another master", async () => await sentinels.master() !== old))
+      const split = performance.now()
+      const master = yield* Effect.promise(sentinels.master)
+      const moved = async () => {
+        const last = await askOrNothing(master.port, "lrange", "l", -1, -1)
+        const id = Array.isArray(last) ? String(last[0]).split(" ")[0] : undefined
+        return load.calls.some((call) => call.id === id && call.start > split)
+      }
+      yield* Effect.promise(() => until("calls go to the new one", moved, 5000))
+      const healed = performance.now() - split
+      yield* wait(200)
+      yield* load.stop
+      console.log(`split: ${JSON.stringify(load.reasons())}; healed after ${healed.toFixed(0)} ms`)
+      expect(healed).toBeLessThanOrEqual(2000)
+      // What the old one was told while both took writes is lost with it, and nothing more.
+      const onNew = yield* Effect.promise(async () => await ask(master.port, "lrange", "l", 0, -1) as Array<string>)
+      expect(load.verdict(onNew)).toMatchObject({ twice: 0, late: 0 })
+      const late = load.calls.filter(({ error, start }) => start > split + healed + 100 && error === undefined)
+      expect(late.length).toBeGreaterThan(0)
+      expect(late.every(({ id }) => onNew.some((entry) => entry.startsWith(`${id} `)))).toBe(true)
+    }))
+})
