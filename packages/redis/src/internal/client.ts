@@ -2,6 +2,7 @@ import { option } from "@effect-resilience/core/extension"
 import type { ClusterOptions, RedisOptions } from "ioredis"
 import { Cluster, Redis } from "ioredis"
 import type { Target } from "./options.js"
+import { cancelTimer } from "./realTime.js"
 
 /** @internal */
 export type Client = Redis | Cluster
@@ -108,6 +109,19 @@ export const dedicatedClient = (client: Client, settings: Settings): Client => {
     })
   }
   return client.duplicate({ ...own, enableOfflineQueue: true })
+}
+
+/**
+ * Disconnects. For a socket that is gone ioredis lets the timer of its silence run on, which would keep the process alive.
+ *
+ * @internal
+ */
+export const hangUp = (client: Client): void => {
+  const nodes = client instanceof Cluster ? client.nodes() : [client]
+  client.disconnect()
+  for (const node of nodes) {
+    cancelTimer((node as unknown as { readonly socketTimeoutTimer?: unknown }).socketTimeoutTimer)
+  }
 }
 
 /**

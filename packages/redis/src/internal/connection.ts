@@ -10,7 +10,7 @@ import type { RedisConnection } from "../RedisConnection.js"
 import { RedisUnavailableError } from "../RedisUnavailableError.js"
 import { beat, beatEvery } from "./beat.js"
 import type { Client } from "./client.js"
-import { connectNode, nodeOf } from "./client.js"
+import { connectNode, hangUp, nodeOf } from "./client.js"
 import type { Reason } from "./failure.js"
 import { reasonOf } from "./failure.js"
 import { Inflight, Waiting } from "./inflight.js"
@@ -160,7 +160,7 @@ export class Connection implements RedisConnection.Service {
     watch.close()
     parts.subscriptions.close()
     client.off("ready", this.onReady).off("+node", connectNode)
-    if (parts.isOwn) client.disconnect()
+    if (parts.isOwn) hangUp(client)
     else client.off("error", ignore)
   }
 
@@ -418,7 +418,7 @@ export class Connection implements RedisConnection.Service {
       client.connect().catch(ignore)
       return client
     }),
-    (client) => Effect.sync(() => client.disconnect())
+    (client) => Effect.sync(() => hangUp(client))
   )
 
   readonly processes = Effect.sync(() => this.known)

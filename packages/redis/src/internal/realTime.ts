@@ -27,6 +27,9 @@ export const later = (millis: number, task: () => void): () => void => after(mil
 /** The same for what somebody waits for: the process lives until then. @internal */
 export const awaited = (millis: number, task: () => void): () => void => after(millis, task, true)
 
+/** Cancels a timer that somebody else set. @internal */
+export const cancelTimer = (handle: unknown): void => clearTimeout(handle as Handle)
+
 /** Runs `task` when what has come meanwhile was read: after a standstill of this process the timers are first. @internal */
 export const afterReading = (task: () => void): void => setImmediate(task)
 

@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import type { Redis } from "ioredis"
-import { backoff } from "./client.js"
+import { backoff, hangUp } from "./client.js"
 import { awaited, later } from "./realTime.js"
 
 /** @internal */
@@ -46,7 +46,7 @@ export class Subscriptions {
   close(): void {
     this.closed = true
     this.cancel()
-    this.client?.disconnect()
+    if (this.client !== undefined) hangUp(this.client)
   }
 
   /** Asks for a sign of life: a connection that hears nothing does not see that it is dead. */

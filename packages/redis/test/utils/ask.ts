@@ -2,7 +2,7 @@ import { Redis } from "ioredis"
 
 /** One command to the server at a port, over a connection of its own. */
 export const ask = async (port: number, command: string, ...args: ReadonlyArray<string | number>): Promise<unknown> => {
-  const client = new Redis(port, "127.0.0.1", { retryStrategy: () => null, lazyConnect: true })
+  const client = new Redis(port, "127.0.0.1", { retryStrategy: () => null, lazyConnect: true, enableReadyCheck: false })
   client.on("error", () => {})
   try {
     await client.connect()

@@ -1,0 +1,237 @@
+import { RedisConnection } from "@effect-resilience/redis"
+import { describe, expect, it } from "@effect/vitest"
+import { Cause, Effect, Exit, Fiber, Scope } from "effect"
+import { reasonOf } from "../src/internal/failure.js"
+import { script } from "../src/internal/script.js"
+import { ask, askOrNothing } from "./utils/ask.js"
+import { ledger } from "./utils/load.js"
+import { Proxy } from "./utils/proxy.js"
+import { long, scale } from "./utils/scale.js"
+import { canStart, freePort, Server } from "./utils/server.js"
+import { until } from "./utils/until.js"
+import { Worker } from "./utils/worker.js"
+
+const wait = (millis: number) => Effect.promise(() => new Promise((resolve) => setTimeout(resolve, millis)))
+const write = (redis: RedisConnection.Service) => Effect.flip(redis.run(ledger, ["l"], ["c0"]))
+const worker = new URL("./workers/connection.ts", import.meta.url)
+
+class ReplyError extends Error {
+  override readonly name = "ReplyError"
+}
+
+describe("what an error says", () => {
+  it("30: each has its reason, in the words of every version", () => {
+    const cases: ReadonlyArray<[Error, string]> = [
+      [
+        new ReplyError("READONLY You can't write against a read only replica. script: 1, on @user_script:3."),
+        "ReadOnly"
+      ],
+      [
+        new ReplyError(
+          "ERR Error running script (call to f_1): @user_script:5: @user_script: 5: -READONLY You can't write against"
+        ),
+        "ReadOnly"
+      ],
+      [new ReplyError("OOM command not allowed when used memory > 'maxmemory'."), "OutOfMemory"],
+      [new ReplyError("-OOM command not allowed"), "OutOfMemory"],
+      [new ReplyError("NOREPLICAS Not enough good replicas to write."), "ReadOnly"],
+      [new ReplyError("LOADING Redis is loading the dataset in memory"), "Loading"],
+      [new ReplyError("BUSY Redis is busy running a script."), "Busy"],
+      [new ReplyError("MASTERDOWN Link with MASTER is down"), "Disconnected"],
+      [new ReplyError("CLUSTERDOWN Hash slot not served"), "ClusterDown"],
+      [new ReplyError("NOAUTH Authentication required."), "Denied"],
+      [new ReplyError("NOPERM User u has no permissions"), "Denied"],
+      [new ReplyError("ERR value is not an integer"), "Reply"],
+      [new Error("Stream isn't writeable and enableOfflineQueue options is false"), "NotReady"],
+      [new Error("Connection is closed."), "Disconnected"],
+      [new Error("connect ETIMEDOUT"), "Timeout"],
+      [
+        Object.assign(new Error("Failed to refresh slots cache."), { lastNodeError: new ReplyError("NOAUTH") }),
+        "Denied"
+      ]
+    ]
+    for (const [error, reason] of cases) expect([error.message, reasonOf(error)]).toEqual([error.message, reason])
+  })
+})
+
+describe.skipIf(!canStart)("what a server refuses", () => {
+  it.scopedLive("30: memory, a replica, a busy script, a user and a slot have their reasons, and are no defects", () =>
+    Effect.gen(function*() {
+      const server = yield* Server.start(["--busy-reply-threshold", "50"])
+      const set = (name: string, value: string) => Effect.promise(() => ask(server.port, "config", "set", name, value))
+      const redis = yield* RedisConnection.make({ server: server.url, commandTimeout: "1 second" })
+      yield* set("maxmemory", "1")
+      expect(yield* write(redis)).toMatchObject({ reason: "OutOfMemory" })
+      yield* set("maxmemory", "0")
+      // What is refused says that the server is there.
+      expect((yield* redis.metrics).outages).toBe(0)
+
+      yield* Effect.promise(() =>
+        ask(server.port, "acl", "setuser", "reader", "on", ">secret", "~*", "+@read", "+info")
+      )
+      const reader = yield* RedisConnection.make({
+        server: { _tag: "Standalone", url: server.url, username: "reader", password: "secret" }
+      })
+      expect(yield* write(reader)).toMatchObject({ reason: "Denied" })
+
+      const spin = script("spin", "local n = 0 while true do n = n + 1 end")
+      const spinning = yield* Effect.fork(redis.run(spin, ["l"], []))
+      yield* wait(200)
+      expect(yield* Effect.flip(reader.command("get", "l"))).toMatchObject({ reason: "Busy" })
+      yield* Effect.promise(() =>
+        until("it is stopped", async () => await askOrNothing(server.port, "script", "kill") === "OK")
+      )
+      yield* Fiber.await(spinning)
+
+      const bare = yield* Server.start(["--cluster-enabled", "yes"])
+      const other = yield* RedisConnection.make({ server: bare.url })
+      expect(yield* write(other)).toMatchObject({ reason: "ClusterDown" })
+
+      const replica = yield* Server.start(["--replicaof", "127.0.0.1", String(yield* Effect.promise(freePort))])
+      const follower = yield* RedisConnection.make({ server: replica.url })
+      expect(yield* write(follower)).toMatchObject({ reason: "ReadOnly" })
+    }))
+
+  it.scopedLive("10: a server that is not there fails the layer in time, or the layer begins without it", () =>
+    Effect.gen(function*() {
+      const port = yield* Effect.promise(freePort)
+      const server = `redis://127.0.0.1:${port}`
+      const begin = performance.now()
+      const error = yield* Effect.flip(Effect.scoped(RedisConnection.make({ server, connectTimeout: "300 millis" })))
+      expect(error).toMatchObject({ _tag: "RedisUnavailableError", command: "connect", reason: "Disconnected" })
+      expect(error.message).toContain("ECONNREFUSED")
+      expect(performance.now() - begin).toBeLessThan(1300)
+
+      const redis = yield* RedisConnection.make({ server, connectTimeout: "100 millis", startup: "degrade" })
+      expect(yield* redis.health).toMatchObject({ status: "down" })
+      expect(yield* Effect.flip(redis.command("ping"))).toMatchObject({ reason: "Down" })
+      yield* Server.start([], port)
+      const up = performance.now()
+      yield* Effect.promise(() =>
+        until("it is up", async () => (await Effect.runPromise(redis.health)).status === "up")
+      )
+      expect(performance.now() - up).toBeLessThan(2500)
+      expect(yield* redis.command("ping")).toBe("PONG")
+    }))
+
+  it.scopedLive("while it is down, a call costs about what a local one does", () =>
+    Effect.gen(function*() {
+      const port = yield* Effect.promise(freePort)
+      const redis = yield* RedisConnection.make({
+        server: `redis://127.0.0.1:${port}`,
+        connectTimeout: "50 millis",
+        startup: "degrade"
+      })
+      const local = Effect.async<never, Error>((resume) => resume(Exit.fail(new Error("local"))))
+      const measure = (effect: Effect.Effect<unknown, unknown>) =>
+        Effect.map(
+          Effect.forEach(Array.from({ length: scale(20_000, 200_000) }), () =>
+            Effect.sync(() => performance.now()).pipe(
+              Effect.flatMap((begin) => Effect.map(Effect.exit(effect), () => performance.now() - begin))
+            )),
+          (all) => {
+            all.sort((a, b) => a - b)
+            const at = (q: number) => all[Math.floor(all.length * q)] ?? 0
+            return { median: at(0.5) * 1000, p99: at(0.99) * 1000 }
+          }
+        )
+      yield* measure(local)
+      const compared = { local: yield* measure(local), down: yield* measure(redis.run(ledger, ["l"], ["c0"])) }
+      console.log(`while down (µs): ${JSON.stringify(compared)}`)
+      // Both are a few microseconds; a question to the server is at least fifty.
+      expect(compared.down.median).toBeLessThan(compared.local.median + 20)
+    }))
+})
+
+describe.skipIf(!canStart)("leaving", () => {
+  for (const fault of ["nothing", "a paused server", "a dead server"] as const) {
+    const happens = (server: Server) => {
+      if (fault === "a paused server") server.pause()
+      return fault === "a dead server" ? Effect.promise(() => server.kill()) : Effect.void
+    }
+
+    it.scopedLive(`32: the layer is released within a second, with ${fault} in the way`, () =>
+      Effect.gen(function*() {
+        const server = yield* Server.start()
+        const scope = yield* Scope.make()
+        yield* Effect.gen(function*() {
+          const redis = yield* RedisConnection.make({ server: server.url })
+          const dedicated = yield* redis.dedicated
+          yield* redis.subscribe("channel", { onMessage: () => {}, onGap: () => {} })
+          dedicated.xread("BLOCK", 0, "STREAMS", "nothing", "$").catch(() => {})
+          yield* wait(50)
+          yield* happens(server)
+          yield* wait(50)
+          yield* Effect.fork(redis.run(ledger, ["l"], ["c0"]))
+        }).pipe(Scope.extend(scope))
+        const begin = performance.now()
+        yield* Scope.close(scope, Exit.void)
+        expect(performance.now() - begin).toBeLessThan(1000)
+      }))
+
+    // Another process takes seconds to begin: the paused one stands for all where time is short.
+    if (fault === "a paused server" || long) {
+      it.scopedLive(`32: and the process ends, with ${fault} in the way`, () =>
+        Effect.gen(function*() {
+          const server = yield* Server.start()
+          const process = yield* Worker.start(worker, server.url, "leave")
+          expect(yield* process.next).toBe("ready")
+          const gone = new Promise((resolve) => process.child.once("exit", resolve))
+          yield* happens(server)
+          yield* wait(100)
+          const begin = performance.now()
+          process.send("leave")
+          expect(yield* process.next).toBe("closed")
+          expect(yield* Effect.promise(() => gone)).toBe(0)
+          console.log(`${fault}: ended after ${(performance.now() - begin).toFixed(0)} ms`)
+          expect(performance.now() - begin).toBeLessThan(1500)
+          expect(process.stderr).toBe("")
+        }))
+    }
+  }
+
+  it.scopedLive("29: many processes come back spread, ask seldom and say little", () =>
+    Effect.gen(function*() {
+      const server = yield* Server.start()
+      const proxies = yield* Effect.forEach(Array.from({ length: scale(2, 20) }), () => Proxy.start(server.port))
+      const processes = yield* Effect.forEach(proxies, ({ url }) => Worker.start(worker, url, "stay"), {
+        concurrency: 4
+      })
+      yield* Effect.forEach(processes, (process) => process.next)
+      const before = proxies.map(({ accepted }) => accepted)
+      const begin = performance.now()
+      yield* Effect.promise(() => server.kill())
+      yield* wait(scale(2000, 5000))
+      const seconds = (performance.now() - begin) / 1000
+      const rates = proxies.map(({ accepted }, index) => (accepted - (before[index] ?? 0)) / seconds)
+      yield* Effect.promise(() => server.start())
+      const backs = yield* Effect.forEach(processes, (process) =>
+        Effect.gen(function*() {
+          for (;;) {
+            process.send("how")
+            const how = (yield* process.next) as { readonly lines: number; readonly state: string }
+            if (how.state === "up") return { at: performance.now(), lines: how.lines }
+            yield* wait(20)
+          }
+        }), { concurrency: "unbounded" })
+      const lines = backs.map((back) => back.lines)
+      const times = backs.map(({ at }) => at)
+      console.log(
+        `storm: ${Math.max(...rates).toFixed(1)} attempts/s at most, back within ` +
+          `${(Math.max(...times) - Math.min(...times)).toFixed(0)} ms of each other, lines ${JSON.stringify(lines)}`
+      )
+      expect(Math.max(...rates)).toBeLessThanOrEqual(3)
+      expect(Math.max(...lines)).toBeLessThanOrEqual(5)
+      if (!long) return
+      const mean = times.reduce((sum, at) => sum + at, 0) / times.length
+      const deviation = Math.sqrt(times.reduce((sum, at) => sum + (at - mean) ** 2, 0) / times.length)
+      console.log(`storm: deviation ${deviation.toFixed(0)} ms`)
+      expect(deviation).toBeGreaterThan(150)
+    }))
+})
+
+it.effect("a bad layer of options is a defect that names it", () =>
+  Effect.gen(function*() {
+    const exit = yield* Effect.exit(Effect.scoped(RedisConnection.make({ downAfter: 1.5 })))
+    expect(Exit.isFailure(exit) ? String(Cause.squash(exit.cause)) : "").toContain("option downAfter")
+  }))
