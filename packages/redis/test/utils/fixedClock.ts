@@ -24,5 +24,7 @@ const fixed = (body: string) =>
 /** A connection whose scripts have the time that a test says. */
 export const atFixedTime = (redis: RedisConnection.Service, micros: () => number): RedisConnection.Service => ({
   ...redis,
-  run: (original, keys, args) => redis.run(withBody(original, fixed), keys, [...args, micros()])
+  run: (original, keys, args) => redis.run(withBody(original, fixed), keys, [...args, micros()]),
+  unsafeRun: (original, keys, args, settled) =>
+    redis.unsafeRun(withBody(original, fixed), keys, [...args, micros()], settled)
 })
