@@ -1,17 +1,29 @@
 import { RedisConnection } from "@effect-resilience/redis"
 import { describe } from "@effect/vitest"
+import { Effect } from "effect"
 import { inject } from "vitest"
-import { storeLaws } from "./utils/storeLaws.js"
+import { ClusterServers } from "./utils/cluster.js"
+import { Sentinels } from "./utils/sentinel.js"
+import { canStart } from "./utils/server.js"
+import { patient, storeLaws } from "./utils/storeLaws.js"
 
 const url = inject("redisUrl")
 
 describe.skipIf(url === undefined)("laws, by one server", () => {
+  storeLaws((prefix) => RedisConnection.make({ server: String(url), prefix, ...patient }))
+})
+
+describe.skipIf(!canStart)("laws, by a master that sentinels name", () => {
   storeLaws((prefix) =>
-    RedisConnection.make({
-      server: { _tag: "Standalone", url: String(url) },
-      prefix,
-      commandTimeout: "5 seconds",
-      socketTimeout: "5 seconds"
-    })
+    Effect.flatMap(Sentinels.start(), ({ options }) => RedisConnection.make({ server: options, prefix, ...patient }))
+  )
+})
+
+describe.skipIf(!canStart)("laws, by a cluster", () => {
+  storeLaws((prefix) =>
+    Effect.flatMap(
+      ClusterServers.start(),
+      ({ options }) => RedisConnection.make({ server: options, prefix, ...patient })
+    )
   )
 })

@@ -1,11 +1,14 @@
 import type { RateLimiterStore } from "@effect-resilience/core"
 import { RateLimiter } from "@effect-resilience/core"
 import { RedisConnection, RedisRateLimiterStore } from "@effect-resilience/redis"
-import { Duration, Effect, TestClock } from "effect"
-import type { Scope } from "effect"
+import { Duration, Effect, Exit, Scope, TestClock } from "effect"
 import { randomUUID } from "node:crypto"
+import { afterAll, beforeAll } from "vitest"
 import { laws } from "../../../core/test/RateLimiter.laws.js"
 import { atFixedTime } from "./fixedClock.js"
+
+/** Options of connections that wait for a machine that is busy. */
+export const patient = { commandTimeout: "5 seconds", socketTimeout: "5 seconds" } as const
 
 /**
  * The laws of core for limiters by a store, over whatever connection: the server's time is what the test says, so nothing
@@ -13,18 +16,19 @@ import { atFixedTime } from "./fixedClock.js"
  */
 export const storeLaws = (
   connect: (prefix: string) => Effect.Effect<RedisConnection.Service, unknown, Scope.Scope>,
-  makeStore: Effect.Effect<RateLimiterStore.Service, never, RedisConnection | Scope.Scope> = RedisRateLimiterStore.make
+  makeStore: Effect.Effect<RateLimiterStore.Service, never, RedisConnection> = RedisRateLimiterStore.make
 ): void => {
   // A moment after the full hour, so that a test is in one window of the clock.
   let now = 1_800_000_000_000_000 + 1000
-  const prefix = `${randomUUID()}:`
+  const scope = Effect.runSync(Scope.make())
+  let store: RateLimiterStore.Service
+  beforeAll(async () => {
+    const redis = await Effect.runPromise(Scope.extend(connect(`${randomUUID()}:`), scope))
+    store = await Effect.runPromise(Effect.provideService(makeStore, RedisConnection, atFixedTime(redis, () => now)))
+  }, 30_000)
+  afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)), 30_000)
   laws({
-    make: (options) =>
-      Effect.gen(function*() {
-        const redis = atFixedTime(yield* Effect.orDie(connect(prefix)), () => now)
-        const store = yield* Effect.provideService(makeStore, RedisConnection, redis)
-        return yield* RateLimiter.make({ ...options, store })
-      }),
+    make: (options) => Effect.suspend(() => RateLimiter.make({ ...options, store })),
     advance: (span) =>
       Effect.suspend(() => {
         now += Math.ceil(Duration.toMillis(span) * 1000)

@@ -74,8 +74,9 @@ local function converted(debt, from, to)
 end
 
 function gcra.records(value)
-  local body, written = parse(value)
+  local body, written, pending = parse(value)
   local trusted = written and now >= written
+  if not trusted or pending and pending < now then pending = nil end
   local records = {}
   local pattern = '(%+?)(%d+)/(%d+)/(%d+)/(%d+):(%d+)%.?(%d*)~?(%d*)%.?(%d*)'
   for other, name, price, parts, burst, at, part, bottom, bottomPart in gmatch(body, pattern) do
@@ -83,21 +84,21 @@ function gcra.records(value)
     record.tolerance = record.price * burst
     record.debt = max(0, (at - now) * record.parts + (tonumber(part) or 0))
     if trusted then
-      if bottom ~= '' then record.bottom = (bottom - now) * record.parts + (tonumber(bottomPart) or 0) end
+      if pending and bottom ~= '' then record.bottom = (bottom - now) * record.parts + (tonumber(bottomPart) or 0) end
     else
       -- Nothing but a clock that went back leaves more than that.
       record.debt = min(record.debt, record.tolerance)
     end
     insert(records, record)
   end
-  return records
+  return records, pending
 end
 
 -- The state of each rate, after what was used under other rates with the same window; and the records of those others.
 -- Where the key was charged last under the same rates, each state has it all.
 function gcra.open(rates, value)
-  local records = gcra.records(value)
-  local opened = { others = {}, from = now }
+  local records, pending = gcra.records(value)
+  local opened = { others = {}, from = now, pending = pending }
   local own = {}
   local same, charged = 0, 0
   for _, record in ipairs(records) do
@@ -136,9 +137,13 @@ function gcra.ready(rate, state, from, n)
   return now + max(0, ceil((state.debt + rate.price * n - rate.tolerance) / rate.parts))
 end
 
--- The bottom is what reservations need: whoever gives one back does not take the time of those that follow.
+-- The bottom is what reservations for a time to come need, each from its time on: what is given back does not go below.
 function gcra.charge(rate, state, at, n)
-  local time, cost = (at - now) * rate.parts, rate.price * n
+  local cost = rate.price * n
+  local time = (at - now) * rate.parts
+  local due = state.debt + cost - rate.tolerance
+  -- Of the rate that made it wait the time is known to a part, and not only to a microsecond.
+  if due > time - rate.parts then time = max(0, min(due, time)) end
   state.debt = min(most, max(state.debt, time) + cost)
   if at > now then state.bottom = max(state.bottom or 0, time) + cost
   elseif state.bottom then state.bottom = state.bottom + cost end
@@ -184,8 +189,8 @@ function gcra.save(key, rates, opened)
     return ''
   end
   local rate, state = rates[1], opened[1]
-  local plain = #records == 1 and state.debt <= rate.tolerance and not (state.bottom and state.bottom > 0)
-  return put(key, plain and records[1] or long(nil, records), free)
+  local plain = #records == 1 and state.debt <= rate.tolerance and not opened.pending
+  return put(key, plain and records[1] or long(opened.pending, records), free)
 end
 
 -- Two counters per window of the clock; a fixed window has one of them.
