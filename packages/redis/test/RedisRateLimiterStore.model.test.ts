@@ -39,6 +39,7 @@ const anyWindow = (algorithm: Algorithm) => [
 ]
 /** Of which each limit makes a whole number of microseconds per call. */
 const wholeWindows = [84_000, 1_000_000 * 84, 60_000_000 * 84]
+const longWindows = [1_000_000_000 * 84, 60_000_000_000 * 84]
 
 type Change =
   | {
@@ -99,12 +100,16 @@ const micros = (duration: Duration.Duration): number => {
   return nanos._tag === "Some" ? Number((nanos.value + 999n) / 1000n) : Infinity
 }
 
-const show = ({ granted, limit, remaining, resetAfter, wait, window }: RateLimiterStore.Decision) => ({
+/** That a time is right to so many microseconds. */
+const near = (time: number, micros: number): unknown =>
+  micros === 0 ? time : expect.toSatisfy((other: number) => Math.abs(other - time) <= micros, `${time}`)
+
+const show = ({ granted, limit, remaining, resetAfter, wait, window }: RateLimiterStore.Decision, within = 0) => ({
   granted,
   limit,
   remaining,
-  resetAfter: micros(resetAfter),
-  wait: micros(wait),
+  resetAfter: near(micros(resetAfter), within),
+  wait: near(micros(wait), within),
   window: micros(window)
 })
 
@@ -119,7 +124,8 @@ describe.skipIf(url === undefined)("the scripts decide as the algorithms of core
     clock: ManualClock,
     algorithm: Algorithm,
     plans: ReadonlyArray<ReadonlyArray<RateLimiterStore.Rate>>,
-    steps: ReadonlyArray<Step>
+    steps: ReadonlyArray<Step>,
+    within: number
   ) =>
     Effect.gen(function*() {
       const redis = yield* RedisConnection
@@ -139,6 +145,7 @@ describe.skipIf(url === undefined)("the scripts decide as the algorithms of core
       const reserved: typeof taken = []
       /** The time of the last reservation: while it is to come, what a key has left depends on the store. */
       let pending = 0
+      let drained = false
       const pace = micros(plans[0]?.[0]?.window ?? Duration.zero)
       for (const { change, micros: more, plan, share } of steps) {
         const step = Math.floor(pace * share / 1000) + more
@@ -178,9 +185,9 @@ describe.skipIf(url === undefined)("the scripts decide as the algorithms of core
           if (pending >= now) {
             expect({ granted: ours.granted, wait: micros(ours.wait) }).toEqual({
               granted: theirs.granted,
-              wait: micros(theirs.wait)
+              wait: near(micros(theirs.wait), within)
             })
-          } else expect(show(ours)).toEqual(show(theirs))
+          } else expect(show(ours)).toEqual(show(theirs, within))
           if (theirs.granted > 0 && (change.mode === "all" || change.mode === "atMost")) taken.push(of)
           continue
         }
@@ -206,6 +213,9 @@ describe.skipIf(url === undefined)("the scripts decide as the algorithms of core
             yield* model.adjust(target, change.by)
             break
           case "drain":
+            // The model forgets that it was drained as soon as a key is as good as new.
+            if (drained) break
+            drained = true
             yield* store.drain(target)
             yield* model.drain(target)
             break
@@ -223,7 +233,8 @@ describe.skipIf(url === undefined)("the scripts decide as the algorithms of core
   const property = (
     algorithm: Algorithm,
     plans: fc.Arbitrary<ReadonlyArray<ReadonlyArray<RateLimiterStore.Rate>>>,
-    step: fc.Arbitrary<Step>
+    step: fc.Arbitrary<Step>,
+    within = 0
   ) =>
     Effect.gen(function*() {
       const redis = yield* RedisConnection.make({
@@ -237,7 +248,7 @@ describe.skipIf(url === undefined)("the scripts decide as the algorithms of core
         fc.assert(
           fc.asyncProperty(plans, fc.array(step, { minLength: 1, maxLength: 30 }), (plans, steps) =>
             Runtime.runPromise(runtime)(
-              Effect.provideService(compare(makeManualClock(), algorithm, plans, steps), RedisConnection, redis)
+              Effect.provideService(compare(makeManualClock(), algorithm, plans, steps, within), RedisConnection, redis)
             )),
           { numRuns: scale(30, 1500) }
         )
@@ -245,32 +256,38 @@ describe.skipIf(url === undefined)("the scripts decide as the algorithms of core
     })
 
   describe.each(algorithms)("%s", (algorithm) => {
-    it.scopedLive("with one rate", () =>
+    it.scopedLive("with one rate, of any window", () =>
       property(
         algorithm,
         rateOf(algorithm, anyWindow(algorithm)).map((rate) => [[rate]]),
-        stepOf(refunds, others)
-      ), 120_000)
+        // Of the time of a reservation the model keeps whole nanoseconds.
+        stepOf(refunds, others).map((step) => isBursty(algorithm) ? withoutReservations(step) : step)
+      ), 200_000)
 
-    it.scopedLive("with several rates", () =>
+    it.scopedLive("with several rates, and reservations", () =>
       property(
         algorithm,
-        fc.array(rateOf(algorithm, wholeWindows), { minLength: 2, maxLength: 3 })
+        fc.array(rateOf(algorithm, wholeWindows), { minLength: 1, maxLength: 3 })
           .map(distinct(algorithm)).map((rates) => [rates]),
         stepOf(refunds, others)
-      ), 120_000)
+      ), 200_000)
 
     it.scopedLive("with rates that change from call to call", () =>
       property(
         algorithm,
-        fc.array(fc.array(rateOf(algorithm, wholeWindows), { minLength: 1, maxLength: 2 }).map(distinct(algorithm)), {
-          minLength: 2,
-          maxLength: 3
-        }),
+        fc.array(
+          fc.array(rateOf(algorithm, isBursty(algorithm) ? longWindows : wholeWindows), {
+            minLength: 1,
+            maxLength: 2
+          }).map(distinct(algorithm)),
+          { minLength: 2, maxLength: 3 }
+        ),
         // A call under another rate may pass those that wait, by spacing and by the log: no bound needs their order.
         stepOf(refunds).map((step) =>
           isBursty(algorithm) || algorithm === "sliding-log" ? withoutReservations(step) : step
-        )
-      ), 120_000)
+        ),
+        // What is owed under one rate is rounded to parts of the other, of nanoseconds there, of microseconds here.
+        isBursty(algorithm) ? 50 : 0
+      ), 200_000)
   })
 })

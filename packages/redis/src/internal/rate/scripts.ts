@@ -63,7 +63,7 @@ local fresh, out, key, at, last = {}, {}, 0, 1, #ARGV
 local function define()
 ${states}
   -- As often as there is room, or for a time to come; then all is charged, or nothing is.
-  local function settle(kind, rates, opened, mode, longest, n, times)
+  local function settle(kind, rates, opened, value, mode, longest, n, times)
     local granted, moment = times, now
     if mode == 'r' or mode == 'p' then
       for i, rate in ipairs(rates) do moment = max(moment, kind.ready(rate, opened[i], opened.from, n)) end
@@ -75,14 +75,24 @@ ${states}
     end
     if granted == 0 or mode == 'p' then return granted, moment end
     for i, rate in ipairs(rates) do opened.entry = kind.charge(rate, opened[i], moment, n * granted) end
-    if moment > now then opened.pending = moment end
+    local pending = opened.pending
+    if moment > now then
+      if not pending then
+        opened.pending = { last = moment, count = 1, base = value or '' }
+      else
+        pending.last = max(pending.last, moment)
+        pending.count = pending.count and pending.count + 1
+      end
+    elseif pending then
+      pending.count, pending.base = nil, nil
+    end
     return granted, moment, true
   end
   local function decide(name, rates, keys, value, mode, longest, n, times)
     local kind = kinds[name]
     local opened = kind.open(rates, value, keys)
     local debt = opened[1].debt
-    local granted, moment, charged = settle(kind, rates, opened, mode, longest, n, times)
+    local granted, moment, charged = settle(kind, rates, opened, value, mode, longest, n, times)
     local after
     if charged then
       after = kind.save(keys[1], rates, opened)
@@ -175,8 +185,9 @@ return out
  *
  * - `+`: charges so much, whether or not it is there. `-`: gives so much back. `d`: takes all that is left of the rate
  *   with the shortest window, once per such window. `x`: forgets the key.
- * - `c`: gives a reservation back, unless its time has come. Nobody came after it: the key is as it was. Or else as much
- *   is given back as those that came after it do not need. Answers 1, or 0 where its time has come.
+ * - `c`: gives a reservation back, unless its time has come. Where nobody came after it, or all were given back, the key
+ *   is as it was. Or else as much is given back as those that came after it do not need. Answers 1, or 0 where its time
+ *   has come.
  *
  * @internal
  */
@@ -223,6 +234,18 @@ if what == 'd' then
   call('SET', mark, format('%d', now + rates[least].micros), 'PX', ceil(rates[least].micros / 1000) + 1)
 end
 local opened = kind.open(rates, value, keys)
+local pending = opened.pending
+if pending then
+  if what ~= 'c' then
+    pending.count, pending.base = nil, nil
+  elseif pending.count == 1 then
+    -- The last of all that wait.
+    if pending.base == '' then call('DEL', keys[1]) else call('SET', keys[1], pending.base, 'KEEPTTL') end
+    return 1
+  else
+    pending.count = pending.count and pending.count - 1
+  end
+end
 for i, rate in ipairs(rates) do
   local state = opened[i]
   if what == '+' then kind.charge(rate, state, opened.from, n)

@@ -8,7 +8,7 @@
  * The string of a key, of all kinds but the log:
  * - `<name>/<price>/<parts>/<burst>:<microseconds>[.<parts>]` alone, of one rate by `gcra` that owes no more than its
  *   burst: nearly always.
- * - `|<written>|<pending>|<record>;<record>`: anything else. When it was written tells whether the server's clock went
+ * - `|<written>|<last>|<count>|<record>;<record>` and, in a line of its own, what it was before: anything else. When it was written tells whether the server's clock went
  *   back since. With `+` begins what was used under rates that the last call did not have; behind `~` stands the bottom.
  *
  * @internal
@@ -45,16 +45,21 @@ local function muldivUp(a, b, c)
   return rest > 0 and quotient + 1 or quotient
 end
 
--- The parts of a string in the long form: the records, when it was written, and the time of the last reservation.
+-- The parts of a string in the long form: the records, when it was written, and what is known of reservations that are
+-- still to come: the time of the last, how many there are, and what the key was before the first.
 local function parse(value)
   if not value then return '' end
-  local written, pending, body = match(value, '^|(%d+)|(%d*)|(.*)$')
+  local written, pending, count, body = match(value, '^|(%d+)|(%d*)|(%d*)|([^\\n]*)')
   if not written then return value end
-  return body, tonumber(written), tonumber(pending)
+  written, pending = tonumber(written), tonumber(pending)
+  if now < written or not pending or pending < now then return body, written end
+  return body, written, { last = pending, count = tonumber(count), base = match(value, '\\n(.*)$') }
 end
 
 local function long(pending, records)
-  return format('|%d|%s|%s', now, pending and format('%d', pending) or '', concat(records, ';'))
+  local text = concat(records, ';')
+  if not pending then return format('|%d|||%s', now, text) end
+  return format('|%d|%d|%s|%s\\n%s', now, pending.last, pending.count or '', text, pending.base or '')
 end
 
 local function put(key, text, free)
@@ -76,7 +81,6 @@ end
 function gcra.records(value)
   local body, written, pending = parse(value)
   local trusted = written and now >= written
-  if not trusted or pending and pending < now then pending = nil end
   local records = {}
   local pattern = '(%+?)(%d+)/(%d+)/(%d+)/(%d+):(%d+)%.?(%d*)~?(%d*)%.?(%d*)'
   for other, name, price, parts, burst, at, part, bottom, bottomPart in gmatch(body, pattern) do
@@ -208,8 +212,7 @@ end
 function windows.open(rates, value)
   local body, written, pending = parse(value)
   local back = written and now < written
-  if back then pending = nil end
-  local opened = { others = {}, from = max(now, pending or 0), pending = pending }
+  local opened = { others = {}, from = pending and pending.last or now, pending = pending }
   local records = {}
   for name, micros, index, current, previous in gmatch(body, '(%d+)/(%d+):(%d+)/(%d+)/(%d+)') do
     local state = {
