@@ -1,26 +1,30 @@
 import { script } from "../script.js"
 import { states } from "./states.js"
 
+const owe = (debt: string) => `
+local micros, text = ${debt}, nil
+if parts == 1 then
+  text = format('%s%d', id, now + micros)
+else
+  micros = floor(${debt} / parts)
+  text = format('%s%d.%d', id, now + micros, ${debt} - micros * parts)
+end
+call('SET', name, text, 'PX', ceil(micros / 1000) + 2)`
+
 // A string of the short form, which is nearly always there.
 const owed = `
 if sub(value, 1, #id) == id then
   debt = sub(value, #id + 1, #id + 16) - now
   if parts > 1 then debt = debt * parts + sub(value, #id + 18) end
-  -- Nothing but a clock that went back leaves more than that.
-  if debt < 0 then debt = 0 elseif debt > tolerance then debt = tolerance end
+  if debt < 0 then debt = 0
+  elseif debt > tolerance then
+    -- Nothing but a clock that went back leaves more than that.
+    debt = tolerance
+    ${owe("debt")}
+  end
 else
   plain = false
 end`
-
-const owe = `
-local micros, text = after, nil
-if parts == 1 then
-  text = format('%s%d', id, now + after)
-else
-  micros = floor(after / parts)
-  text = format('%s%d.%d', id, now + micros, after - micros * parts)
-end
-call('SET', name, text, 'PX', ceil(micros / 1000) + 2)`
 
 /**
  * Decides for many entries in their order, as if they came one after another: each of one target, with keys of its own.
@@ -52,7 +56,7 @@ if ARGV[1] == 't' and #ARGV == 6 and #KEYS == 1 then
   if plain then
     local after = debt + ARGV[5]
     if after <= tolerance then
-      ${owe}
+      ${owe("after")}
     end
     return debt
   end
@@ -94,7 +98,8 @@ ${states}
     local debt = opened[1].debt
     local granted, moment, charged = settle(kind, rates, opened, value, mode, longest, n, times)
     local after
-    if charged then
+    -- A clock that went back: it is remembered, or the key would be denied until it is where it was.
+    if charged or opened.back then
       after = kind.save(keys[1], rates, opened)
       fresh[keys[1]] = after
     end
@@ -162,7 +167,7 @@ while at <= last do
       if plain and (mode ~= 'r' or after <= tolerance) then
         if times > 1 then after = debt + price * math.min(times, floor((tolerance - debt) / price)) end
         if after <= tolerance and after > debt and mode ~= 'p' then
-          ${owe}
+          ${owe("after")}
           fresh[name] = text
         end
         out[#out + 1] = debt

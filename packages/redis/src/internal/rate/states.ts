@@ -81,7 +81,7 @@ end
 function gcra.records(value)
   local body, written, pending = parse(value)
   local trusted = written and now >= written
-  local records = {}
+  local records, back = {}, written and now < written
   local pattern = '(%+?)(%d+)/(%d+)/(%d+)/(%d+):(%d+)%.?(%d*)~?(%d*)%.?(%d*)'
   for other, name, price, parts, burst, at, part, bottom, bottomPart in gmatch(body, pattern) do
     local record = { other = other ~= '', name = name, price = tonumber(price), parts = tonumber(parts), burst = burst }
@@ -89,20 +89,20 @@ function gcra.records(value)
     record.debt = max(0, (at - now) * record.parts + (tonumber(part) or 0))
     if trusted then
       if pending and bottom ~= '' then record.bottom = (bottom - now) * record.parts + (tonumber(bottomPart) or 0) end
-    else
+    elseif record.debt > record.tolerance then
       -- Nothing but a clock that went back leaves more than that.
-      record.debt = min(record.debt, record.tolerance)
+      record.debt, back = record.tolerance, true
     end
     insert(records, record)
   end
-  return records, pending
+  return records, pending, back
 end
 
 -- The state of each rate, after what was used under other rates with the same window; and the records of those others.
 -- Where the key was charged last under the same rates, each state has it all.
 function gcra.open(rates, value)
-  local records, pending = gcra.records(value)
-  local opened = { others = {}, from = now, pending = pending }
+  local records, pending, back = gcra.records(value)
+  local opened = { others = {}, from = now, pending = pending, back = back }
   local own = {}
   local same, charged = 0, 0
   for _, record in ipairs(records) do
@@ -212,7 +212,7 @@ end
 function windows.open(rates, value)
   local body, written, pending = parse(value)
   local back = written and now < written
-  local opened = { others = {}, from = pending and pending.last or now, pending = pending }
+  local opened = { others = {}, from = pending and pending.last or now, pending = pending, back = back }
   local records = {}
   for name, micros, index, current, previous in gmatch(body, '(%d+)/(%d+):(%d+)/(%d+)/(%d+)') do
     local state = {
@@ -375,7 +375,7 @@ function log.open(rates, _, keys)
       if written > now then
         -- The clock went back: what is to come counts from now.
         local start = firstAfter(state.key, state.length, now)
-        call('LTRIM', state.key, 0, start - 1)
+        if start == 0 then call('DEL', state.key) else call('LTRIM', state.key, 0, start - 1) end
         push(state.key, format('%d', now), state.length - start)
         call('PEXPIRE', state.key, ceil(rate.micros / 1000) + 1)
       elseif last > opened.from then
