@@ -96,6 +96,7 @@ const tasks = {
     [process.execPath, [at("bench/build/scenarios.js"), ...args]]
   ],
   "bench:overload": (args) => [build, tsc("-b", "bench"), [process.execPath, [at("bench/build/overload.js"), ...args]]],
+  "bench:redis": (args) => [build, tsc("-b", "bench"), [process.execPath, [at("bench/build/redis.js"), ...args]]],
   "bench:http": (args) => [
     build,
     tsc("-b", "bench"),

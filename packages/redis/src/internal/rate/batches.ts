@@ -8,6 +8,7 @@ import type { Entry, Verdict } from "./codec.js"
 import { batch, decisionOf, decode, encode, keysOf, maxKeys, repliesOf } from "./codec.js"
 import type { Plan } from "./plan.js"
 import { decideScript } from "./scripts.js"
+import { Told } from "./told.js"
 
 /** Entries in one call: some milliseconds of the server's time, in which it serves nobody else. */
 const maxEntries = 512
@@ -22,11 +23,10 @@ const maxInFlight = 2
 const maxWait = 2
 
 /** Who waits for a decision. @internal */
-export class Caller {
-  /** It was interrupted: of no account if nothing was sent, else what it took counts as used. */
-  isGone = false
-
-  constructor(readonly resume: (exit: Exit.Exit<RateLimiterStore.Decision, RedisUnavailableError>) => void) {}
+export interface Caller {
+  readonly resume: (exit: Exit.Exit<RateLimiterStore.Decision, RedisUnavailableError>) => void
+  /** Whether it has ended, by an interruption: of no account if nothing was sent, else what it took counts as used. */
+  readonly isGone: () => boolean
 }
 
 /** Callers that ask the same of one key, in their order. */
@@ -161,7 +161,7 @@ export class Batches implements Asking {
       taken++
       const { instance, key } = group.request
       if (this.open.get(instance, key) === group) this.open.delete(instance, key)
-      group.callers = group.callers.filter(({ isGone }) => !isGone)
+      group.callers = group.callers.filter((caller) => !caller.isGone())
       if (group.callers.length === 0) continue
       if (now - group.since > this.timeout) this.fail(group, this.overdue())
       else {
@@ -190,13 +190,14 @@ export class Batches implements Asking {
     const { callers, plan, request } = group
     const last = decisionOf(entry, verdict, callers.length - 1)
     this.listener.decided(request, plan, last, group.asked, generation)
-    if (callers.length === 1) return callers[0]?.resume(Exit.succeed(last))
-    // All that are not let through are told the same.
-    const denied = Exit.succeed(last)
+    const { granted, rate, remaining, resetAfter } = verdict
+    const told = Exit.succeed(last)
     callers.forEach((caller, i) => {
-      caller.resume(
-        i < verdict.granted && request.mode === "all" ? Exit.succeed(decisionOf(entry, verdict, i)) : denied
-      )
+      // Those that are not let through, and those that only looked, are told the same.
+      if (i === callers.length - 1 || i >= granted || request.mode !== "all") return caller.resume(told)
+      // Each saw what those after it had not taken yet.
+      const left = remaining + (granted - 1 - i) * request.cost
+      caller.resume(Exit.succeed(new Told(request.cost, rate.limit, rate.window, left, 0, resetAfter)))
     })
   }
 

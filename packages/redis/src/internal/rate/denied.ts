@@ -51,7 +51,7 @@ export class DeniedKeys {
     // One that may wait for so long gets its reservation.
     if (request.mode === "reserve" && wait <= Duration.toMillis(request.maxWait)) return undefined
     const { limit, remaining, window } = denied.decision
-    return new Told(0, limit, window, remaining, wait, denied.resetAt - now)
+    return new Told(0, limit, window, remaining, Math.ceil(wait * 1000), Math.ceil((denied.resetAt - now) * 1000))
   }
 
   /** A decision of the store on a request that came at that time, and was sent when `generation` was as given. */

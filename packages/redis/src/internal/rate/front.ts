@@ -3,10 +3,11 @@ import { nowMillis } from "@effect-resilience/core/extension"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import type { RedisConnection } from "../../RedisConnection.js"
 import { later, realNow } from "../realTime.js"
-import type { Asking, Listener } from "./batches.js"
-import { Batches, Caller } from "./batches.js"
+import type { Asking, Caller, Listener } from "./batches.js"
+import { Batches } from "./batches.js"
 import { DeniedKeys } from "./denied.js"
 import type { LeaseOptions, Lender, Pool } from "./leases.js"
 import { Leased, Leases } from "./leases.js"
@@ -22,6 +23,13 @@ export interface FrontOptions {
   readonly deniedFor: number
   readonly maxDeniedKeys: number
   readonly leases: LeaseOptions | undefined
+}
+
+class FiberCaller implements Caller {
+  constructor(readonly resume: Caller["resume"], private readonly fiber: Fiber.RuntimeFiber<unknown, unknown>) {}
+  isGone(): boolean {
+    return this.fiber.unsafePoll() !== null
+  }
 }
 
 /** How long the number of processes is taken for known, in milliseconds: they are counted once a second. */
@@ -86,7 +94,7 @@ export class Front implements RateLimiterStore.Service, Lender {
   readonly decide = (
     request: RateLimiterStore.Request
   ): Effect.Effect<RateLimiterStore.Decision, Error> =>
-    Effect.suspend(() => {
+    Effect.withFiberRuntime((fiber) => {
       let plan: Plan
       try {
         plan = this.plans.of(request)
@@ -98,13 +106,11 @@ export class Front implements RateLimiterStore.Service, Lender {
         return error instanceof UnfitRateError ? Exit.fail(error) : Exit.die(error)
       }
       this.missed = undefined
-      return Effect.async<RateLimiterStore.Decision, Error>((resume) => {
-        const caller = new Caller(resume)
-        this.asking.ask(request, plan, caller, nowMillis())
-        return Effect.sync(() => {
-          caller.isGone = true
-        })
-      })
+      const asked = nowMillis()
+      // No canceler, which would be most of the price: an interrupted caller has ended when its turn comes.
+      return Effect.async<RateLimiterStore.Decision, Error>((resume) =>
+        this.asking.ask(request, plan, new FiberCaller(resume, fiber), asked)
+      )
     })
 
   readonly refund = (request: RateLimiterStore.Request, decision: RateLimiterStore.Decision) =>
@@ -149,7 +155,7 @@ export class Front implements RateLimiterStore.Service, Lender {
       const decision = Exit.isSuccess(exit) ? exit.value : undefined
       this.leases?.lent(pool, decision, realNow())
     }
-    this.asking.ask(request, pool.plan, new Caller(lent), realNow())
+    this.asking.ask(request, pool.plan, { resume: lent, isGone: () => false }, realNow())
   }
 
   readonly giveBack = (pool: Pool, tokens: number): void => {

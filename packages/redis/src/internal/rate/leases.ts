@@ -79,7 +79,7 @@ export class Leased extends Told {
     window: Duration.Duration,
     now: number
   ) {
-    super(granted, pool.limit, window, pool.remaining + pool.tokens, 0, pool.resetAt - now)
+    super(granted, pool.limit, window, pool.remaining + pool.tokens, 0, Math.ceil((pool.resetAt - now) * 1000))
   }
 }
 

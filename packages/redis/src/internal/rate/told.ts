@@ -1,12 +1,9 @@
 import type { RateLimiterStore } from "@effect-resilience/core"
-import * as Duration from "effect/Duration"
-
-/** Milliseconds as a span, to the microsecond and never negative. @internal */
-export const span = (millis: number): Duration.Duration =>
-  millis > 0 ? Duration.nanos(BigInt(Math.ceil(millis * 1000)) * 1000n) : Duration.zero
+import type * as Duration from "effect/Duration"
+import { fromMicros } from "./codec.js"
 
 /**
- * A decision made in this process. Its spans are worked out when they are read: to make them is dearer than to decide, and
+ * A decision whose spans, in microseconds, become durations when they are read: to make them is dearer than to decide, and
  * whoever is let in reads none.
  *
  * @internal
@@ -17,15 +14,15 @@ export class Told implements RateLimiterStore.Decision {
     readonly limit: number,
     readonly window: Duration.Duration,
     readonly remaining: number,
-    private readonly waitMillis: number,
-    private readonly resetMillis: number
+    private readonly waitMicros: number,
+    private readonly resetMicros: number
   ) {}
 
   get wait(): Duration.Duration {
-    return span(this.waitMillis)
+    return fromMicros(this.waitMicros)
   }
 
   get resetAfter(): Duration.Duration {
-    return span(this.resetMillis)
+    return fromMicros(this.resetMicros)
   }
 }

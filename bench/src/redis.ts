@@ -1,0 +1,176 @@
+/**
+ * Decisions that go to Redis: ours each way, beside bare scripts and the limiters of others, in one run against one server.
+ * Method: README.md beside this folder.
+ *
+ * `--json` prints the result for machines as the last line, `--quick` takes two short rounds, `--rounds n` so many.
+ */
+import { cpus, loadavg } from "node:os"
+import { denials, leases } from "./redis/checks.js"
+import type { Load } from "./redis/load.js"
+import { run } from "./redis/load.js"
+import { captured, connection, limiters, ours } from "./redis/ours.js"
+import type { Subject } from "./redis/peers.js"
+import { bare, experimental, flexible, trivial } from "./redis/peers.js"
+import { start } from "./redis/server.js"
+import { targets } from "./redis/targets.js"
+import { median, quantile, versionOf } from "./report.js"
+
+const args = process.argv.slice(2)
+const quick = args.includes("--quick")
+const rounds = args.includes("--rounds") ? Number(args[args.indexOf("--rounds") + 1]) : quick ? 2 : 5
+/** Of processor time. */
+const millis = quick ? 150 : 300
+const say = (line: string) => console.error(line)
+const load1 = () => loadavg()[0]?.toFixed(1)
+
+const server = await start()
+const { path } = server
+
+interface Measured {
+  readonly perSecond: number
+  readonly roundTrips: number
+  readonly p50: number
+  readonly p99: number
+  readonly denied: number
+  /** Microseconds of processor time for each decision, of this process and of the server. */
+  readonly client: number
+  readonly server: number
+  /** Decisions in a second if each of the two had a core of its own. */
+  readonly capacity: number
+}
+
+const measure = async (subject: Subject, load: Load): Promise<Measured> => {
+  const snapshot = async () => ({ trips: await server.roundTrips(), cpu: await server.cpu() })
+  const { after, before, client, decisions, denied, latencies, seconds, snapped } = await run(
+    subject.decide,
+    load,
+    snapshot
+  )
+  const ofServer = (after.cpu - before.cpu) / snapped
+  return {
+    client,
+    server: ofServer,
+    roundTrips: (after.trips - before.trips) / snapped,
+    capacity: 1e6 / Math.max(client, ofServer),
+    perSecond: decisions / seconds,
+    p50: quantile(latencies, 0.5),
+    p99: quantile(latencies, 0.99),
+    denied: denied / decisions
+  }
+}
+
+const sent = await captured(path)
+const subjects: Record<string, Subject> = {
+  "bare EVALSHA, trivial": await trivial(path),
+  "bare EVALSHA, our script": await bare(path, sent.script, (key) => sent.of[key] ?? { keys: [], args: [] }),
+  "our connection, trivial": await connection(path),
+  "rate-limiter-flexible": await flexible(path),
+  "@effect/experimental": await experimental(path)
+}
+for (const [name, make] of Object.entries(ours)) subjects[name] = await make(path)
+for (const [name, make] of Object.entries(limiters)) subjects[`RateLimiter, ${name}`] = await make(path)
+
+/** `--only text` takes the subjects whose names contain it, and what they are held against. */
+const only = args.includes("--only") ? String(args[args.indexOf("--only") + 1]) : undefined
+for (const [name, subject] of Object.entries(subjects)) {
+  if (only === undefined || name.includes(only) || name.startsWith("bare")) continue
+  await subject.close()
+  delete subjects[name]
+}
+
+const loads = [1, 64, 256, 2048].flatMap((callers) => [1, 1000].map((keys) => ({ callers, keys })))
+const at = (name: string, callers: number, keys: number) => `${name}; ${callers} callers, ${keys} keys`
+const measured = new Map<string, Array<Measured>>()
+
+say(
+  `${rounds} rounds of ${millis} ms. Redis ${server.version}, ${
+    ["ioredis", "rate-limiter-flexible", "@effect/experimental"].map(versionOf).join(", ")
+  }. Node ${process.version}, load ${load1()}`
+)
+for (const subject of Object.values(subjects)) {
+  await run(subject.decide, { callers: 256, keys: 1000, millis: 500 }, async () => {})
+}
+for (let round = 1; round <= rounds; round++) {
+  for (const { callers, keys } of loads) {
+    // Every other round backwards, so that none is always first.
+    const names = round % 2 === 0 ? Object.keys(subjects).reverse() : Object.keys(subjects)
+    for (const name of names) {
+      const one = await measure(subjects[name] as Subject, { callers, keys, millis })
+      measured.set(at(name, callers, keys), [...(measured.get(at(name, callers, keys)) ?? []), one])
+    }
+  }
+  say(`round ${round} of ${rounds}, load ${load1()}`)
+}
+for (const subject of Object.values(subjects)) await subject.close()
+
+const leased = await leases(path, quick ? 2 : 5)
+const told = await denials(path, quick ? 500 : 5000)
+await server.stop()
+
+const figures = (name: string, callers: number, keys: number, figure: keyof Measured) =>
+  (measured.get(at(name, callers, keys)) ?? []).map((one) => one[figure])
+const rounded = (value: number) => Number(value.toPrecision(4))
+
+const all = loads.flatMap(({ callers, keys }) =>
+  Object.keys(subjects).map((name) => ({
+    name,
+    callers,
+    keys,
+    perSecond: Math.round(median(figures(name, callers, keys, "perSecond"))),
+    roundTrips: rounded(median(figures(name, callers, keys, "roundTrips"))),
+    p50: rounded(median(figures(name, callers, keys, "p50"))),
+    p99: rounded(median(figures(name, callers, keys, "p99"))),
+    denied: rounded(median(figures(name, callers, keys, "denied"))),
+    client: rounded(median(figures(name, callers, keys, "client"))),
+    server: rounded(median(figures(name, callers, keys, "server")))
+  }))
+)
+say(
+  "\ndecisions in a second, round trips for each, ms at the median and at p99, µs of processor time of client and server"
+)
+for (const { callers, keys } of loads) {
+  say(`\n  ${callers} callers, ${keys} keys`)
+  for (const one of all.filter((one) => one.callers === callers && one.keys === keys)) {
+    say(
+      `    ${one.name.padEnd(28)} ${String(one.perSecond).padStart(9)}/s ${one.roundTrips.toFixed(5).padStart(9)} ${
+        one.p50.toFixed(3).padStart(9)
+      } ${one.p99.toFixed(3).padStart(9)} ${one.client.toFixed(2).padStart(8)} ${one.server.toFixed(2).padStart(8)}`
+    )
+  }
+}
+
+/** Where the server and this process get a core only now and then, the time that passes says little. */
+const busy = (loadavg()[0] ?? 0) > 1.5 * cpus().length
+/** Ours over a peer, round by round. */
+const ratio = (name: string, peer: string, callers: number, keys: number) => {
+  const figure = busy ? "capacity" : "perSecond"
+  const theirs = figures(peer, callers, keys, figure)
+  return figures(name, callers, keys, figure).map((value, i) => value / (theirs[i] ?? NaN))
+}
+
+say("\nwhat is to be reached (middle half of the rounds)")
+if (busy) {
+  say("  too busy a machine: throughput is reckoned from the processor time of client and server, a core for each")
+}
+const cases = targets({
+  ratio,
+  roundTrips: (name, callers, keys) => figures(name, callers, keys, "roundTrips"),
+  leased,
+  told
+}).map(({ better, name, target, values }) => {
+  const [low, middle, high] = [0.25, 0.5, 0.75].map((q) => rounded(quantile(values, q))) as [number, number, number]
+  // Missed only where the whole middle of the rounds lies beyond the target.
+  const met = better === "more" ? high >= target : low <= target
+  const aim = `${better === "more" ? ">=" : "<="} ${target}`
+  say(`  ${name.padEnd(72)} ${middle} (${low} - ${high})  ${met ? "reached" : "MISSED"} (to reach: ${aim})`)
+  return { name, target, measured: middle, met, better, ratios: { low, high } }
+})
+const machine = {
+  node: process.version,
+  redis: server.version,
+  cpu: cpus()[0]?.model ?? "unknown",
+  cores: cpus().length
+}
+if (args.includes("--json")) {
+  console.log(JSON.stringify({ machine: { ...machine, busy, rounds, load: load1() }, figures: all, cases }))
+}
