@@ -151,14 +151,15 @@ describe.skipIf(url === undefined)("a key that was denied", () => {
       const clock = new SkewedClock()
       const { spied, store } = yield* open(clock, { deniedFor: "1 hour", maxDeniedKeys: 2 })
       const { store: twin } = yield* open(clock, { batching: false, deniedFor: 0 })
-      const key = fc.constantFrom("a", "b", "c")
-      const cost = fc.integer({ min: 1, max: 3 })
+      // A third key pushes one of the others out of a memory of two.
+      const key = fc.constantFrom("a", "a", "a", "b", "b", "c")
+      const cost = fc.constantFrom(1, 1, 1, 2, 3)
       const operation = fc.oneof(
         { weight: 12, arbitrary: fc.record({ _tag: fc.constant("Ask" as const), key, cost }) },
         { weight: 2, arbitrary: fc.record({ _tag: fc.constant("Reserve" as const), key, cost }) },
         {
           weight: 3,
-          arbitrary: fc.record({ _tag: fc.constant("Wait" as const), tens: fc.integer({ min: 1, max: 25 }) })
+          arbitrary: fc.record({ _tag: fc.constant("Wait" as const), tens: fc.integer({ min: 1, max: 12 }) })
         },
         { weight: 1, arbitrary: fc.record({ _tag: fc.constant("Refund" as const), key }) },
         { weight: 1, arbitrary: fc.record({ _tag: fc.constant("Reward" as const), key, cost }) },
@@ -166,7 +167,7 @@ describe.skipIf(url === undefined)("a key that was denied", () => {
         { weight: 1, arbitrary: fc.record({ _tag: fc.constant("Reset" as const), key }) }
       )
       let cases = 0
-      let denials = 0
+      let asks = 0
       const play = (operations: ReadonlyArray<typeof operation extends fc.Arbitrary<infer A> ? A : never>) =>
         Effect.gen(function*() {
           const instance = `case ${++cases}`
@@ -180,11 +181,11 @@ describe.skipIf(url === undefined)("a key that was denied", () => {
               case "Reserve": {
                 const mode = one._tag === "Ask" ? "all" : "reserve"
                 const asked = request(instance, { key: one.key, cost: one.cost, mode, maxWait: Duration.seconds(150) })
+                asks++
                 const ours = yield* store.decide(asked)
                 const theirs = yield* twin.decide(asked)
                 expect(ours.granted).toBe(theirs.granted)
-                if (ours.granted === 0) denials++
-                else last.set(one.key, [asked, ours, theirs])
+                if (ours.granted > 0) last.set(one.key, [asked, ours, theirs])
                 break
               }
               case "Wait":
@@ -212,14 +213,14 @@ describe.skipIf(url === undefined)("a key that was denied", () => {
       yield* Effect.promise(() =>
         fc.assert(
           fc.asyncProperty(
-            fc.array(operation, { minLength: 10, maxLength: 80 }),
+            fc.array(operation, { minLength: 40, maxLength: 100, size: "max" }),
             (operations) => Effect.runPromise(Effect.provide(play(operations), TestContext.TestContext))
           ),
-          { numRuns: scale(30, 300) }
+          { numRuns: scale(20, 300) }
         )
       )
-      expect(denials).toBeGreaterThan(cases)
-      expect(spied.calls).toBeGreaterThan(0)
+      // Some of them in each case, and often enough to be wrong.
+      expect(asks - spied.calls).toBeGreaterThan(4 * cases)
     }), 120_000)
 })
 
