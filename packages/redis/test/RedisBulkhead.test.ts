@@ -135,7 +135,7 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
         "nobody holds anything",
         Effect.map(
           stateOf(redis, name),
-          ({ ends, holders, line, used }) => used + holders.size + line.length + ends.length === 0
+          ({ ends, holders, line, used }) => used + holders.size + line.length + ends.size === 0
         )
       )
       expect(yield* Effect.all([a.available, b.available])).toEqual([0, 0])

@@ -12,17 +12,19 @@ export const eventually = <E, R>(what: string, check: Effect.Effect<boolean, E, 
     return yield* Effect.die(new Error(`it never came about: ${what}`))
   })
 
+/** A connection that has time, for a machine that has much to do. */
 export const connect = (url: string, options: RedisConnection.Options = {}) =>
-  RedisConnection.make({ server: { _tag: "Standalone", url }, ...options })
+  RedisConnection.make({ server: { _tag: "Standalone", url }, commandTimeout: "2 seconds", ...options })
 
 /** A bulkhead with a connection of its own, as another process has it. */
 export const bulkheadOf = (
   url: string,
   bulkhead: Bulkhead.Options & { readonly name: string },
-  options?: RedisBulkhead.Options
+  options?: RedisBulkhead.Options,
+  connection?: RedisConnection.Options
 ) =>
   Effect.flatMap(
-    connect(url),
+    connect(url, connection),
     (redis) => Effect.provideService(RedisBulkhead.make(bulkhead, options), RedisConnection, redis)
   )
 
@@ -59,6 +61,14 @@ export const stateOf = (redis: RedisConnection.Service, name: string) =>
       [...fields].filter(([name]) => !name.startsWith("#")).map(([name, text]) => [name, Number(text.split(" ")[0])])
     )
     const line = (yield* redis.command("zrange", key("line"), 0, -1)) as ReadonlyArray<string>
-    const ends = (yield* redis.command("zrange", key("ends"), 0, -1)) as ReadonlyArray<string>
+    const scores = (yield* redis.command("zrange", key("ends"), 0, -1, "withscores")) as ReadonlyArray<string>
+    const ends = new Map<string, string>()
+    for (let i = 0; i < scores.length; i += 2) ends.set(String(scores[i]), String(scores[i + 1]))
     return { used, holders, line, ends }
   })
+
+/** A resource that refuses whoever comes with a smaller fence than it has seen. */
+export const write = `local last = tonumber(redis.call('GET', KEYS[1]) or '0')
+if tonumber(ARGV[1]) < last then return 0 end
+redis.call('SET', KEYS[1], ARGV[1])
+return 1`

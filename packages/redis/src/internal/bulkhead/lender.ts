@@ -56,6 +56,8 @@ class RedisLender {
   /** It is first in line, and something is free. */
   private called = false
   private failure: RedisUnavailableError | undefined
+  /** It asks again what it has not heard the answer to. */
+  private repeated = false
   /** Permits that calls asked for which were turned away since the last time it asked. */
   private unmet = 0
   private peak = 0
@@ -236,6 +238,7 @@ class RedisLender {
     const now = realNow()
     const lost = answer.lost ? this.lose() : Effect.void
     this.failure = undefined
+    this.repeated = false
     this.held = answer.held
     // From when it was sent: the server's lease began after that.
     this.until = sent + this.settings.lease * (1 - margin)
@@ -265,6 +268,12 @@ class RedisLender {
   }
 
   private failed(error: RedisUnavailableError): Effect.Effect<void> {
+    // The answer may only be late, or lost: it is asked once more before calls are turned away.
+    if (!this.repeated && (error.reason === "Timeout" || error.reason === "Late")) {
+      this.repeated = true
+      this.due = 0
+      return Effect.void
+    }
     const first = this.failure === undefined
     this.failure = error
     this.waits = false
