@@ -196,7 +196,7 @@ if head then
   local processes = math.max(redis.call('ZCARD', ends), 1)
   local part = math.floor(most / processes)
   if permits >= math.max(part, needs) then spare = part + 1
-  elseif needs > part and processes > 1 then spare = math.floor((most - needs) / (processes - 1))
+  elseif needs > part and processes > 1 then spare = math.max(0, math.floor((most - needs) / (processes - 1)))
   else spare = part end
   redis.call('PUBLISH', channel, head .. ' ' .. spare .. ' ' .. math.max(free, 0))
   if head == id then spare = -1 end

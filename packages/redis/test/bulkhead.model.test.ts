@@ -1,0 +1,259 @@
+import type { RedisConnection } from "@effect-resilience/redis"
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, FastCheck as fc } from "effect"
+import { randomUUID } from "node:crypto"
+import { inject } from "vitest"
+import { plan } from "../src/internal/bulkhead/plan.js"
+import { answerOf, argsOf, type Ask, keysOf, settle } from "../src/internal/bulkhead/settle.js"
+import { Skew } from "../src/internal/connection.js"
+import { connect } from "./utils/bulkheads.js"
+import { scale } from "./utils/scale.js"
+
+const url = String(inject("redisUrl"))
+
+/** So long that the time which the test itself takes does not count. */
+const lease = 1000_000_000
+const patience = 700_000_000
+
+interface Holder {
+  permits: number
+  seq: number
+  need: number
+  asked: number
+  end: number
+}
+
+/** What the script is to do, by the rules and not by its text. */
+class Model {
+  readonly holders = new Map<string, Holder>()
+  line: Array<{ readonly id: string; ticket: number; behind: boolean }> = []
+  private tickets = 0
+
+  constructor(public most: number) {}
+
+  get used() {
+    return [...this.holders.values()].reduce((sum, { permits }) => sum + permits, 0)
+  }
+  private share() {
+    return Math.floor(this.most / Math.max(this.holders.size, 1))
+  }
+  private sorted() {
+    return this.line.sort((a, b) => Number(a.behind) - Number(b.behind) || a.ticket - b.ticket)
+  }
+
+  ask({ id, keep, need, resize, seq, want }: Ask, now: number) {
+    for (const [who, { end }] of [...this.holders]) {
+      if (end > now) continue
+      this.holders.delete(who)
+      this.line = this.line.filter((one) => one.id !== who)
+    }
+    const known = this.holders.get(id)
+    if (known !== undefined && seq <= known.seq) return undefined
+    if (resize > 0) this.most = resize
+    const others = this.used - (known?.permits ?? 0)
+    const lost = keep > (known?.permits ?? 0) && others + keep > this.most
+    const me = { permits: lost ? known?.permits ?? 0 : keep, seq, need, asked: now, end: now + patience }
+    let ticket = this.line.find((one) => one.id === id)?.ticket ?? ++this.tickets
+    this.line = this.line.filter((one) => one.id !== id)
+    // The dead at the front lose their place.
+    for (let [first] = this.sorted(); first !== undefined; [first] = this.sorted()) {
+      if (this.holders.get(first.id)!.asked + patience >= now) break
+      this.line.shift()
+    }
+    this.holders.set(id, me)
+    const due = () => Math.max(this.share(), need)
+    const entry = () => ({ id, ticket, behind: me.permits >= due() })
+    const isFirst = () => {
+      const [first] = this.sorted()
+      const { behind } = entry()
+      return first === undefined || Number(behind) - Number(first.behind) < 0 ||
+        (behind === first.behind && ticket < first.ticket)
+    }
+    let gained = 0
+    const free = this.most - others - me.permits
+    if (want > me.permits && free > 0 && isFirst()) {
+      gained = Math.min(want - me.permits, free)
+      if (this.line.length > 0) gained = Math.min(gained, Math.max(due() - me.permits, 1))
+      me.permits += gained
+      if (me.permits >= due()) ticket = ++this.tickets
+    }
+    const waits = want > me.permits
+    if (waits) this.line.push(entry())
+    if (me.permits > 0) me.end = now + lease
+    if (me.permits === 0 && want === 0) this.holders.delete(id)
+    const [first] = this.sorted()
+    let spare: number | undefined
+    if (first !== undefined && first.id !== id) {
+      const holder = this.holders.get(first.id)!
+      const part = Math.floor(this.most / this.holders.size)
+      spare = holder.permits >= Math.max(part, holder.need)
+        ? part + 1
+        : holder.need > part && this.holders.size > 1
+        ? Math.max(0, Math.floor((this.most - holder.need) / (this.holders.size - 1)))
+        : part
+    }
+    if (this.used > this.most) spare = this.share()
+    return { held: me.permits, lost, most: this.most, spare, waits, gained }
+  }
+}
+
+interface Step {
+  readonly who: number
+  readonly used: number
+  readonly wanted: number
+  readonly need: number
+  readonly pass: number
+  /** What goes wrong: the answer is lost, the same comes again, the process starts anew, its entry is forgotten. */
+  readonly fault: "none" | "lost" | "again" | "crash" | "forgotten"
+  readonly resize: number
+}
+
+const step: fc.Arbitrary<Step> = fc.record({
+  who: fc.nat(3),
+  used: fc.nat(4),
+  wanted: fc.nat(6),
+  need: fc.integer({ min: 1, max: 4 }),
+  pass: fc.constantFrom(0, 0, 0, 0, 100, 400, 1100),
+  fault: fc.constantFrom("none", "none", "none", "none", "none", "none", "lost", "again", "crash", "forgotten"),
+  resize: fc.constantFrom(0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 4, 7)
+})
+
+/** A process, as far as it knows itself. */
+interface Process {
+  id: string
+  seq: number
+  held: number
+  end: number
+  spare: number | undefined
+}
+
+const story = async (
+  redis: RedisConnection.Service,
+  most: number,
+  steps: ReadonlyArray<Step>,
+  clock: { us: number }
+) => {
+  const name = randomUUID()
+  const { channel, keys } = keysOf(redis.prefix, name)
+  const model = new Model(most)
+  const fresh = (): Process => ({ id: randomUUID(), seq: 0, held: 0, end: 0, spare: undefined })
+  const processes = [fresh(), fresh(), fresh(), fresh()]
+  let fence = 0
+  let shrunk = false
+  const asks = async (ask: Ask) => answerOf(await Effect.runPromise(redis.run(settle, keys, argsOf(ask))))
+  for (const { fault, need, pass, resize, used, wanted, who } of steps) {
+    clock.us += pass * 1_000_000
+    const me = processes[who]!
+    if (me.end <= clock.us) me.held = 0
+    if (fault === "crash") Object.assign(me, fresh())
+    if (fault === "forgotten") {
+      model.holders.clear()
+      model.line = []
+      await Effect.runPromise(redis.command("del", ...keys))
+      if (resize === 0) model.most = most
+    }
+    const planned = plan({
+      held: me.held,
+      used: Math.min(used, me.held),
+      peak: 0,
+      wanted: { all: wanted, most: Math.min(need, wanted) },
+      spare: me.spare,
+      settled: true,
+      most: model.most
+    })
+    const ask: Ask = {
+      ...planned,
+      id: me.id,
+      seq: ++me.seq,
+      lease,
+      patience,
+      most,
+      resize,
+      strict: false,
+      channel
+    }
+    me.held = planned.keep
+    const answer = await asks(ask)
+    const expected = model.ask(ask, clock.us)
+    expect(answer !== undefined).toBe(expected !== undefined)
+    if (answer === undefined || expected === undefined) continue
+    const { gained, ...known } = expected
+    expect(answer).toMatchObject(known)
+    expect(answer.fence > 0).toBe(gained > 0)
+    if (answer.fence > 0) {
+      expect(answer.fence).toBeGreaterThan(fence)
+      fence = answer.fence
+    }
+    // What comes twice, or later than what was sent after it, does nothing.
+    if (fault === "again" && model.holders.has(me.id)) expect(await asks({ ...ask, want: 100 })).toBeUndefined()
+    if (fault !== "lost") {
+      me.held = answer.held
+      me.spare = answer.spare
+    }
+    me.end = clock.us + lease
+    // No more is used than there is: but for what an operator took away, until it is given back.
+    shrunk ||= resize > 0 || fault === "forgotten"
+    const inUse = processes.reduce((sum, { end, held }) => sum + (end > clock.us ? held : 0), 0)
+    if (!shrunk) expect(inUse).toBeLessThanOrEqual(most)
+    expect(model.used).toBeGreaterThanOrEqual(0)
+    // Nobody waits first in line for what is free.
+    const [first] = model.line
+    if (first !== undefined && first.id === me.id && answer.waits) {
+      expect(model.used).toBeGreaterThanOrEqual(model.most)
+    }
+    for (const key of keys) {
+      expect(Number(await Effect.runPromise(redis.command("pttl", key)))).not.toBe(-1)
+    }
+  }
+}
+
+describe.skipIf(inject("redisUrl") === undefined)("the step of a shared bulkhead, against a model", () => {
+  it.scopedLive("each answer is that of the model, and no permit is given twice", () =>
+    Effect.gen(function*() {
+      const clock = { us: 0 }
+      const redis = yield* Effect.provideService(connect(url), Skew, () => clock.us)
+      yield* Effect.promise(() =>
+        fc.assert(
+          fc.asyncProperty(
+            fc.integer({ min: 1, max: 6 }),
+            fc.array(step, { minLength: 5, maxLength: 40 }),
+            (most, steps) => story(redis, most, steps, clock)
+          ),
+          { numRuns: scale(60, 2000) }
+        )
+      )
+    }), 300_000)
+})
+
+describe("the plan of a process", () => {
+  const count = fc.nat(12)
+  it("keeps what is used, parts with what others are due, and never wants more than there is", () => {
+    fc.assert(fc.property(
+      fc.record({
+        held: count,
+        used: count,
+        peak: count,
+        wanted: fc.record({ all: count, most: count }),
+        spare: fc.option(count, { nil: undefined }),
+        settled: fc.boolean(),
+        most: fc.integer({ min: 1, max: 12 })
+      }),
+      (view) => {
+        const { keep, limit, want } = plan(view)
+        const { held, most, settled, spare, used, wanted } = view
+        expect(keep).toBeLessThanOrEqual(held)
+        expect(keep).toBeGreaterThanOrEqual(Math.min(held, used))
+        expect(limit).toBeLessThanOrEqual(keep)
+        expect(want).toBeGreaterThanOrEqual(keep)
+        expect(want).toBeLessThanOrEqual(Math.max(keep, most))
+        // Others wait: nothing lies idle, and nobody new is let in above its part.
+        if (spare !== undefined && settled) {
+          expect(limit).toBeLessThanOrEqual(Math.min(spare, used + wanted.all))
+          expect(keep).toBe(Math.min(held, Math.max(used, limit)))
+        }
+        // Nobody waits: a call that needs a permit finds it here, as long as there is one.
+        if (spare === undefined) expect(limit).toBeGreaterThanOrEqual(Math.min(held, most, used + wanted.all))
+      }
+    ))
+  })
+})
