@@ -19,8 +19,8 @@ export interface Lease {
 }
 
 /**
- * The calls that run by a lease. Each has a fiber of its own, so that it can be interrupted without its caller; one that
- * ends all the same, because it could not be, keeps its answer.
+ * The calls that run by a lease. Each has a fiber of its own, so that it can be interrupted without its caller; one whose
+ * caller cannot be interrupted goes on, and keeps its answer.
  *
  * @internal
  */
