@@ -3,9 +3,11 @@
  *
  * @since 0.1.0
  */
-import type { TagClass } from "@effect-resilience/core"
+import type { ConfigOf, TagClass } from "@effect-resilience/core"
 import { Bulkhead } from "@effect-resilience/core"
-import { Lending, option, orDie } from "@effect-resilience/core/extension"
+import type { Borrower } from "@effect-resilience/core/extension"
+import { layerFromConfig, Lending, option, orDie } from "@effect-resilience/core/extension"
+import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -25,18 +27,26 @@ export const redisBulkheadFields = {
   strict: option.boolean(false)
 } satisfies option.Fields<RedisBulkhead.Options>
 
-const lending = (name: string, options: RedisBulkhead.Options) =>
-  Effect.gen(function*() {
-    const resolved = yield* orDie(() => option.resolve("RedisBulkhead", name, redisBulkheadFields, { ...options }))
-    const redis = yield* RedisConnection
-    return lendBy(redis, { ...resolved, lease: Duration.toMillis(resolved.lease) })
-  })
+const check = (name: string, options: RedisBulkhead.Options) =>
+  option.resolve("RedisBulkhead", name, redisBulkheadFields, { ...options })
+
+/** Lends permits to whatever bulkhead asks. */
+const lending = (options: RedisBulkhead.Options = {}) =>
+  Effect.map(RedisConnection, (redis) => (borrower: Borrower) =>
+    Effect.flatMap(
+      orDie(() => check(borrower.name, options)),
+      (settings) => lendBy(redis, { ...settings, lease: Duration.toMillis(settings.lease) })(borrower)
+    ))
 
 const shared = <Self, E, R>(
   bulkhead: Layer.Layer<Self, E, R>,
-  options: RedisBulkhead.Options = {}
+  options?: RedisBulkhead.Options
 ): Layer.Layer<Self, E, R | RedisConnection> =>
-  Layer.provide(Layer.fresh(bulkhead), Layer.effect(Lending, lending("shared", options)))
+  // A layer of the same tag that shares nothing may stand in the same program.
+  Layer.provide(Layer.fresh(bulkhead), Layer.effect(Lending, lending(options)))
+
+/** A class made by `Bulkhead.Tag`. */
+type AnyTag<Self> = Pick<TagClass<Self, string, Bulkhead.Service, Bulkhead.Options>, "Live" | "key">
 
 /**
  * Bulkheads of which `maxConcurrent` is for all processes together. Program text stays as it is: only the layer is another.
@@ -61,20 +71,27 @@ const shared = <Self, E, R>(
 export class RedisBulkhead {
   /** The layer of a tag, with the tag's own options. Name the result once and reuse it. */
   static readonly layer = <Self>(
-    bulkhead: Pick<TagClass<Self, string, Bulkhead.Service, Bulkhead.Options>, "Live">,
+    bulkhead: AnyTag<Self>,
     options?: RedisBulkhead.Options
   ): Layer.Layer<Self, never, RedisConnection> => shared(bulkhead.Live, options)
+  /** `layer` with options from `Config`: each a value or a `Config`. A bad one fails the layer with a `ConfigError`. */
+  static readonly layerConfig = <Self>(
+    bulkhead: AnyTag<Self>,
+    config: ConfigOf<RedisBulkhead.Options>
+  ): Layer.Layer<Self, ConfigError, RedisConnection> =>
+    layerFromConfig(
+      config,
+      (options) => check(bulkhead.key.replace(/^.*\//, ""), options),
+      (options) => RedisBulkhead.layer(bulkhead, options)
+    )
   /** The same for another layer of a tag: `shared(Reports.layer({ maxConcurrent: 5 }))`. */
   static readonly shared = shared
   /** An instance that is nobody's service. */
   static readonly make = (
     bulkhead: Bulkhead.Options & { readonly name: string },
-    options: RedisBulkhead.Options = {}
+    options?: RedisBulkhead.Options
   ): Effect.Effect<Bulkhead.Service, never, RedisConnection | Scope> =>
-    Effect.flatMap(
-      lending(bulkhead.name, options),
-      (lending) => Effect.provideService(Bulkhead.make(bulkhead), Lending, lending)
-    )
+    Effect.flatMap(lending(options), (lending) => Effect.provideService(Bulkhead.make(bulkhead), Lending, lending))
   /**
    * The fence of the permits of the call that reads it, with the option `fences`: larger than those of all permits that a
    * process got before. A resource that refuses what comes with a smaller one than it has seen takes no write of a holder

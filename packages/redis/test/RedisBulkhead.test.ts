@@ -1,10 +1,11 @@
 import { Bulkhead } from "@effect-resilience/core"
 import { RedisBulkhead, RedisConnection } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Deferred, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
+import { Cause, Config, ConfigProvider, Deferred, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import { bulkheadOf, connect, eventually, hold, stateOf } from "./utils/bulkheads.js"
+import { scale } from "./utils/scale.js"
 import { canStart, Server } from "./utils/server.js"
 
 const url = String(inject("redisUrl"))
@@ -204,6 +205,29 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
       expect((yield* bulkhead.metrics).active).toBe(0)
     }))
 
+  it.scopedLive("options from Config, and bad ones fail with a ConfigError", () =>
+    Effect.gen(function*() {
+      class Imports extends Bulkhead.Tag<Imports>()(randomUUID(), { maxConcurrent: 1 }) {}
+      const build = (lease: string) =>
+        Layer.build(RedisBulkhead.layerConfig(Imports, { lease: Config.duration("LEASE"), strict: false })).pipe(
+          Effect.provide(RedisConnection.layer({ server: { _tag: "Standalone", url } })),
+          Effect.withConfigProvider(ConfigProvider.fromMap(new Map([["LEASE", lease]])))
+        )
+      yield* build("5 seconds")
+      expect(String(yield* Effect.flip(build("5 millis")))).toContain("lease must be a duration of at least 100 ms")
+    }))
+
+  it.scopedLive("a bulkhead of other options, and one of the same tag that is not shared", () =>
+    Effect.gen(function*() {
+      class Exports extends Bulkhead.Tag<Exports>()(randomUUID(), { maxConcurrent: 1 }) {}
+      const redis = RedisConnection.layer({ server: { _tag: "Standalone", url } })
+      const shared = yield* Layer.build(Layer.provide(RedisBulkhead.shared(Exports.layer({ maxConcurrent: 5 })), redis))
+      expect(yield* Effect.provide(Exports.available, shared)).toBe(0)
+      yield* Effect.provide(Exports.withPermitsBy(5)(Effect.void), shared)
+      const own = yield* Layer.build(Exports.Live)
+      expect(yield* Effect.provide(Exports.available, own)).toBe(1)
+    }))
+
   it.scopedLive("bad options die by name", () =>
     Effect.gen(function*() {
       const bad: ReadonlyArray<readonly [RedisBulkhead.Options, string]> = [
@@ -234,7 +258,7 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
       const run = Effect.forEach(
         bulkheads,
         (bulkhead) =>
-          Effect.forEach(Array.from({ length: 5000 }), () =>
+          Effect.forEach(Array.from({ length: scale(2000, 20_000) }), () =>
             bulkhead.withPermit(Effect.sleep("1 millis")), {
             concurrency: 64,
             discard: true
@@ -244,6 +268,6 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
       yield* run
       const before = yield* count
       yield* run
-      expect(((yield* count) - before) / 10_000).toBeLessThan(0.02)
+      expect(((yield* count) - before) / (2 * scale(2000, 20_000))).toBeLessThan(0.02)
     }))
 })
