@@ -15,15 +15,17 @@ export const change = (n: number): ResilienceEvent => ({
   cause: "ConsecutiveFailures"
 })
 
+const turn = Effect.promise(() => new Promise<void>((resolve) => setImmediate(resolve)))
+
 /** Puts changes on the bus, no faster than it takes them. */
 export const emit = (from: number, to: number) =>
   Effect.flatMap(EventBus, (bus) =>
     Effect.gen(function*() {
       for (let n = from; n <= to; n++) {
         yield* publish(bus, () => change(n))
-        if (n % 100 === 0) yield* Effect.yieldNow()
+        if (n % 100 === 0) yield* turn
       }
-      yield* Effect.yieldNow()
+      yield* turn
     }))
 
 /** The numbers of the events, in their order. */
