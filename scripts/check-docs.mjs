@@ -16,6 +16,8 @@ import { fallbackFields, staleFields } from "../packages/http/src/internal/subst
 import { staleStoreFields } from "../packages/http/src/StaleStore.ts"
 import { redisIdempotencyStoreFields } from "../packages/redis/src/RedisIdempotencyStore.ts"
 import { redisStaleStoreFields } from "../packages/redis/src/RedisStaleStore.ts"
+import { eventStreamFields } from "../packages/redis/src/RedisEventStream.ts"
+import { fleetFields } from "../packages/redis/src/RedisFleet.ts"
 import { root } from "./run.mjs"
 
 const optionTables = {
@@ -33,7 +35,9 @@ const optionTables = {
   "HttpResilience.staleIfError": staleFields,
   ResilientHttpClient: clientFields,
   ResilientHttpClientRetry: clientRetryFields,
-  ResilientHttpClientOverride: overrideFields
+  ResilientHttpClientOverride: overrideFields,
+  "RedisEventStream": eventStreamFields,
+  "RedisFleet": fleetFields
 }
 const problems = []
 const walk = (folder, ending) =>

@@ -72,7 +72,11 @@ const tasks = {
     [process.execPath, [at("scripts/check-effect.mjs")]]
   ],
   embed: () => [[process.execPath, [at("scripts/embed-page.mjs")]]],
-  screenshots: () => [script("scripts/screenshots.ts"), script("scripts/demo-screenshots.ts")],
+  screenshots: () => [
+    script("scripts/screenshots.ts"),
+    script("scripts/fleet-screenshot.ts"),
+    script("scripts/demo-screenshots.ts")
+  ],
   lint: (args) => [bin("eslint/bin/eslint.js", "--max-warnings=0", ".", ...args)],
   format: () => [bin("eslint/bin/eslint.js", "--fix", ".")],
   "docs:check": () => [script("scripts/check-docs.mjs"), [process.execPath, [at("scripts/rejections.mjs"), "--check"]]],

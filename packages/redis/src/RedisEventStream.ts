@@ -36,7 +36,7 @@ const changeTags: ReadonlySet<ResilienceEvent["_tag"]> = new Set([
 /** What the table of the documentation says. @internal */
 export const eventStreamFields = {
   stream: name("events"),
-  label: name(ownLabel, "`host:pid`"),
+  label: name(ownLabel, "host:pid"),
   maxLength: option.integer(10_000, { min: 1, max: 10_000_000 }),
   expireAfter: option.duration("1 day", { min: 1000 }),
   filter: option.fn<(event: ResilienceEvent) => boolean>(

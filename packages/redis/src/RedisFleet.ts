@@ -23,7 +23,7 @@ import type { RedisUnavailableError } from "./RedisUnavailableError.js"
 /** What the table of the documentation says. @internal */
 export const fleetFields = {
   fleet: name("fleet"),
-  label: name(ownLabel, "`host:pid`"),
+  label: name(ownLabel, "host:pid"),
   interval: option.duration("1 second", { min: 100, max: 60_000 }),
   expireAfter: option.duration("5 seconds", { min: 300, max: 600_000 }),
   maxBytes: option.integer(262_144, { min: 1024, max: 16_777_216 }),

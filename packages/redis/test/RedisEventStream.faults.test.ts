@@ -42,7 +42,7 @@ const isAt = (told: Effect.Effect<ReadonlyArray<RedisEventStream.Element>>, last
   until(Effect.map(told, (elements) => numbers(elements).at(-1) === last))
 
 describe.skipIf(!canStart)("the stream of events, when Redis fails", () => {
-  it.scopedLive("many events go in few round trips", () =>
+  it.scopedLive("RE1: many events go in few round trips", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const redis = yield* observer(server)
@@ -59,7 +59,7 @@ describe.skipIf(!canStart)("the stream of events, when Redis fails", () => {
       }).pipe(Effect.provide(publishing(server)))
     }))
 
-  it.scopedLive("a pause of the server loses nothing, repeats nothing and holds no call up", () =>
+  it.scopedLive("RE1: a pause of the server loses nothing, repeats nothing and holds no call up", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       yield* Effect.gen(function*() {
@@ -86,7 +86,7 @@ describe.skipIf(!canStart)("the stream of events, when Redis fails", () => {
       }).pipe(Effect.provide(publishing(server, { filter: (event) => event._tag === "StateChanged" })))
     }))
 
-  it.scopedLive("while the server is dead the newest wait, and a follower goes on when it is back", () =>
+  it.scopedLive("RE3: while the server is dead the newest wait, and a follower goes on when it is back", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const logs: Array<string> = []
@@ -122,7 +122,7 @@ describe.skipIf(!canStart)("the stream of events, when Redis fails", () => {
       )))
     }))
 
-  it.scopedLive("a stream that is emptied is a gap, and goes on", () =>
+  it.scopedLive("RE6: a stream that is emptied is a gap, and goes on", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const redis = yield* observer(server)
@@ -139,7 +139,7 @@ describe.skipIf(!canStart)("the stream of events, when Redis fails", () => {
       }).pipe(Effect.provide(publishing(server)))
     }))
 
-  it.scopedLive("a connection that is cut again and again loses nothing and repeats nothing", () =>
+  it.scopedLive("RE2: a connection that is cut again and again loses nothing and repeats nothing", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const redis = yield* observer(server)
@@ -157,7 +157,7 @@ describe.skipIf(!canStart)("the stream of events, when Redis fails", () => {
       }).pipe(Effect.provide(publishing(server, { filter: (event) => event._tag === "StateChanged" })))
     }))
 
-  it.scopedLive("a stream whose end fell back behind a follower is followed from there", () =>
+  it.scopedLive("RE6: a stream whose end fell back behind a follower is followed from there", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const redis = yield* observer(server)
@@ -173,7 +173,7 @@ describe.skipIf(!canStart)("the stream of events, when Redis fails", () => {
     }))
 
   const ends = (name: string, disturb: (server: Server) => void) =>
-    it.scopedLive(`a follower and a publisher end at once while ${name}`, () =>
+    it.scopedLive(`RE8: a follower and a publisher end at once while ${name}`, () =>
       Effect.gen(function*() {
         const server = yield* Server.start()
         const scope = yield* Scope.make()
@@ -198,7 +198,7 @@ describe.skipIf(!canStart)("the stream of events, when Redis fails", () => {
   ends("the server is paused", (server) => server.pause())
   ends("the server is dead", (server) => void server.kill())
 
-  it.scopedLive("a follower that is interrupted anywhere leaves no connection behind", () =>
+  it.scopedLive("RE9: a follower that is interrupted anywhere leaves no connection behind", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const redis = yield* observer(server)
@@ -230,7 +230,7 @@ describe.skipIf(!canStart)("the stream of events, when Redis fails", () => {
       }).pipe(Effect.provide(publishing(server)))
     }))
 
-  it.scopedLive("followers that come and go miss nothing between them", () =>
+  it.scopedLive("RE7: followers that come and go miss nothing between them", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       yield* Effect.gen(function*() {

@@ -73,7 +73,7 @@ describe.skipIf(url === undefined)("RedisEventStream", () => {
     }).pipe(Effect.provide(publishing({ stream, ...everything })))
   })
 
-  it.scopedLive("two followers have all events in their order, and one that comes back goes on where it was", () => {
+  it.scopedLive("W-E9: two followers have all events in their order, and one that comes back goes on where it was", () => {
     const stream = randomUUID()
     return Effect.gen(function*() {
       const both = yield* Effect.fork(Effect.all([collect(stream, 300), collect(stream, 300)], { concurrency: 2 }))
@@ -112,7 +112,7 @@ describe.skipIf(url === undefined)("RedisEventStream", () => {
     }).pipe(Effect.provide(publishing({ stream })))
   })
 
-  it.scopedLive("a follower that trimming overtakes is told how many it missed", () => {
+  it.scopedLive("RE5: a follower that trimming overtakes is told how many it missed", () => {
     const stream = randomUUID()
     return Effect.gen(function*() {
       const first = yield* Deferred.make<void>()
@@ -147,7 +147,7 @@ describe.skipIf(url === undefined)("RedisEventStream", () => {
     }).pipe(Effect.provide(publishing({ stream, maxLength: 100 })))
   })
 
-  it.scopedLive("what it does not understand is passed on as it is, and hinders nothing", () => {
+  it.scopedLive("RE10: what it does not understand is passed on as it is, and hinders nothing", () => {
     const stream = randomUUID()
     return Effect.gen(function*() {
       yield* emit(1, 1)
@@ -181,7 +181,7 @@ describe.skipIf(url === undefined)("RedisEventStream", () => {
     }).pipe(Effect.provide(connection))
   })
 
-  it.scopedLive("keeps up with many events, and the stream keeps its bound and its expiry", () => {
+  it.scopedLive("RE4: keeps up with many events, and the stream keeps its bound and its expiry", () => {
     const stream = randomUUID()
     const count = scale(20_000, 100_000)
     return Effect.gen(function*() {
@@ -206,7 +206,7 @@ describe.skipIf(url === undefined)("RedisEventStream", () => {
     }).pipe(Effect.provide(publishing({ stream, maxLength: 2000, expireAfter: "1 hour" })))
   })
 
-  it.scopedLive("more than the queue holds pushes out the oldest, is counted, and told once", () => {
+  it.scopedLive("RE3: more than the queue holds pushes out the oldest, is counted, and told once", () => {
     const stream = randomUUID()
     const warnings: Array<string> = []
     const logger = Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => warnings.push(String(message))))

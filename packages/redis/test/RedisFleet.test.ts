@@ -103,7 +103,7 @@ describe.skipIf(url === undefined)("RedisFleet", () => {
     })
   })
 
-  it.scopedLive("two processes see each other, a killed one is gone within its time, one that stops is late", () =>
+  it.scopedLive("RE11: two processes see each other, a killed one is gone within its time, one that stops is late", () =>
     Effect.gen(function*() {
       const prefix = `${randomUUID()}:`
       const start = (label: string) =>
@@ -146,7 +146,7 @@ describe.skipIf(url === undefined)("RedisFleet", () => {
       expect(left.map(({ status }) => status)).toEqual(["Gone"])
     }))
 
-  it.scopedLive("no key stays for longer than it is of use", () => {
+  it.scopedLive("RE11: no key stays for longer than it is of use", () => {
     const fleet = randomUUID()
     return Effect.gen(function*() {
       const redis = yield* RedisConnection
@@ -190,7 +190,7 @@ describe.skipIf(url === undefined)("RedisFleet", () => {
 })
 
 describe.skipIf(!canStart)("the fleet, when Redis fails", () => {
-  it.scopedLive("a process sees itself, says why it sees no other, and sees them again", () =>
+  it.scopedLive("RE12: a process sees itself, says why it sees no other, and sees them again", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const live = (label: string) =>

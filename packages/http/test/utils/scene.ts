@@ -14,6 +14,8 @@ import {
 import { Admin, Dashboard } from "@effect-resilience/http"
 import { HttpRouter } from "@effect/platform"
 import { Duration, Effect, Layer, Random, Schedule } from "effect"
+import { openFleet } from "./fleet.js"
+import { serveNode } from "./servers.js"
 
 class DownError {
   readonly _tag = "DownError"
@@ -82,3 +84,17 @@ export const sceneApp = HttpRouter.empty.pipe(
   HttpRouter.mount("/resilience", Dashboard.router),
   HttpRouter.mount("/admin", Admin.router({ authorize: Admin.loopbackOnly }))
 )
+
+/** Several such shops, seen by the first of them. */
+export const openSceneFleet = (...labels: ReadonlyArray<string>) =>
+  Effect.gen(function*() {
+    const { live, members } = yield* openFleet(...labels)
+    for (const { within } of members) yield* within(scene)
+    const dashboard = Dashboard.layer({
+      title: "Shop",
+      version: "1.4.2",
+      ...labels[0] === undefined ? {} : { instance: labels[0] }
+    })
+    const context = yield* Layer.build(Layer.provideMerge(Layer.provideMerge(dashboard, Admin.Live), live))
+    return { members, ...yield* Effect.provide(serveNode(sceneApp), context) }
+  })
