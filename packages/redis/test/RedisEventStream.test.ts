@@ -7,7 +7,7 @@ import { inject } from "vitest"
 import type { Entry } from "../src/internal/events/entry.js"
 import { advance, encodeEvent, isBefore } from "../src/internal/events/entry.js"
 import { Outbox } from "../src/internal/events/outbox.js"
-import { change, emit, numbers, range, until } from "./utils/events.js"
+import { change, emit, numbers, onlyChanges, range, until } from "./utils/events.js"
 import { scale } from "./utils/scale.js"
 
 const url = inject("redisUrl")
@@ -203,7 +203,7 @@ describe.skipIf(url === undefined)("RedisEventStream", () => {
         expect(life).toBeLessThanOrEqual(3_600_000)
       }
       yield* Effect.logDebug(`${Math.round(count / took * 1000)} events a second, ${length} entries`)
-    }).pipe(Effect.provide(publishing({ stream, maxLength: 2000, expireAfter: "1 hour" })))
+    }).pipe(Effect.provide(publishing({ stream, filter: onlyChanges, maxLength: 2000, expireAfter: "1 hour" })))
   })
 
   it.scopedLive("RE3: more than the queue holds pushes out the oldest, is counted, and told once", () => {
@@ -220,7 +220,11 @@ describe.skipIf(url === undefined)("RedisEventStream", () => {
       yield* emit(1, 500)
       yield* until(Effect.map(RedisEventStream.metrics, ({ published }) => published === 20))
       expect(warnings.filter((warning) => warning.includes("are dropped"))).toHaveLength(1)
-    }).pipe(Effect.provide(Layer.provideMerge(publishing({ stream, queue: 10, flushInterval: "300 millis" }), logger)))
+    }).pipe(
+      Effect.provide(
+        Layer.provideMerge(publishing({ stream, filter: onlyChanges, queue: 10, flushInterval: "300 millis" }), logger)
+      )
+    )
   })
 
   it.scopedLive("an event that cannot be encoded is left out and counted, and the rest goes", () => {

@@ -28,6 +28,9 @@ export const emit = (from: number, to: number) =>
       yield* turn
     }))
 
+/** Keeps those alone, and not the reports of a Redis that is slow. */
+export const onlyChanges = (event: ResilienceEvent) => event._tag === "StateChanged"
+
 /** The numbers of the events, in their order. */
 export const numbers = (elements: Iterable<RedisEventStream.Element>): ReadonlyArray<number> =>
   [...elements].flatMap((element) => element._tag === "Event" ? [Number(element.event.instance)] : [])
