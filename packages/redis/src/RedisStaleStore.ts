@@ -8,7 +8,7 @@ import { StaleStore, StaleStoreError } from "@effect-resilience/http/StaleStore"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import { get, put } from "./internal/stale.js"
+import { drop, get, put } from "./internal/stale.js"
 import { codec, digest, toMicros } from "./internal/stored.js"
 import { RedisConnection } from "./RedisConnection.js"
 import type { RedisUnavailableError } from "./RedisUnavailableError.js"
@@ -53,7 +53,7 @@ const make = (
           // What was there is older than what there would be.
           const detail = `an entry takes ${bytes} bytes, and maxBytes is ${maxBytes}`
           return Effect.zipRight(
-            Effect.mapError(redis.command("del", keyOf(key)), failed("put")),
+            Effect.mapError(redis.run(drop, [keyOf(key)], []), failed("put")),
             Effect.fail(new StaleStoreError({ operation: "put", detail }))
           )
         })

@@ -8,13 +8,15 @@ import { describe, expect, it } from "@effect/vitest"
 import type { Scope } from "effect"
 import { Deferred, Duration, Effect, Layer, Option } from "effect"
 import { inject } from "vitest"
-import { laws as idempotencyLaws } from "../../http/test/IdempotencyStore.laws.js"
-import { laws as staleLaws } from "../../http/test/StaleStore.laws.js"
 import { fetchNode, serveNode } from "../../http/test/utils/servers.js"
-import { connect, freshPrefix, withClock } from "./utils/connected.js"
+import { connect, freshPrefix } from "./utils/connected.js"
+import { scale } from "./utils/scale.js"
 import { canStart, Server } from "./utils/server.js"
 
 const url = String(inject("redisUrl"))
+/** How long the machine may keep one waiting: among all tests it is busy. */
+const lag = scale(1000, 150)
+
 const hasRedis = inject("redisUrl") !== undefined
 
 const response = { status: 201, headers: { a: "b" }, cookies: ["c=d"], body: new Uint8Array([0, 255]) }
@@ -33,20 +35,8 @@ const storesOf = (redis: RedisConnection.Service) =>
 /** Both stores on one connection. */
 const makeStores = Effect.gen(function*() {
   const redis = yield* connect(url)
-  const keys = Effect.map(redis.command("keys", `${redis.prefix}*`), (keys) => keys as ReadonlyArray<string>)
+  const keys = Effect.map(redis.command("keys", `${redis.prefix}*:{redis:*`), (keys) => keys as ReadonlyArray<string>)
   return { redis, keys, ...yield* storesOf(redis) }
-})
-
-describe.skipIf(!hasRedis)("laws, in Redis", () => {
-  const { advance, connect } = withClock(url)
-  idempotencyLaws({
-    make: Effect.flatMap(connect, (redis) => Effect.map(storesOf(redis), ({ idempotency }) => idempotency)),
-    advance
-  })
-  staleLaws({
-    make: Effect.flatMap(connect, (redis) => Effect.map(storesOf(redis), ({ stale }) => stale)),
-    advance
-  })
 })
 
 describe.skipIf(!hasRedis)("what is in Redis", () => {
@@ -272,9 +262,9 @@ describe.skipIf(!canStart)("a Redis in trouble", () => {
         expect(told[n]).toMatch(new RegExp(`^${what}( Timeout| Unavailable)?$`))
       }
       expect(told[0]).toBe("begin Timeout")
-      expect(longest).toBeLessThan(250)
+      expect(longest).toBeLessThan(100 + lag)
       const names = Effect.repeat(
-        Effect.zipLeft(Effect.option(redis.command("keys", `${redis.prefix}*`)), Effect.sleep("20 millis")),
+        Effect.zipLeft(Effect.option(redis.command("keys", `${redis.prefix}*:{redis:*`)), Effect.sleep("20 millis")),
         { until: Option.isSome }
       )
       expect(yield* names).toEqual(Option.some([`${redis.prefix}idempotency:{redis:other}`]))
@@ -287,7 +277,7 @@ describe.skipIf(!canStart)("a Redis in trouble", () => {
       yield* Effect.promise(() => server.kill())
       const { longest, told } = yield* failures(stores)
       expect(told).toEqual(["begin Unavailable", "complete Unavailable", "release Unavailable", "put", "get"])
-      expect(longest).toBeLessThan(250)
+      expect(longest).toBeLessThan(100 + lag)
     }))
 
   it.scopedLive("one that hangs: pages are served as without a store, what was kept is served by another process", () =>
@@ -337,7 +327,7 @@ describe.skipIf(!canStart)("a Redis in trouble", () => {
         isDown = down
         const answer = yield* other.get
         expect(answer.status).toBe(status)
-        expect(answer.took).toBeLessThan(250 + 200)
+        expect(answer.took).toBeLessThan(250 + lag)
       }
       server.resume()
       isDown = true

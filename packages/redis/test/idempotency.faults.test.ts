@@ -3,7 +3,7 @@ import { RedisConnection } from "@effect-resilience/redis"
 import { RedisIdempotencyStore } from "@effect-resilience/redis/http"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, Schema } from "effect"
+import { Duration, Effect, Fiber, Schema } from "effect"
 import { interrupted, places, turns } from "../../http/test/utils/idempotencySweep.js"
 import { fetchNode, serveNode } from "../../http/test/utils/servers.js"
 import { connect } from "./utils/connected.js"
@@ -11,7 +11,9 @@ import { scale } from "./utils/scale.js"
 import { canStart, Server } from "./utils/server.js"
 
 /** What a command may take; a request whose key cannot be asked for may take one to ask and one to let go. */
-const commandTimeout = 100
+const commandTimeout = scale(250, 100)
+/** How long the machine may keep one waiting: among all tests it is busy. */
+const lag = scale(2000, 150)
 
 const storeOf = (redis: RedisConnection.Service) =>
   Effect.provideService(RedisIdempotencyStore.make(), RedisConnection, redis)
@@ -69,18 +71,20 @@ const makeShop = (options: Partial<Idempotency.Options<never>> = {}) =>
 describe.skipIf(!canStart)("Redis fails between begin and complete", () => {
   it.scopedLive("RS4: paused: its client gets the response, nobody hangs, and the key stays taken until its lease ends", () =>
     Effect.gen(function*() {
-      const { begun, count, order, recovered, server } = yield* makeShop({ lease: "1500 millis" })
+      const { begun, count, order, recovered, server } = yield* makeShop({ lease: "3 seconds" })
       const first = yield* Effect.fork(order("a", 150))
       yield* begun("a")
       server.pause()
       const { status, took } = yield* Fiber.join(first)
       expect(status).toBe(201)
-      expect(took).toBeLessThan(150 + 2 * commandTimeout + 150)
+      expect(took).toBeLessThan(150 + 2 * commandTimeout + lag)
       for (const id of ["a", "b"]) {
         const refused = yield* order(id)
         expect(refused.status).toBe(503)
-        expect(refused.took).toBeLessThan(2 * commandTimeout + 150)
+        expect(refused.took).toBeLessThan(2 * commandTimeout + lag)
       }
+      // When the connection broke, what was under way failed before its time: that may still be carried out until then.
+      yield* Effect.sleep(Duration.millis(commandTimeout))
       server.resume()
       yield* recovered
       // What came too late was not done: neither is the response kept, nor was the key of "b" taken.
@@ -88,7 +92,7 @@ describe.skipIf(!canStart)("Redis fails between begin and complete", () => {
       expect((yield* order("b")).status).toBe(201)
       expect([count("a"), count("b")]).toEqual([1, 1])
       // As the documentation says.
-      yield* Effect.sleep("1500 millis")
+      yield* Effect.sleep("3 seconds")
       expect((yield* order("a", 150)).status).toBe(201)
       expect(count("a")).toBe(2)
     }))
@@ -101,11 +105,11 @@ describe.skipIf(!canStart)("Redis fails between begin and complete", () => {
       yield* Effect.promise(() => server.kill())
       const { status, took } = yield* Fiber.join(first)
       expect(status).toBe(201)
-      expect(took).toBeLessThan(150 + commandTimeout + 150)
+      expect(took).toBeLessThan(150 + commandTimeout + lag)
       for (let n = 0; n < 5; n++) {
         const refused = yield* order("a", 150)
         expect(refused.status).toBe(503)
-        expect(refused.took).toBeLessThan(2 * commandTimeout + 150)
+        expect(refused.took).toBeLessThan(2 * commandTimeout + lag)
       }
       expect(count("a")).toBe(1)
       yield* Effect.promise(() => server.start())
@@ -122,7 +126,7 @@ describe.skipIf(!canStart)("Redis fails between begin and complete", () => {
       server.pause()
       const { status, took } = yield* order("a")
       expect(status).toBe(201)
-      expect(took).toBeLessThan(2 * commandTimeout + 150)
+      expect(took).toBeLessThan(2 * commandTimeout + lag)
       expect((yield* order("a")).status).toBe(201)
       expect(count("a")).toBe(2)
       server.resume()
@@ -139,7 +143,7 @@ describe.skipIf(!canStart)("Redis fails between begin and complete", () => {
       const pauses = Effect.forever(Effect.gen(function*() {
         yield* Effect.sleep("60 millis")
         server.pause()
-        yield* Effect.sleep("180 millis")
+        yield* Effect.sleep(Duration.millis(1.8 * commandTimeout))
         server.resume()
       }))
       const pausing = yield* Effect.fork(pauses)
@@ -161,7 +165,7 @@ describe.skipIf(!canStart)("Redis fails between begin and complete", () => {
       // The trouble was seen, and was not all there was.
       expect(seen).toContain(503)
       expect(seen).toContain(201)
-      expect(longest).toBeLessThan(20 + 3 * commandTimeout + 200)
+      expect(longest).toBeLessThan(20 + 3 * commandTimeout + lag)
     }))
 })
 

@@ -11,6 +11,9 @@ redis.call('PEXPIRE', KEYS[1], math.ceil(ttl / 1000))
 return 1`
 )
 
+/** @internal */
+export const drop = script("stale.drop", "return redis.call('DEL', KEYS[1])")
+
 /** The entry and its age in microseconds, or nothing. @internal */
 export const get = script(
   "stale.get",

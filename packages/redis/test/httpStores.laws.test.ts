@@ -1,0 +1,43 @@
+import { RedisConnection } from "@effect-resilience/redis"
+import { RedisIdempotencyStore, RedisStaleStore } from "@effect-resilience/redis/http"
+import { afterAll, beforeAll, describe } from "@effect/vitest"
+import type { Scope } from "effect"
+import { Effect, Exit, Scope as Scopes } from "effect"
+import { inject } from "vitest"
+import { laws as idempotencyLaws } from "../../http/test/IdempotencyStore.laws.js"
+import { laws as staleLaws } from "../../http/test/StaleStore.laws.js"
+import { ClusterServers } from "./utils/cluster.js"
+import { freshPrefix } from "./utils/connected.js"
+import { Sentinels } from "./utils/sentinel.js"
+import { canStart } from "./utils/server.js"
+import { SkewedClock } from "./utils/skewed.js"
+
+/** The laws by servers that are started once for all of them. */
+const lawsOf = (servers: Effect.Effect<NonNullable<RedisConnection.Options["server"]>, never, Scope.Scope>) => {
+  const clock = new SkewedClock()
+  const scope = Effect.runSync(Scopes.make())
+  let server: RedisConnection.Options["server"]
+  beforeAll(async () => {
+    server = await Effect.runPromise(Scopes.extend(servers, scope))
+  }, 30_000)
+  afterAll(() => Effect.runPromise(Scopes.close(scope, Exit.void)))
+  const on = <A, E>(make: Effect.Effect<A, E, RedisConnection | Scope.Scope>) =>
+    Effect.orDie(Effect.flatMap(
+      Effect.suspend(() => clock.connect({ server, prefix: freshPrefix(), commandTimeout: "1 second" })),
+      (redis) => Effect.provideService(make, RedisConnection, redis)
+    ))
+  describe("idempotency", () => idempotencyLaws({ make: on(RedisIdempotencyStore.make()), advance: clock.advance }))
+  describe("stale", () => staleLaws({ make: on(RedisStaleStore.make()), advance: clock.advance }))
+}
+
+describe.skipIf(inject("redisUrl") === undefined)(
+  "laws, by one server",
+  () => lawsOf(Effect.succeed(String(inject("redisUrl"))))
+)
+
+describe.skipIf(!canStart)("laws, by Sentinel", () => lawsOf(Effect.map(Sentinels.start(), ({ options }) => options)))
+
+describe.skipIf(!canStart)(
+  "laws, on a cluster",
+  () => lawsOf(Effect.map(ClusterServers.start(), ({ options }) => options))
+)
