@@ -1,4 +1,4 @@
-// Finds what some tests need and a machine may lack. What is not there is said loudly, and is a failure where
+// Finds what some tests and examples need and a machine may lack. What is not there is said loudly, and is a failure where
 // REQUIRE_REDIS or REQUIRE_CHROMIUM is set.
 import { spawnSync } from "node:child_process"
 import { existsSync, mkdirSync, readdirSync, symlinkSync } from "node:fs"
@@ -51,8 +51,8 @@ const findChromium = () => {
   return found === undefined ? undefined : { CHROMIUM_BINARY: absolute(found) }
 }
 
-/** The environment of the tests, and what is missing on this machine. */
-export const provision = () => {
+/** The environment of what needs one of `servers`, and what is missing on this machine. */
+export const provision = (servers = ["redis", "chromium"]) => {
   const missing = []
   const env = {}
   const look = (what, found, required) => {
@@ -64,12 +64,16 @@ export const provision = () => {
       process.exit(1)
     }
   }
-  look("a Redis server (install redis-server, or set REDIS_URL)", findRedis(), process.env.REQUIRE_REDIS)
-  look("a browser (install chromium, or set CHROMIUM_BINARY)", findChromium(), process.env.REQUIRE_CHROMIUM)
+  if (servers.includes("redis")) {
+    look("a Redis server (install redis-server, or set REDIS_URL)", findRedis(), process.env.REQUIRE_REDIS)
+  }
+  if (servers.includes("chromium")) {
+    look("a browser (install chromium, or set CHROMIUM_BINARY)", findChromium(), process.env.REQUIRE_CHROMIUM)
+  }
   return { env, missing }
 }
 
 /** Says what was not run. */
 export const banner = (missing) => {
-  for (const what of missing) console.error(`\n  !! NOT RUN: the tests that need ${what}\n`)
+  for (const what of missing) console.error(`\n  !! NOT RUN: what needs ${what}\n`)
 }

@@ -118,6 +118,8 @@ const main = () => {
   ensureDependencies()
   const found = ["test", "test:redis", "screenshots", "bench:redis"].includes(name)
     ? provision()
+    : name === "examples"
+    ? provision(["redis"])
     : { env: {}, missing: [] }
   banner(found.missing)
   let failure = 0

@@ -6,7 +6,6 @@ import { Dashboard, ResilientHttpClient } from "@effect-resilience/http"
 import { NodeDrain } from "@effect-resilience/http/node"
 import { HttpServer } from "@effect/platform"
 import { NodeHttpClient, NodeRuntime } from "@effect/platform-node"
-import type { ConfigError } from "effect"
 import { Config, Effect, Layer, Option } from "effect"
 import { createServer } from "node:http"
 import type { Till } from "./shop.js"
@@ -26,7 +25,7 @@ const Told = Layer.effectDiscard(
 )
 
 /** It shows itself and ends; with `PORT=3000` it serves until it is told to stop, and drains then. */
-export const run = (KeptLive: Layer.Layer<Kept, ConfigError.ConfigError, EventBus | Registry>) => {
+export const run = <E>(KeptLive: Layer.Layer<Kept, E, EventBus | Registry>) => {
   const AppLive = ShopLive.pipe(
     Layer.provide([ClientLive, WarehouseLive, Dashboard.layer({ title: "Shop" })]),
     Layer.provide(KeptLive),
