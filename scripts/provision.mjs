@@ -41,6 +41,9 @@ const unpackRedis = () => {
 
 const findRedis = () => {
   if (process.env.REDIS_URL) return {}
+  const { REDIS_BINARY } = process.env
+  // Another server is meant, and no other will do.
+  if (REDIS_BINARY) return answers(REDIS_BINARY) ? { REDIS_BINARY: absolute(REDIS_BINARY) } : undefined
   const onPath = ["redis-server", "valkey-server"].find((name) => answers(name))
   return onPath === undefined ? unpackedRedis() ?? unpackRedis() : { REDIS_BINARY: onPath }
 }
@@ -51,6 +54,9 @@ const findChromium = () => {
   return found === undefined ? undefined : { CHROMIUM_BINARY: absolute(found) }
 }
 
+/** Debian has Valkey from its release 13 on, and among the backports of the one before, where they are among the sources. */
+const findValkey = () => /valkey/.test(process.env.REDIS_BINARY ?? "") || answers("valkey-server") ? {} : undefined
+
 /** The environment of what needs one of `servers`, and what is missing on this machine. */
 export const provision = (servers = ["redis", "chromium"]) => {
   const missing = []
@@ -58,6 +64,7 @@ export const provision = (servers = ["redis", "chromium"]) => {
   const look = (what, found, required) => {
     if (found !== undefined) return Object.assign(env, found)
     missing.push(what)
+    if (what.includes("REDIS_BINARY names")) env.REDIS_BINARY = undefined
     if (required) {
       banner(missing)
       console.error(`${what} is required here.`)
@@ -65,7 +72,16 @@ export const provision = (servers = ["redis", "chromium"]) => {
     }
   }
   if (servers.includes("redis")) {
-    look("a Redis server (install redis-server, or set REDIS_URL)", findRedis(), process.env.REQUIRE_REDIS)
+    look(
+      process.env.REDIS_BINARY && !process.env.REDIS_URL
+        ? `the Redis server that REDIS_BINARY names (${process.env.REDIS_BINARY} does not run)`
+        : "a Redis server (install redis-server or valkey-server, or set REDIS_BINARY or REDIS_URL)",
+      findRedis(),
+      process.env.REQUIRE_REDIS
+    )
+  }
+  if (servers.includes("valkey")) {
+    look("Valkey (install valkey-server, and set REDIS_BINARY=valkey-server)", findValkey(), false)
   }
   if (servers.includes("chromium")) {
     look("a browser (install chromium, or set CHROMIUM_BINARY)", findChromium(), process.env.REQUIRE_CHROMIUM)

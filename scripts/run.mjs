@@ -108,6 +108,15 @@ const tasks = {
   ]
 }
 
+/** The servers that a task needs. */
+const needs = {
+  test: ["redis", "chromium"],
+  "test:redis": ["redis", "valkey"],
+  "bench:redis": ["redis"],
+  examples: ["redis"],
+  screenshots: ["redis", "chromium"]
+}
+
 const main = () => {
   const [name, ...args] = process.argv.slice(2)
   const task = tasks[name]
@@ -116,11 +125,7 @@ const main = () => {
     process.exit(2)
   }
   ensureDependencies()
-  const found = ["test", "test:redis", "screenshots", "bench:redis"].includes(name)
-    ? provision()
-    : name === "examples"
-    ? provision(["redis"])
-    : { env: {}, missing: [] }
+  const found = needs[name] === undefined ? { env: {}, missing: [] } : provision(needs[name])
   banner(found.missing)
   let failure = 0
   for (const [command, rest] of task(args)) {
