@@ -17,7 +17,7 @@ import { Till } from "./app/shop.js"
 
 /** Where it is kept what requests used, and what they were answered. */
 const StoresLive = Layer.mergeAll(
-  RedisRateLimiterStore.layer,
+  RedisRateLimiterStore.Live,
   RedisIdempotencyStore.layer(),
   RedisStaleStore.layer()
 )

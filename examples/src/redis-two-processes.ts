@@ -20,7 +20,7 @@ class Payments
 
 /** Where all three are kept. In memory: `Layer.mergeAll(Search.Live, Reports.Live, Payments.Live)`. */
 const Live = Layer.mergeAll(
-  Search.layerStore().pipe(Layer.provide(RedisRateLimiterStore.layer)),
+  Search.layerStore().pipe(Layer.provide(RedisRateLimiterStore.Live)),
   RedisBulkhead.layer(Reports),
   // One that sees it fail is enough; by default it takes two.
   Payments.Live.pipe(Layer.provide(RedisCircuitBreaker.layer({ quorum: 1 })))

@@ -132,7 +132,7 @@ describe.skipIf(url === undefined)("the scripts decide as the algorithms of core
       let now = startMicros
       clock.adjust(Duration.nanos(BigInt(now) * 1000n))
       const own = atFixedTime(redis, () => now)
-      const store = yield* Effect.provideService(RedisRateLimiterStore.make, RedisConnection, own)
+      const store = yield* Effect.provideService(RedisRateLimiterStore.make({ deniedFor: 0 }), RedisConnection, own)
       const model = yield* RateLimiterStore.makeMemory()
       const key = String(used++)
       const taken: Array<

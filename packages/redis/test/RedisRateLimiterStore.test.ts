@@ -23,7 +23,7 @@ const algorithms = ["gcra", "token-bucket", "sliding-window", "sliding-log", "fi
 
 const connect = RedisConnection.make({ server: String(url), prefix: `${run}:`, ...patient })
 const storeOf = (redis: RedisConnection.Service) =>
-  Effect.provideService(RedisRateLimiterStore.make, RedisConnection, redis)
+  Effect.provideService(RedisRateLimiterStore.make({ deniedFor: 0 }), RedisConnection, redis)
 
 /** A store whose server has the time that the test says. */
 const fixedStore = Effect.gen(function*() {
@@ -65,7 +65,7 @@ describe.skipIf(url === undefined)("RedisRateLimiterStore", () => {
     Effect.gen(function*() {
       class Api extends RateLimiter.Tag<Api>()(`api-${run}`, { rate: "7/hour" }) {}
       const process = Api.layerStore().pipe(
-        Layer.provide(RedisRateLimiterStore.layer),
+        Layer.provide(RedisRateLimiterStore.Live),
         Layer.provide(RedisConnection.layer({ server: String(url), prefix: `${run}:`, ...patient }))
       )
       const count = Effect.provide(
@@ -238,7 +238,7 @@ describe.skipIf(url === undefined)("RedisRateLimiterStore", () => {
                   expect(sum).toBeLessThanOrEqual(burst + span / 10)
                 }
               }
-            }).pipe(Effect.runPromise)
+            }).pipe(Effect.scoped, Effect.runPromise)
         )
         void runtime
         yield* Effect.promise(() => fc.assert(property, { numRuns: scale(50, 2000) }))
