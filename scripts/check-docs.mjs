@@ -18,6 +18,7 @@ import { redisIdempotencyStoreFields } from "../packages/redis/src/RedisIdempote
 import { redisStaleStoreFields } from "../packages/redis/src/RedisStaleStore.ts"
 import { eventStreamFields } from "../packages/redis/src/RedisEventStream.ts"
 import { fleetFields } from "../packages/redis/src/RedisFleet.ts"
+import { clientFields as redisClientFields, connectionFields } from "../packages/redis/src/internal/options.ts"
 import { root } from "./run.mjs"
 
 const optionTables = {
@@ -38,6 +39,8 @@ const optionTables = {
   ResilientHttpClientOverride: overrideFields,
   "RedisEventStream": eventStreamFields,
   "RedisFleet": fleetFields
+  "RedisConnection": connectionFields,
+  "RedisConnection.fromClient": redisClientFields
 }
 const problems = []
 const walk = (folder, ending) =>

@@ -88,7 +88,7 @@ describe.skipIf(url === undefined)("RedisConnection", () => {
       expect(yield* redis.command("ping")).toBe("PONG")
     }))
 
-  it.scopedLive("16: clocks of the process that jump change nothing", () =>
+  it.scopedLive("RN12: clocks of the process that jump change nothing", () =>
     Effect.gen(function*() {
       const redis = yield* RedisConnection.make({ server: url, commandTimeout: "1 second" })
       const key = randomUUID()

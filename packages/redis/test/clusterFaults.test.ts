@@ -17,7 +17,7 @@ const keysOf = (cluster: ClusterServers, redis: RedisConnection.Service) =>
   })
 
 describe.skipIf(!canStart)("faults of a cluster", () => {
-  it.scopedLive("15: a master dies: only its keys fail, and its replica takes over", () =>
+  it.scopedLive("RN11: a master dies: only its keys fail, and its replica takes over", () =>
     Effect.gen(function*() {
       const cluster = yield* ClusterServers.start({ replicas: 1 })
       const redis = yield* RedisConnection.make({ server: cluster.options, commandTimeout: "300 millis" })
@@ -57,7 +57,7 @@ describe.skipIf(!canStart)("faults of a cluster", () => {
       )
     }))
 
-  it.scopedLive("15: a slot moves while it is asked: no call fails, none runs twice", () =>
+  it.scopedLive("RN11: a slot moves while it is asked: no call fails, none runs twice", () =>
     Effect.gen(function*() {
       const cluster = yield* ClusterServers.start()
       const redis = yield* RedisConnection.make({ server: cluster.options, commandTimeout: "1 second" })

@@ -26,7 +26,7 @@ const entries = (port: number, key = "l") =>
   Effect.promise(async () => await ask(port, "lrange", key, 0, -1) as Array<string>)
 
 describe.skipIf(!canStart)("faults of Redis", () => {
-  it.scopedLive("5: killed and started again, no call is long, none runs late, and it is back", () =>
+  it.scopedLive("RN1: killed and started again, no call is long, none runs late, and it is back", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const redis = yield* RedisConnection.make({ server: server.url })
@@ -49,7 +49,7 @@ describe.skipIf(!canStart)("faults of Redis", () => {
       expect((yield* redis.health).status).toBe("up")
     }))
 
-  it.scopedLive("6: paused, no call is long, and none runs when it goes on", () =>
+  it.scopedLive("RN2: paused, no call is long, and none runs when it goes on", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const redis = yield* RedisConnection.make({ server: server.url })
@@ -69,7 +69,7 @@ describe.skipIf(!canStart)("faults of Redis", () => {
       expect(verdict.ran).toBeGreaterThanOrEqual(load.succeeded)
     }))
 
-  it.scopedLive("7: a reply that is lost with its connection is a failure, and its command ran once", () =>
+  it.scopedLive("RN3: a reply that is lost with its connection is a failure, and its command ran once", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const proxy = yield* Proxy.start(server.port)
@@ -90,7 +90,7 @@ describe.skipIf(!canStart)("faults of Redis", () => {
       expect(verdict.ran).toBeGreaterThan(load.succeeded)
     }))
 
-  it.scopedLive("8: a black hole is left within the socket's time, and the connection is back soon after", () =>
+  it.scopedLive("RN4: a black hole is left within the socket's time, and the connection is back soon after", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const proxy = yield* Proxy.start(server.port)
@@ -111,7 +111,7 @@ describe.skipIf(!canStart)("faults of Redis", () => {
       expect(load.verdict(yield* entries(server.port))).toMatchObject({ twice: 0, late: 0 })
     }))
 
-  it.scopedLive("9: slow but in time is no failure; too slow is, and is left alone until it is not", () =>
+  it.scopedLive("RN5: slow but in time is no failure; too slow is, and is left alone until it is not", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const proxy = yield* Proxy.start(server.port)
@@ -133,7 +133,7 @@ describe.skipIf(!canStart)("faults of Redis", () => {
       expect(load.verdict(yield* entries(server.port))).toMatchObject({ twice: 0, late: 0 })
     }))
 
-  it.scopedLive("11: a server that forgets its scripts fails no call, and runs each once", () =>
+  it.scopedLive("RN7: a server that forgets its scripts fails no call, and runs each once", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const redis = yield* RedisConnection.make({ server: server.url, commandTimeout: "1 second" })

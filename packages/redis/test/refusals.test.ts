@@ -20,7 +20,7 @@ class ReplyError extends Error {
 }
 
 describe("what an error says", () => {
-  it("30: each has its reason, in the words of every version", () => {
+  it("RN14: each has its reason, in the words of every version", () => {
     const cases: ReadonlyArray<[Error, string]> = [
       [
         new ReplyError("READONLY You can't write against a read only replica. script: 1, on @user_script:3."),
@@ -55,7 +55,7 @@ describe("what an error says", () => {
 })
 
 describe.skipIf(!canStart)("what a server refuses", () => {
-  it.scopedLive("30: memory, a replica, a busy script, a user and a slot have their reasons, and are no defects", () =>
+  it.scopedLive("RN14: memory, a replica, a busy script, a user and a slot have their reasons, and are no defects", () =>
     Effect.gen(function*() {
       const server = yield* Server.start(["--busy-reply-threshold", "50"])
       const set = (name: string, value: string) => Effect.promise(() => ask(server.port, "config", "set", name, value))
@@ -92,7 +92,7 @@ describe.skipIf(!canStart)("what a server refuses", () => {
       expect(yield* write(follower)).toMatchObject({ reason: "ReadOnly" })
     }))
 
-  it.scopedLive("10: a server that is not there fails the layer in time, or the layer begins without it", () =>
+  it.scopedLive("RN6: a server that is not there fails the layer in time, or the layer begins without it", () =>
     Effect.gen(function*() {
       const port = yield* Effect.promise(freePort)
       const server = `redis://127.0.0.1:${port}`
@@ -150,7 +150,7 @@ describe.skipIf(!canStart)("leaving", () => {
       return fault === "a dead server" ? Effect.promise(() => server.kill()) : Effect.void
     }
 
-    it.scopedLive(`32: the layer is released within a second, with ${fault} in the way`, () =>
+    it.scopedLive(`RN15: the layer is released within a second, with ${fault} in the way`, () =>
       Effect.gen(function*() {
         const server = yield* Server.start()
         const scope = yield* Scope.make()
@@ -171,7 +171,7 @@ describe.skipIf(!canStart)("leaving", () => {
 
     // Another process takes seconds to begin: the paused one stands for all where time is short.
     if (fault === "a paused server" || long) {
-      it.scopedLive(`32: and the process ends, with ${fault} in the way`, () =>
+      it.scopedLive(`RN15: and the process ends, with ${fault} in the way`, () =>
         Effect.gen(function*() {
           const server = yield* Server.start()
           const process = yield* Worker.start(worker, server.url, "leave")
@@ -190,7 +190,7 @@ describe.skipIf(!canStart)("leaving", () => {
     }
   }
 
-  it.scopedLive("29: many processes come back spread, ask seldom and say little", () =>
+  it.scopedLive("RN13: many processes come back spread, ask seldom and say little", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const proxies = yield* Effect.forEach(Array.from({ length: scale(2, 20) }), () => Proxy.start(server.port))

@@ -46,13 +46,13 @@ const failOver = (name: string, fault: "kill" | "pause") =>
   })
 
 describe.skipIf(!canStart)("faults of Sentinel", () => {
-  it.scopedLive("12: the master is killed: calls stay short, and go to the new master", () =>
+  it.scopedLive("RN8: the master is killed: calls stay short, and go to the new master", () =>
     failOver("killed", "kill"))
 
-  it.scopedLive("13: the master is paused, and comes back as a replica: calls stay short, nothing stays pending", () =>
+  it.scopedLive("RN9: the master is paused, and comes back as a replica: calls stay short, nothing stays pending", () =>
     failOver("paused", "pause"))
 
-  it.scopedLive("14: the master is cut off from all but one client: that one follows the sentinels to the new one", () =>
+  it.scopedLive("RN10: the master is cut off from all but one client: that one follows the sentinels to the new one", () =>
     Effect.gen(function*() {
       const sentinels = yield* Sentinels.start({ linked: true })
       const [old] = sentinels.servers
