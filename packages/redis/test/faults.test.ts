@@ -22,6 +22,9 @@ const expectShort = (load: Load, what: string) => {
   expect(quantile(durations, 0.999)).toBeLessThanOrEqual(deadline + 20)
 }
 
+const untilBack = (load: Load, since: number) =>
+  Effect.promise(() => until("it is back", () => load.recoveredAfter(since) < Infinity, 4000))
+
 const entries = (port: number, key = "l") =>
   Effect.promise(async () => await ask(port, "lrange", key, 0, -1) as Array<string>)
 
@@ -33,11 +36,12 @@ describe.skipIf(!canStart)("faults of Redis", () => {
       const load = yield* Load.start(redis, "l")
       yield* wait(scale(200, 1000))
       yield* Effect.promise(() => server.kill())
-      yield* wait(scale(1500, 5000))
+      yield* wait(scale(600, 5000))
       expect((yield* redis.health).status).toBe("down")
       yield* Effect.promise(() => server.start())
       const back = performance.now()
-      yield* wait(scale(1700, 3000))
+      yield* untilBack(load, back)
+      yield* wait(scale(100, 3000))
       yield* load.stop
       expectShort(load, "killed")
       console.log(`killed: back after ${load.recoveredAfter(back).toFixed(0)} ms`)
@@ -54,12 +58,13 @@ describe.skipIf(!canStart)("faults of Redis", () => {
       const server = yield* Server.start()
       const redis = yield* RedisConnection.make({ server: server.url })
       const load = yield* Load.start(redis, "l")
-      yield* wait(scale(300, 1000))
+      yield* wait(scale(200, 1000))
       server.pause()
-      yield* wait(scale(1500, 5000))
+      yield* wait(scale(700, 5000))
       server.resume()
       const back = performance.now()
-      yield* wait(scale(1500, 3000))
+      yield* untilBack(load, back)
+      yield* wait(scale(200, 3000))
       yield* load.stop
       expectShort(load, "paused")
       console.log(`paused: back after ${load.recoveredAfter(back).toFixed(0)} ms`)
@@ -75,7 +80,7 @@ describe.skipIf(!canStart)("faults of Redis", () => {
       const proxy = yield* Proxy.start(server.port)
       const redis = yield* RedisConnection.make({ server: proxy.url })
       const load = yield* Load.start(redis, "l", 500)
-      for (let times = 0; times < scale(4, 20); times++) {
+      for (let times = 0; times < scale(3, 20); times++) {
         yield* wait(100)
         yield* Effect.promise(() => until("it is there", () => proxy.open > 0 && load.recoveredAfter(0) < Infinity))
         proxy.mode = { _tag: "dropReply" }
@@ -94,16 +99,16 @@ describe.skipIf(!canStart)("faults of Redis", () => {
     Effect.gen(function*() {
       const server = yield* Server.start()
       const proxy = yield* Proxy.start(server.port)
-      const redis = yield* RedisConnection.make({ server: proxy.url })
+      const redis = yield* RedisConnection.make({ server: proxy.url, socketTimeout: scale(300, 1000) })
       const load = yield* Load.start(redis, "l")
-      yield* wait(200)
+      yield* wait(100)
       const before = proxy.accepted
       proxy.mode = { _tag: "blackHole" }
       yield* Effect.promise(() => until("it connects anew", () => proxy.accepted > before, 3000))
       yield* wait(scale(0, 3000))
       proxy.mode = { _tag: "pass" }
       const healed = performance.now()
-      yield* Effect.promise(() => until("it is back", () => load.recoveredAfter(healed) < Infinity, 3500))
+      yield* untilBack(load, healed)
       yield* load.stop
       expectShort(load, "black hole")
       console.log(`black hole: back after ${load.recoveredAfter(healed).toFixed(0)} ms`)
@@ -119,14 +124,14 @@ describe.skipIf(!canStart)("faults of Redis", () => {
       yield* redis.run(ledger, ["l"], ["before"])
       const load = yield* Load.start(redis, "l", 200)
       proxy.mode = { _tag: "delay", millis: () => 20 + 40 * Math.random() }
-      yield* wait(scale(500, 3000))
+      yield* wait(scale(300, 3000))
       expect(load.reasons()).toEqual({})
       proxy.mode = { _tag: "delay", millis: () => 300 }
       yield* Effect.promise(() => until("it is down", () => Number(load.reasons().Down ?? 0) > 0))
-      yield* wait(scale(500, 3000))
+      yield* wait(scale(200, 3000))
       proxy.mode = { _tag: "pass" }
       const healed = performance.now()
-      yield* Effect.promise(() => until("it is back", () => load.recoveredAfter(healed) < Infinity, 3500))
+      yield* untilBack(load, healed)
       yield* load.stop
       expectShort(load, "slow")
       expect((yield* redis.metrics).outages).toBe(1)
@@ -138,7 +143,7 @@ describe.skipIf(!canStart)("faults of Redis", () => {
       const server = yield* Server.start()
       const redis = yield* RedisConnection.make({ server: server.url, commandTimeout: "1 second" })
       const load = yield* Load.start(redis, "l")
-      for (let times = 0; times < scale(10, 60); times++) {
+      for (let times = 0; times < scale(6, 60); times++) {
         yield* Effect.promise(() => askOrNothing(server.port, "script", "flush"))
         yield* wait(50)
       }
@@ -154,7 +159,7 @@ describe.skipIf(!canStart)("faults of Redis", () => {
       const proxy = yield* Proxy.start(server.port)
       const redis = yield* RedisConnection.make({ server: proxy.url })
       const load = yield* Load.start(redis, "l")
-      for (let times = 0; times < scale(6, 40); times++) {
+      for (let times = 0; times < scale(4, 40); times++) {
         yield* wait(100 + 100 * Math.random())
         if (times % 2 === 0) proxy.cut()
         else proxy.halfClose()

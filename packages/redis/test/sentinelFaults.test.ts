@@ -5,7 +5,7 @@ import { Redis } from "ioredis"
 import { ask, askOrNothing } from "./utils/ask.js"
 import { Load, quantile } from "./utils/load.js"
 import type { Proxy } from "./utils/proxy.js"
-import { scale } from "./utils/scale.js"
+import { long, scale } from "./utils/scale.js"
 import { masterName, Sentinels } from "./utils/sentinel.js"
 import { canStart } from "./utils/server.js"
 import { until } from "./utils/until.js"
@@ -14,21 +14,21 @@ const wait = (millis: number) => Effect.promise(() => new Promise((resolve) => s
 
 const failOver = (name: string, fault: "kill" | "pause") =>
   Effect.gen(function*() {
-    const sentinels = yield* Sentinels.start()
+    const sentinels = yield* Sentinels.start({ downAfter: scale(300, 1000) })
     const redis = yield* RedisConnection.make({ server: sentinels.options })
     const old = yield* Effect.promise(sentinels.master)
     const load = yield* Load.start(redis, "l")
-    yield* wait(500)
-    const begin = performance.now()
+    yield* wait(scale(200, 500))
     if (fault === "kill") yield* Effect.promise(() => old.kill())
     else old.pause()
     yield* Effect.promise(() => until("there is another master", async () => await sentinels.master() !== old, 10_000))
-    yield* Effect.promise(() => until("it is back", () => load.recoveredAfter(begin + 1500) < Infinity, 8000))
+    const moved = performance.now()
+    yield* Effect.promise(() => until("it is back", () => load.recoveredAfter(moved) < Infinity, 8000))
     const master = yield* Effect.promise(sentinels.master)
     // The old one comes back, thinks for a moment that it is the master, and becomes a replica.
     if (fault === "kill") yield* Effect.promise(() => old.start())
     else old.resume()
-    yield* wait(scale(800, 8000))
+    yield* wait(scale(300, 8000))
     yield* load.stop
     const durations = load.durations()
     console.log(
@@ -54,7 +54,7 @@ describe.skipIf(!canStart)("faults of Sentinel", () => {
 
   it.scopedLive("RN10: the master is cut off from all but one client: that one follows the sentinels to the new one", () =>
     Effect.gen(function*() {
-      const sentinels = yield* Sentinels.start({ linked: true })
+      const sentinels = yield* Sentinels.start({ linked: true, downAfter: scale(300, 1000) })
       const [old] = sentinels.servers
       const link = sentinels.link as Proxy
       const client = yield* Effect.acquireRelease(

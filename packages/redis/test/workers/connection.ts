@@ -1,33 +1,15 @@
-/*
- * A process with a connection. `node … <url> leave` opens and closes one when it is told to, `stay` keeps one and counts
- * the lines of its log.
- */
+/* A process with a connection to the server at its argument, which it opens, and closes when it is told to. */
 import { RedisConnection } from "@effect-resilience/redis"
-import { Effect, Logger } from "effect"
+import { Effect } from "effect"
 
-const [, , url = "", mode = ""] = process.argv
-let lines = 0
-const counting = Logger.replace(
-  Logger.defaultLogger,
-  Logger.make(() => {
-    lines++
-  })
-)
-for (const name of ["log", "warn", "error"] as const) {
-  console[name] = () => {
-    lines++
-  }
-}
-process.on("uncaughtException", (error) => {
-  process.send?.(`uncaught: ${error.message}`)
-})
+const [, , server = ""] = process.argv
 
 const told = Effect.async<void>((resume) => {
   process.once("message", () => resume(Effect.void))
 })
 
-const leave = Effect.gen(function*() {
-  const redis = yield* RedisConnection.make({ server: url })
+void Effect.gen(function*() {
+  const redis = yield* RedisConnection.make({ server })
   const dedicated = yield* redis.dedicated
   yield* redis.subscribe("channel", { onMessage: () => {}, onGap: () => {} })
   dedicated.xread("BLOCK", 0, "STREAMS", "nothing", "$").catch(() => {})
@@ -35,20 +17,9 @@ const leave = Effect.gen(function*() {
   yield* told
 }).pipe(
   Effect.scoped,
-  Effect.tap(() => Effect.sync(() => process.send?.("closed"))),
-  Effect.tap(() => Effect.sync(() => process.disconnect()))
+  Effect.zipRight(Effect.sync(() => {
+    process.send?.("closed")
+    process.disconnect()
+  })),
+  Effect.runPromise
 )
-
-const stay = Effect.gen(function*() {
-  const redis = yield* RedisConnection.make({ server: url, startup: "degrade" })
-  yield* redis.subscribe("channel", { onMessage: () => {}, onGap: () => {} })
-  process.send?.("ready")
-  // A caller every few milliseconds, who goes on whatever happens.
-  yield* Effect.fork(Effect.forever(Effect.zipRight(Effect.ignore(redis.command("ping")), Effect.sleep(5))))
-  for (;;) {
-    yield* told
-    process.send?.({ lines, state: (yield* redis.health).status })
-  }
-}).pipe(Effect.scoped)
-
-void Effect.runPromise(Effect.provide(mode === "leave" ? leave : stay, counting))
