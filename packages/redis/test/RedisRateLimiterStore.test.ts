@@ -3,7 +3,7 @@ import { RateLimiter, RateLimiterStoreError } from "@effect-resilience/core"
 import { RedisConnection, RedisRateLimiterStore, RedisUnavailableError } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
 import calculateSlot from "cluster-key-slot"
-import { Clock, Duration, Effect, FastCheck as fc, Fiber, Layer } from "effect"
+import { Clock, Duration, Effect, FastCheck as fc, Fiber, Layer, Logger } from "effect"
 import { randomUUID } from "node:crypto"
 import { inject, vi } from "vitest"
 import { base, batch, decisionOf, decode, encode, keysOf, repliesOf } from "../src/internal/rate/codec.js"
@@ -183,7 +183,6 @@ describe.skipIf(url === undefined)("RedisRateLimiterStore", () => {
     () =>
       Effect.gen(function*() {
         const redis = yield* connect
-        const runtime = yield* Effect.runtime<never>()
         const step = fc.record({
           what: fc.constantFrom("reserve", "reserve", "cancel", "take"),
           which: fc.nat(20),
@@ -240,7 +239,6 @@ describe.skipIf(url === undefined)("RedisRateLimiterStore", () => {
               }
             }).pipe(Effect.scoped, Effect.runPromise)
         )
-        void runtime
         yield* Effect.promise(() => fc.assert(property, { numRuns: scale(50, 2000) }))
       }),
     120_000
@@ -478,5 +476,5 @@ describe.skipIf(!canStart)("RedisRateLimiterStore, by a server of its own", () =
       expect((yield* limiter.consume()).allowed).toBe(true)
       yield* Effect.promise(() => ask(server.port, "replicaof", "127.0.0.1", 1))
       expect(yield* reason).toBe("ReadOnly")
-    }))
+    }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, Logger.none))))
 })
