@@ -1,6 +1,6 @@
 /** What throughput does not tell: how much of a limit leases let through, and whether a denial was a true one. */
 import { Duration, Effect } from "effect"
-import { denying, open, requestsOf, storeOf } from "./ours.js"
+import { busy, denying, open, requestsOf, storeOf } from "./ours.js"
 
 export interface Leased {
   /** The part of the limit that was let through, and by how much the worst second was above what the rate allows. */
@@ -8,10 +8,10 @@ export interface Leased {
   readonly overshoot: number
 }
 
-/** Four that lease tokens of one key, each asked for more than it can have: 10,000/s with a burst of 100. */
+/** Four that lease tokens of one key, each asked for more than it can have: 10,000/s. */
 export const leases = async (path: string, seconds: number): Promise<Leased> => {
   const lessees = 4
-  const rate = { limit: 10_000, window: Duration.seconds(1), burst: 100 }
+  const rate = busy
   const [request] = requestsOf(rate, "all", 1)
   const opened = await Promise.all(Array.from({ length: lessees }, () => open(path, "bench-leases:")))
   const stores = await Promise.all(opened.map((one) => storeOf(one, { leases: { maxOvershoot: 0.01 } })))

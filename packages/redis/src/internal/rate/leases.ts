@@ -30,7 +30,8 @@ export class Pool {
   tokens = 0
   /** So many were asked for, and there is no answer yet. */
   asked = 0
-  /** The last answer but one of these: the store has no more before that. */
+  askedAt = 0
+  /** The store had less than was asked for, and has no more before that. */
   emptyUntil = 0
   lentAt = 0
   /** What the store said of the key last. */
@@ -137,10 +138,14 @@ export class Leases {
     const tokens = Math.min(need, this.cap(pool.plan)) - pool.tokens
     if (tokens < 1) return
     pool.asked = tokens
+    pool.askedAt = now
     this.lender.borrow(pool, tokens)
   }
 
-  /** What the store lent; `undefined` where it failed: then what it may have charged counts as used. */
+  /**
+   * What the store lent; `undefined` where it failed: then what it may have charged counts as used. What it said of times
+   * was said after it was asked.
+   */
   lent(pool: Pool, decision: RateLimiterStore.Decision | undefined, now: number): void {
     const asked = pool.asked
     pool.asked = 0
@@ -149,13 +154,13 @@ export class Leases {
       if (pool.fate === "back" && decision.granted > 0) this.lender.giveBack(pool, decision.granted)
       return
     }
-    if (decision.granted < asked) pool.emptyUntil = now + Duration.toMillis(decision.wait)
+    if (decision.granted < asked) pool.emptyUntil = pool.askedAt + Duration.toMillis(decision.wait)
     if (decision.granted > 0) pool.lentAt = now
     pool.tokens += decision.granted
     pool.limit = decision.limit
     pool.window = decision.window
     pool.remaining = decision.remaining
-    pool.resetAt = now + Duration.toMillis(decision.resetAfter)
+    pool.resetAt = pool.askedAt + Duration.toMillis(decision.resetAfter)
   }
 
   /** A call that did not use what it took. `false` where it has been given back already. */
