@@ -19,6 +19,7 @@ import { redisStaleStoreFields } from "../packages/redis/src/RedisStaleStore.ts"
 import { eventStreamFields } from "../packages/redis/src/RedisEventStream.ts"
 import { fleetFields } from "../packages/redis/src/RedisFleet.ts"
 import { clientFields as redisClientFields, connectionFields } from "../packages/redis/src/internal/options.ts"
+import { redisBulkheadFields } from "../packages/redis/src/RedisBulkhead.ts"
 import { root } from "./run.mjs"
 
 const optionTables = {
@@ -32,6 +33,7 @@ const optionTables = {
   "StaleStore": staleStoreFields,
   "RedisIdempotencyStore": redisIdempotencyStoreFields,
   "RedisStaleStore": redisStaleStoreFields,
+  "RedisBulkhead": redisBulkheadFields,
   "HttpResilience.fallback": fallbackFields,
   "HttpResilience.staleIfError": staleFields,
   ResilientHttpClient: clientFields,

@@ -46,7 +46,7 @@ describe.skipIf(!canStart)("RedisBulkhead without Redis", () => {
     ["local", 3, "QueueFull"]
   ]
   it.scopedLive(
-    "each policy, while it is killed, started again, and stopped",
+    "RB9: each policy, while it is killed, started again, and stopped",
     () =>
       Effect.forEach(policies, ([onStoreError, alone, reason]) =>
         Effect.gen(function*() {
@@ -105,7 +105,7 @@ describe.skipIf(!canStart)("RedisBulkhead without Redis", () => {
     30_000
   )
 
-  it.scopedLive("after another server nobody knows the leases: strict waits for a lease, and what is held stays so", () =>
+  it.scopedLive("RB4: after another server nobody knows the leases: strict waits for a lease, and what is held stays so", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const lease = 1500
@@ -152,7 +152,7 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead and a server th
       for (const { end } of held) expect(yield* end).toMatchObject({ _tag: "Success" })
     }))
 
-  it.scopedLive("where another has taken it, the one that had it loses it before its lease is over, and is told", () =>
+  it.scopedLive("RB4: where another has taken it, the one that had it loses it before its lease is over, and is told", () =>
     Effect.gen(function*() {
       const name = randomUUID()
       const options = { name, maxConcurrent: 1 }
@@ -188,9 +188,11 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead and a server th
       expect(yield* third.end).toMatchObject({ _tag: "Success" })
       yield* fourth.end
     }))
+})
 
-  it.scopedLive.skipIf(!canStart)(
-    "the channel is cut all the time: who waits finds what is free by asking",
+describe.skipIf(!canStart)("RedisBulkhead without its channel", () => {
+  it.scopedLive(
+    "RB5: the channel is cut all the time: who waits finds what is free by asking",
     () =>
       Effect.gen(function*() {
         const server = yield* Server.start()

@@ -67,7 +67,7 @@ describe.skipIf(inject("redisUrl") === undefined)("interrupted at every operatio
 
   for (const onLeaseLost of ["interrupt", "report"] as const) {
     for (const [way, use] of Object.entries(ways)) {
-      it.scopedLive(`${way} keeps no permit and no place in line (${onLeaseLost})`, () =>
+      it.scopedLive(`RB3: ${way} keeps no permit and no place in line (${onLeaseLost})`, () =>
         Effect.gen(function*() {
           const { leaks, runs } = yield* sweep(use, { onLeaseLost })
           expect(runs).toBeGreaterThan(50)
@@ -82,7 +82,7 @@ describe.skipIf(inject("redisUrl") === undefined)("interrupted at every operatio
       expect(leaks.length).toBeGreaterThan(0)
     }), 60_000)
 
-  it.scopedLive("a layer that closes at any moment leaves nothing behind", () =>
+  it.scopedLive("RB3: a layer that closes at any moment leaves nothing behind", () =>
     Effect.gen(function*() {
       const redis = yield* connect(url)
       for (let steps = 0; steps <= scale(40, 200); steps++) {

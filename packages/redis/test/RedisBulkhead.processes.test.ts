@@ -17,7 +17,7 @@ const raw = (url: string) =>
 
 describe.skipIf(!canStart)("RedisBulkhead over processes", () => {
   it.scopedLive(
-    "of several processes one is killed: never more calls than permits, and its own are free after the lease",
+    "RB1: of several processes one is killed: never more calls than permits, and its own are free after the lease",
     () =>
       Effect.gen(function*() {
         const server = yield* Server.start()
@@ -71,7 +71,7 @@ describe.skipIf(!canStart)("RedisBulkhead over processes", () => {
   )
 
   it.scopedLive(
-    "a stopped process learns that it lost its lease, and a fence keeps its writes out",
+    "RB2: a stopped process learns that it lost its lease, and a fence keeps its writes out",
     () =>
       Effect.gen(function*() {
         const server = yield* Server.start()

@@ -77,7 +77,7 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
       yield* eventually("b is let in", Effect.isSuccess(b.withPermit(Effect.void)))
     }))
 
-  it.scopedLive("two that hold half each and need more than half are both served", () =>
+  it.scopedLive("RB7: two that hold half each and need more than half are both served", () =>
     Effect.gen(function*() {
       const name = randomUUID()
       const options = { name, maxConcurrent: 8, maxQueued: 100, maxWait: "10 seconds" as const }
@@ -92,7 +92,7 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
       yield* Fiber.join(served).pipe(Effect.timeoutFail({ duration: "5 seconds", onTimeout: () => "they are stuck" }))
     }))
 
-  it.scopedLive("a process that wants all leaves the others their part, and a call for many gets through", () =>
+  it.scopedLive("RB8: a process that wants all leaves the others their part, and a call for many gets through", () =>
     Effect.gen(function*() {
       const name = randomUUID()
       const options = { name, maxConcurrent: 4, maxQueued: 1000, maxWait: "10 seconds" as const }
@@ -246,8 +246,10 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
         expect(message).toContain(text)
       }
     }))
+})
 
-  it.scopedLive.skipIf(!canStart)("a permit under load takes hardly a round trip", () =>
+describe.skipIf(!canStart)("RedisBulkhead under load", () => {
+  it.scopedLive("RB6: a permit under load takes hardly a round trip", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const redis = yield* connect(server.url)

@@ -208,21 +208,25 @@ const story = async (
 }
 
 describe.skipIf(inject("redisUrl") === undefined)("the step of a shared bulkhead, against a model", () => {
-  it.scopedLive("each answer is that of the model, and no permit is given twice", () =>
-    Effect.gen(function*() {
-      const clock = { us: 0 }
-      const redis = yield* Effect.provideService(connect(url), Skew, () => clock.us)
-      yield* Effect.promise(() =>
-        fc.assert(
-          fc.asyncProperty(
-            fc.integer({ min: 1, max: 6 }),
-            fc.array(step, { minLength: 5, maxLength: 40 }),
-            (most, steps) => story(redis, most, steps, clock)
-          ),
-          { numRuns: scale(60, 2000) }
+  it.scopedLive(
+    "RB10: each answer is that of the model, no permit is given twice, and every key expires",
+    () =>
+      Effect.gen(function*() {
+        const clock = { us: 0 }
+        const redis = yield* Effect.provideService(connect(url), Skew, () => clock.us)
+        yield* Effect.promise(() =>
+          fc.assert(
+            fc.asyncProperty(
+              fc.integer({ min: 1, max: 6 }),
+              fc.array(step, { minLength: 5, maxLength: 40 }),
+              (most, steps) => story(redis, most, steps, clock)
+            ),
+            { numRuns: scale(60, 2000) }
+          )
         )
-      )
-    }), 300_000)
+      }),
+    300_000
+  )
 })
 
 describe("the plan of a process", () => {
