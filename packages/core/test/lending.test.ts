@@ -53,6 +53,26 @@ describe("a bulkhead whose permits are lent", () => {
       )
     }))
 
+  for (const options of [{ order: "lifo" }, { fair: true }] as const) {
+    it.scoped(`in a queue of any kind (${Object.keys(options)})`, () =>
+      Effect.gen(function*() {
+        const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b", maxConcurrent: 8, ...options }))
+        const calls = yield* Effect.forEach(["a", "a", "b", "c"], (key, i) =>
+          Effect.fork(Effect.either(
+            bulkhead.withPermitBy({ permits: i + 1, ..."fair" in options ? { key } : {} })(
+              Effect.void
+            )
+          )))
+        yield* settle
+        expect(borrower.wanted()).toEqual({ all: 10, most: 4 })
+        expect(borrower.lend({ limit: 0, hoped: 0, shut: "StoreUnavailable" })).toBe(10)
+        for (const call of calls) {
+          expect(yield* Fiber.join(call)).toMatchObject({ _tag: "Left", left: { reason: "StoreUnavailable" } })
+        }
+        expect(borrower.waiting()).toBe(0)
+      }))
+  }
+
   it.scoped("while it is shut nobody waits, and all are told why", () =>
     Effect.gen(function*() {
       const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b", maxConcurrent: 2 }))

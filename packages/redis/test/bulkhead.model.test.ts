@@ -1,5 +1,6 @@
 import type { RedisConnection } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
+import calculateSlot from "cluster-key-slot"
 import { Effect, FastCheck as fc } from "effect"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
@@ -227,6 +228,18 @@ describe.skipIf(inject("redisUrl") === undefined)("the step of a shared bulkhead
       }),
     300_000
   )
+})
+
+describe("the keys of a shared bulkhead", () => {
+  it("are of one slot, and of no other bulkhead, whatever its name", () => {
+    const names = ["a", "{", "}", "{}", "}a", "a}b", "a{b}c", "%7D", "ü", " "]
+    for (const prefix of ["", "resilience:"]) {
+      for (const name of names) {
+        expect(new Set(keysOf(prefix, name).keys.map((key) => calculateSlot(key))).size).toBe(1)
+      }
+    }
+    expect(new Set(names.flatMap((name) => keysOf("", name).keys)).size).toBe(names.length * 3)
+  })
 })
 
 describe("the plan of a process", () => {

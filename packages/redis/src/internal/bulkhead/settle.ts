@@ -2,7 +2,8 @@ import { script } from "../script.js"
 
 /** Where a bulkhead keeps its leases, all of one slot, and where it says that somebody waits. @internal */
 export const keysOf = (prefix: string, name: string) => {
-  const base = `${prefix}bh:{${name}}`
+  // A brace of its own would end the hash tag, or leave it empty.
+  const base = `${prefix}bh:{${name.replace(/[{}%]/g, encodeURIComponent)}}`
   return { keys: [`${base}:ends`, `${base}:holders`, `${base}:line`], channel: `${base}:line` }
 }
 
