@@ -72,6 +72,8 @@ export class Link implements SharedCircuits.Link {
   private failures = 0
   private held: { readonly tally: SharedCircuits.Tally; readonly told: SharedCircuits.Counts } | undefined
   private probes = 0
+  /** It opened by itself and is not closed since: said with each report, so that a vote that is lost comes with the next. */
+  private tripped = false
   /** It must ask: it knows nothing yet, messages were lost, or the last answer was. */
   stale = true
 
@@ -117,7 +119,7 @@ export class Link implements SharedCircuits.Link {
     return calls > 0 && (failures / calls >= failureRate || slow / calls >= slowCallRate)
   }
 
-  report(tripped = false): void {
+  report(): void {
     const { settings } = this.circuit
     const failing = this.failing
     const { calls, failures, slow } = this.news()
@@ -129,7 +131,7 @@ export class Link implements SharedCircuits.Link {
       failures,
       slow,
       failing ? 1 : 0,
-      tripped ? 1 : 0,
+      this.tripped ? 1 : 0,
       this.bucket * 1000,
       Math.ceil(settings.window * 1000),
       settings.minimumCalls,
@@ -146,8 +148,9 @@ export class Link implements SharedCircuits.Link {
   }
 
   readonly changed = ({ cause, to }: SharedCircuits.Change): void => {
-    const own = cause !== "Shared" && cause !== "Operator"
-    if (to === "Open" && own) this.report(true)
+    const own = to === "Open" && cause !== "Shared"
+    if (to !== "HalfOpen") this.tripped = own || (this.tripped && to === "Open")
+    if (own) this.report()
     this.hold()
   }
 

@@ -1,0 +1,206 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { inject } from "vitest"
+import { scale } from "./utils/scale.js"
+import { Worker } from "./utils/worker.js"
+import type { Order, Said, Setup } from "./workers/circuit.js"
+
+const url = inject("redisUrl")
+const file = new URL("./workers/circuit.ts", import.meta.url)
+
+const now = () => Number(process.hrtime.bigint()) / 1e6
+
+/** A process and all that it said. */
+class Member {
+  readonly said: Array<Said> = []
+  state = "Closed"
+
+  constructor(readonly worker: Worker) {
+    worker.child.on("message", (message) => {
+      const said = message as Said
+      this.said.push(said)
+      if (said._tag === "state") this.state = said.to
+    })
+  }
+
+  order(order: Order): void {
+    this.worker.send(order)
+  }
+  /** How it came to be open, since then. */
+  opened(since: number) {
+    return this.said.find((said) => said._tag === "state" && said.to === "Open" && said.at >= since) as
+      | Extract<Said, { readonly _tag: "state" }>
+      | undefined
+  }
+  probes(since: number) {
+    return this.said.filter((said) => said._tag === "probe").filter(({ began }) => began >= since)
+  }
+}
+
+const fleet = (setup: Omit<Setup, "url" | "cut">, cut = false) =>
+  Effect.gen(function*() {
+    const text = JSON.stringify({ ...setup, cut, url: String(url) } satisfies Setup)
+    const members = yield* Effect.forEach([1, 2, 3, 4], () =>
+      Effect.map(Worker.start(file, text), (worker) => new Member(worker)))
+    yield* until(() =>
+      members.every(({ said }) => said.some(({ _tag }) => _tag === "ready")), 60_000)
+    return members as [Member, Member, Member, Member]
+  })
+
+const until = (condition: () => boolean, millis = 10_000): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const end = now() + millis
+    const look: Effect.Effect<void> = Effect.suspend(() =>
+      condition()
+        ? Effect.void
+        : now() > end
+        ? Effect.die(new Error(`it did not come to that: ${condition}`))
+        : Effect.zipRight(Effect.sleep(2), look)
+    )
+    return look
+  })
+
+/** Three fail until all are open, then all work until all are closed. */
+const outage = (members: ReadonlyArray<Member>) =>
+  Effect.gen(function*() {
+    const began = now()
+    for (const member of members.slice(0, 3)) member.order("fails")
+    yield* until(() => members.every((member) => member.opened(began) !== undefined))
+    for (const member of members) member.order("works")
+    const openings = members.map((member) => member.opened(began)!)
+    const own = openings.filter(({ cause }) => cause !== "Shared").map(({ at }) => at).sort((a, b) => a - b)
+    const open = Math.max(...openings.map(({ at }) => at))
+    yield* until(() => members.every(({ state }) => state === "Closed"))
+    // The first to hear that it is over: what is called later is no probe.
+    const closed = Math.min(
+      ...members.flatMap(({ said }) =>
+        said.flatMap((one) => one._tag === "state" && one.to === "Closed" && one.at >= open ? [one.at] : [])
+      )
+    )
+    const trip = own[1] ?? open
+    // Without what the event loops were late by meanwhile: the machine is not ours alone.
+    const lags = openings.flatMap(({ lags }) => lags).filter(([at, late]) => at >= trip && at - late <= open)
+    const lag = Math.max(0, ...lags.map(([, late]) => late))
+    // A probe of one that still failed opens all again.
+    const rounds = Math.max(...members.map(({ said }) =>
+      said.filter((one) => one._tag === "state" && one.to === "Open" && one.at >= trip && one.at < closed).length
+    ))
+    return { raw: open - trip, delay: Math.max(0, open - trip - lag), trip, rounds: Math.max(rounds, 1), closed }
+  })
+
+/** Probes that were sent between two moments, and how many at once. */
+const probesOf = (members: ReadonlyArray<Member>, since: number, end: number) => {
+  const all = members.flatMap((member) => member.probes(since)).filter(({ began }) => began < end)
+  const begun = all.filter(({ ended }) => ended === undefined).map(({ began }) => began)
+  const over = all.flatMap(({ ended }) => ended === undefined ? [] : [ended])
+  const inFlight = (at: number) => begun.filter((b) => b <= at).length - over.filter((o) => o < at).length
+  return { sent: begun.length, atOnce: Math.max(0, ...begun.map(inFlight)) }
+}
+
+const quantile = (values: ReadonlyArray<number>, q: number) =>
+  [...values].sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * q))]!
+
+const figures = (millis: ReadonlyArray<number>) =>
+  `p50 ${quantile(millis, 0.5).toFixed(1)} ms, p99 ${quantile(millis, 0.99).toFixed(1)} ms of ${millis.length}`
+
+const told = (text: string) => process.stderr.write(`${text}\n`)
+
+const opensAndRecovers = Effect.gen(function*() {
+  const members = yield* fleet({
+    prefix: `cf${process.pid}-push:`,
+    breaker: { openDuration: "300 millis", halfOpenMaxCalls: 2, successThreshold: 2 },
+    shared: {}
+  })
+  const [sick, ...others] = members
+  const begin = now()
+  sick.order("fails")
+  // It opens, and opens again after its own probes, while all others go on.
+  yield* until(() => sick.said.filter((said) => said._tag === "state" && said.to === "Open").length >= 3)
+  for (const other of others) expect(other.said.filter(({ _tag }) => _tag === "state")).toEqual([])
+  expect(sick.said.some((said) => said._tag === "state" && said.cause === "Shared")).toBe(false)
+  sick.order("works")
+  yield* until(() => sick.state === "Closed")
+  expect(sick.opened(begin)?.cause).toBe("ConsecutiveFailures")
+
+  const raw: Array<number> = []
+  const delays: Array<number> = []
+  let most = { sent: 0, atOnce: 0 }
+  for (let n = 0; n < scale(8, 200); n++) {
+    const { closed, delay, raw: whole, rounds, trip } = yield* outage(members)
+    raw.push(whole)
+    delays.push(delay)
+    const { atOnce, sent } = probesOf(members, trip, closed)
+    expect(sent).toBeGreaterThanOrEqual(2)
+    most = { sent: Math.max(most.sent, sent / rounds), atOnce: Math.max(most.atOnce, atOnce) }
+  }
+  told(`from the trip until all reject: ${figures(delays)}; with the lag of the event loops ${figures(raw)}`)
+  told(`probes of a recovery of the fleet: at most ${most.sent}, at once ${most.atOnce}`)
+  expect(most.sent).toBeLessThanOrEqual(2)
+  expect(most.atOnce).toBeLessThanOrEqual(2)
+  // Of few, the worst is the machine's: it is judged by many.
+  expect(quantile(delays, scale(0.5, 0.99))).toBeLessThan(50)
+})
+
+const lease = 1500
+
+const losesAnOwner = Effect.gen(function*() {
+  const members = yield* fleet({
+    prefix: `cf${process.pid}-kill:`,
+    breaker: { openDuration: "150 millis", halfOpenMaxCalls: 1, successThreshold: 1 },
+    shared: { probeLease: lease }
+  })
+  const began = now()
+  for (const member of members) member.order("fails")
+  yield* until(() => members.every((member) => member.opened(began) !== undefined))
+  for (const member of members) member.order("hangs")
+  const hanging = now() + 50
+  const owns = (member: Member) => member.probes(hanging).length > 0
+  yield* until(() => members.some(owns))
+  const owner = members.find(owns)!
+  const rest = members.filter((member) => member !== owner)
+  owner.worker.child.kill("SIGKILL")
+  for (const member of rest) member.order("works")
+  const killed = now()
+  yield* until(() => rest.every(({ state }) => state === "Closed"))
+  const closings = rest.flatMap(({ said }) =>
+    said.flatMap((one) => one._tag === "state" && one.to === "Closed" && one.at > killed ? [one] : [])
+  )
+  const over = owner.probes(hanging)[0]!.began + lease
+  const first = Math.min(...rest.flatMap((member) => member.probes(killed).map((probe) => probe.began)))
+  const lag = Math.max(0, ...closings.flatMap(({ lags }) => lags).flatMap(([at, late]) => at > over ? [late] : []))
+  told(
+    `the next probe: ${(first - over).toFixed(0)} ms after the lease of its owner was over, lag ${lag.toFixed(0)} ms`
+  )
+  // The server began to count a moment before the call did.
+  expect(first - over).toBeGreaterThan(-200)
+  expect(first - over - lag).toBeLessThan(200 + 150)
+  expect(probesOf(rest, killed, Math.min(...closings.map(({ at }) => at)))).toEqual({ sent: 1, atOnce: 1 })
+})
+
+const hearsNoMessage = Effect.gen(function*() {
+  const members = yield* fleet({
+    prefix: `cf${process.pid}-poll:`,
+    breaker: { openDuration: "1500 millis", halfOpenMaxCalls: 2, successThreshold: 2 },
+    shared: {}
+  }, true)
+  const delays: Array<number> = []
+  for (let n = 0; n < scale(2, 30); n++) {
+    const { closed, delay, rounds, trip } = yield* outage(members)
+    delays.push(delay)
+    expect(probesOf(members, trip, closed).sent / rounds).toBeLessThanOrEqual(2)
+  }
+  told(`from the trip until all reject, by asking alone: ${figures(delays)}`)
+  expect(Math.max(...delays)).toBeLessThan(1100)
+  // It is by asking that they heard.
+  expect(Math.max(...delays)).toBeGreaterThan(100)
+})
+
+describe.skipIf(url === undefined)("four processes with one circuit", () => {
+  it.scopedLive(
+    "one that is sick opens itself, three open all, all have one set of probes",
+    () => opensAndRecovers,
+    240_000
+  )
+  it.scopedLive("whose owner of a probe is killed send the next when its lease is over", () => losesAnOwner, 120_000)
+  it.scopedLive("hear of it within 1.1 s where no message comes through", () => hearsNoMessage, 240_000)
+})
