@@ -3,6 +3,7 @@ import { RedisConnection, RedisEventStream } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
 import { Chunk, Deferred, Effect, Exit, Fiber, Layer, Logger, Ref, Scope, Stream } from "effect"
 import { Redis } from "ioredis"
+import { readdirSync } from "node:fs"
 import { emit, numbers, onlyChanges, quiet, range, until } from "./utils/events.js"
 import { scale } from "./utils/scale.js"
 import { canStart, Server } from "./utils/server.js"
@@ -261,4 +262,41 @@ describe.skipIf(!canStart)("the stream of events, when Redis fails", () => {
         yield* Fiber.join(writing)
       }).pipe(Effect.provide(publishing(server, { maxLength: 100_000 })))
     }))
+
+  it.scopedLive(
+    "pauses and cuts at random, for a while: all arrives once, and nothing grows",
+    () =>
+      Effect.gen(function*() {
+        const server = yield* Server.start()
+        const redis = yield* observer(server)
+        const seed = Date.now() % 100_000
+        let state = seed
+        const random = (below: number) => (state = state * 1_103_515_245 % 2_147_483_647) % below
+        yield* Effect.gen(function*() {
+          const told = yield* followed("start")
+          yield* emit(1, 1)
+          yield* isAt(told, 1)
+          const before = { clients: yield* clientsOf(redis), files: readdirSync("/proc/self/fd").length }
+          const end = performance.now() + scale(3000, 60_000)
+          let last = 1
+          while (performance.now() < end) {
+            const fault = random(3)
+            if (fault === 0) server.pause()
+            if (fault === 1) yield* Effect.promise(() => redis.client("KILL", "TYPE", "normal", "SKIPME", "yes"))
+            const count = 100 * (1 + random(10))
+            yield* emit(last + 1, last + count)
+            last += count
+            yield* Effect.sleep(random(250))
+            if (fault === 0) server.resume()
+            yield* until(Effect.map(RedisEventStream.metrics, ({ waiting }) => waiting < 2000))
+          }
+          yield* isAt(told, last)
+          expect(numbers(yield* told), `seed ${seed}`).toEqual(range(1, last))
+          expect(yield* RedisEventStream.metrics).toMatchObject({ published: last, dropped: 0, waiting: 0 })
+          yield* until(Effect.map(clientsOf(redis), (clients) => clients === before.clients))
+          yield* until(Effect.sync(() => readdirSync("/proc/self/fd").length <= before.files))
+        }).pipe(Effect.provide(publishing(server, { maxLength: 1_000_000 })))
+      }),
+    90_000
+  )
 })
