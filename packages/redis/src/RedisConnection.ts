@@ -179,7 +179,10 @@ export declare namespace RedisConnection {
   export interface Options extends CommonOptions {
     /** Where it is: a URL, or more. Defaults to `"redis://127.0.0.1:6379"`. */
     readonly server?: string | Redacted<string> | Server | undefined
-    /** A connection that hears nothing for so long, although an answer is due, is broken off. Defaults to `"1 second"`. */
+    /**
+     * A connection that hears nothing for so long, although an answer is due, is broken off: at
+     * least `commandTimeout`. Defaults to `"1 second"`, or to `commandTimeout` where that is longer.
+     */
     readonly socketTimeout?: Duration.DurationInput | undefined
   }
 

@@ -60,7 +60,10 @@ describe("the options of a connection", () => {
         [{ prefix: "a{b}" }, "option prefix must be a string that is not empty and has no braces, but is \"a{b}\""],
         [{ prefix: "" }, "option prefix"],
         [{ commandTimeout: 0 }, "option commandTimeout"],
-        [{ commandTimeout: "2 seconds" }, "socketTimeout must be at least the commandTimeout (2000 ms)"],
+        [
+          { commandTimeout: "2 seconds", socketTimeout: "1 second" },
+          "socketTimeout must be at least the commandTimeout (2000 ms)"
+        ],
         [{ startup: "wait" as never }, "option startup must be one of \"require\", \"degrade\""],
         [{ downAfter: 0 }, "option downAfter must be an integer of at least 1, but is 0"],
         [{ timeout: 5 } as never, "has no option \"timeout\""],

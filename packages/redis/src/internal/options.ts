@@ -1,5 +1,5 @@
 import { option } from "@effect-resilience/core/extension"
-import { toMillis } from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import type { RedisOptions } from "ioredis"
@@ -176,7 +176,7 @@ const shared = {
 export const connectionFields = {
   ...shared,
   server: option.field<RedisConnection.Options["server"], Target>("redis://127.0.0.1:6379", parseServer),
-  socketTimeout: option.duration("1 second", { min: 1 })
+  socketTimeout: option.optional(option.duration("1 second", { min: 1 }), `"1 second"`)
 } satisfies option.Fields<RedisConnection.Options>
 
 /** @internal */
@@ -188,17 +188,20 @@ export const clientFields = {
 /** @internal */
 export type Common = option.Resolved<typeof shared>
 
+/** A connection may be silent for so long, or for the time of a command where that is longer. */
+const silence = Duration.seconds(1)
+
 /** What resolves the options of a connection of our own. Throws an `InvalidOptionError` that shows no password. @internal */
 export const resolveConnection = (options: RedisConnection.Options) => {
   const name = options.name ?? "redis"
   const server = options.server === undefined ? {} : { server: new Shown(options.server) }
   const resolved = option.resolve("RedisConnection", name, connectionFields, { ...options, ...server })
-  const millis = { command: toMillis(resolved.commandTimeout), socket: toMillis(resolved.socketTimeout) }
-  if (millis.socket < millis.command) {
-    const least = `at least the commandTimeout (${millis.command} ms)`
-    throw new option.InvalidOptionError("RedisConnection", name, "socketTimeout", resolved.socketTimeout, least)
+  const { commandTimeout, socketTimeout = Duration.max(silence, commandTimeout) } = resolved
+  if (Duration.lessThan(socketTimeout, commandTimeout)) {
+    const least = `at least the commandTimeout (${Duration.toMillis(commandTimeout)} ms)`
+    throw new option.InvalidOptionError("RedisConnection", name, "socketTimeout", socketTimeout, least)
   }
-  return resolved
+  return { ...resolved, socketTimeout }
 }
 
 /** @internal */
