@@ -9,6 +9,7 @@ import { script } from "../src/internal/script.js"
 import { ask } from "./utils/ask.js"
 import { ClusterServers } from "./utils/cluster.js"
 import { ledger } from "./utils/load.js"
+import { Proxy } from "./utils/proxy.js"
 import { Sentinels } from "./utils/sentinel.js"
 import { canStart, Server } from "./utils/server.js"
 import { until } from "./utils/until.js"
@@ -198,6 +199,20 @@ describe.skipIf(!canStart)("a server that goes and comes back", () => {
           "INFO Redis \"shop\" is up again"
         ])
       }).pipe(Effect.provide(ResilienceLive), Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+    }))
+
+  it.scopedLive("a connection that is made anew is not broken off by the silence of the one before", () =>
+    Effect.gen(function*() {
+      const server = yield* Server.start()
+      const proxy = yield* Proxy.start(server.port)
+      const redis = yield* RedisConnection.make({ server: proxy.url, socketTimeout: "600 millis" })
+      proxy.mode = { _tag: "blackHole" }
+      yield* Effect.ignore(redis.command("ping"))
+      proxy.cut()
+      proxy.mode = { _tag: "pass" }
+      yield* untilEffect("it is up again", Effect.map(redis.metrics, ({ reconnects }) => reconnects === 1), 3000)
+      yield* Effect.promise(() => new Promise((resolve) => setTimeout(resolve, 700)))
+      expect(yield* redis.metrics).toMatchObject({ reconnects: 1 })
     }))
 
   it.scopedLive("a gap is told when channels are heard again, and at once where they could not be from the beginning", () =>

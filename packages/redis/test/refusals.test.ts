@@ -125,7 +125,7 @@ describe.skipIf(!canStart)("what a server refuses", () => {
       const local = Effect.async<never, Error>((resume) => resume(Exit.fail(new Error("local"))))
       const measure = (effect: Effect.Effect<unknown, unknown>) =>
         Effect.map(
-          Effect.forEach(Array.from({ length: scale(5_000, 200_000) }), () =>
+          Effect.forEach(Array.from({ length: scale(5_000, 40_000) }), () =>
             Effect.sync(() => performance.now()).pipe(
               Effect.flatMap((begin) => Effect.map(Effect.exit(effect), () => performance.now() - begin))
             )),

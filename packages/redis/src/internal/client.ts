@@ -112,16 +112,32 @@ export const dedicatedClient = (client: Client, settings: Settings): Client => {
 }
 
 /**
- * Disconnects. For a socket that is gone ioredis lets the timer of its silence run on, which would keep the process alive.
+ * Stops the timer of the silence of a socket that is gone. ioredis lets it run on, which keeps the process alive, and in
+ * version 5 breaks off the next connection.
+ */
+const stopSilence = (client: Redis): void => {
+  const its = client as unknown as { socketTimeoutTimer?: unknown }
+  cancelTimer(its.socketTimeoutTimer)
+  its.socketTimeoutTimer = undefined
+}
+
+/**
+ * Stops it whenever a connection ends; returns what undoes that.
  *
  * @internal
  */
+export const mindSilence = (client: Client): () => void => {
+  if (client instanceof Cluster) return () => {}
+  const stop = () => stopSilence(client)
+  client.on("close", stop)
+  return () => void client.off("close", stop)
+}
+
+/** Disconnects. @internal */
 export const hangUp = (client: Client): void => {
   const nodes = client instanceof Cluster ? client.nodes() : [client]
   client.disconnect()
-  for (const node of nodes) {
-    cancelTimer((node as unknown as { readonly socketTimeoutTimer?: unknown }).socketTimeoutTimer)
-  }
+  for (const node of nodes) stopSilence(node)
 }
 
 /**

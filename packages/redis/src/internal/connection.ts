@@ -10,7 +10,7 @@ import type { RedisConnection } from "../RedisConnection.js"
 import { RedisUnavailableError } from "../RedisUnavailableError.js"
 import { beat, beatEvery } from "./beat.js"
 import type { Client } from "./client.js"
-import { connectNode, hangUp, nodeOf } from "./client.js"
+import { connectNode, hangUp, mindSilence, nodeOf } from "./client.js"
 import type { Reason } from "./failure.js"
 import { reasonOf } from "./failure.js"
 import { Inflight, Waiting } from "./inflight.js"
@@ -59,9 +59,10 @@ class Ask extends Waiting {
     readonly label: string,
     readonly args: Args,
     readonly settle: Settled,
-    readonly script: Script | undefined
+    readonly script: Script | undefined,
+    now: number
   ) {
-    super()
+    super(now)
   }
   readonly answered = (error: Error | null | undefined, reply: unknown): void => {
     if (!this.settled) this.connection.answered(this, error, reply)
@@ -90,6 +91,7 @@ export class Connection implements RedisConnection.Service {
   /** Those that a server did not know: the next one is told of them before it is asked. */
   private readonly scripts = new Set<Script>()
   private known = 1
+  private leaveSilence = ignore
   private isBeating = false
   private stopBeating = ignore
   private closed = false
@@ -140,6 +142,7 @@ export class Connection implements RedisConnection.Service {
       // Said to each command already; without a listener it would end the process.
       client.on("error", ignore)
       client.on("ready", this.onReady).on("+node", connectNode)
+      this.leaveSilence = mindSilence(client)
       if (client.status === "wait") client.connect().catch(ignore)
       if (client.status === "ready") {
         this.onReady()
@@ -160,8 +163,9 @@ export class Connection implements RedisConnection.Service {
     watch.close()
     parts.subscriptions.close()
     client.off("ready", this.onReady).off("+node", connectNode)
-    if (parts.isOwn) hangUp(client)
-    else client.off("error", ignore)
+    if (parts.isOwn) return hangUp(client)
+    this.leaveSilence()
+    client.off("error", ignore)
   }
 
   private textOf({ skewed, text }: Script): string {
@@ -324,8 +328,16 @@ export class Connection implements RedisConnection.Service {
     return error
   }
 
-  private transmit(peer: Peer, label: string, name: string, args: Args, settled: Settled, script?: Script): void {
-    const ask = new Ask(this, peer, label, args, settled, script)
+  private transmit(
+    peer: Peer,
+    label: string,
+    name: string,
+    args: Args,
+    settled: Settled,
+    script?: Script,
+    now = realNow()
+  ): void {
+    const ask = new Ask(this, peer, label, args, settled, script, now)
     this.inflight.add(ask)
     this.send(name, args, ask)
   }
@@ -345,7 +357,7 @@ export class Connection implements RedisConnection.Service {
     }
     this.inflight.settle(ask)
     if (error) return this.fail(ask, reasonOf(error), error.message)
-    this.watch.answered(realNow() - ask.sent)
+    this.watch.answered(ask.sent)
     if (peer.outage !== up && peer.outage._tag === "Up") peer.outage = up
     if (reply !== late) return ask.settle(undefined, reply as RedisConnection.Reply)
     // It came in time, so the server's clock is ahead of what we know.
@@ -367,8 +379,9 @@ export class Connection implements RedisConnection.Service {
     args: ReadonlyArray<string | number>,
     settled: Settled
   ): void {
-    const all = this.evalArgs(script, "sha", keys, args, peer.deadline(realNow(), this.parts.timeout))
-    this.transmit(peer, script.name, "evalsha", all, settled, script)
+    const now = realNow()
+    const all = this.evalArgs(script, "sha", keys, args, peer.deadline(now, this.parts.timeout))
+    this.transmit(peer, script.name, "evalsha", all, settled, script, now)
   }
 
   readonly unsafeRun: RedisConnection.Service["unsafeRun"] = (script, keys, args, settled) => {
@@ -415,6 +428,7 @@ export class Connection implements RedisConnection.Service {
     Effect.sync(() => {
       const client = this.parts.dedicated()
       client.on("error", ignore)
+      mindSilence(client)
       client.connect().catch(ignore)
       return client
     }),

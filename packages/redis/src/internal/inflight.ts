@@ -2,10 +2,13 @@ import { afterReading, awaited, realNow } from "./realTime.js"
 
 /** A command that waits for its answer: a link of the chain of all that do. @internal */
 export abstract class Waiting {
-  readonly sent = realNow()
   settled = false
   before: Waiting | undefined = undefined
   behind: Waiting | undefined = undefined
+  constructor(
+    /** When, in milliseconds. */
+    readonly sent: number
+  ) {}
   /** Called where there is no answer in time, or none will come because the connection was closed. */
   abstract expire(closed: boolean): void
 }

@@ -13,6 +13,9 @@ import { later, realNow } from "./realTime.js"
 /** A connection that is back sooner is not worth a word. */
 const tellAfter = 500
 
+/** How many answers are measured from one beat to the next: to measure all would make each dearer. */
+const measuredPerBeat = 1000
+
 /** How much of the last answer's latency is new in the average. */
 const newShare = 0.1
 
@@ -32,6 +35,7 @@ export class Watch {
   lastError: RedisUnavailableError | undefined
   private readonly told = new Map<Peer, { readonly since: number; readonly cancel: () => void }>()
   private reported = 0
+  private toMeasure = measuredPerBeat
   private readonly errors = new Map<Reason, () => void>()
   private readonly duration: (seconds: number) => void
   private readonly countRoundTrips: (by: number) => void
@@ -49,7 +53,11 @@ export class Watch {
     this.pendingGauge = metric.gauge("resilience.redis.pending", "Commands that wait for an answer", labels)
   }
 
-  answered(millis: number): void {
+  /** An answer came to what was sent then. */
+  answered(sent: number): void {
+    if (this.toMeasure === 0) return
+    this.toMeasure--
+    const millis = realNow() - sent
     this.latency += (millis - this.latency) * (this.latency === 0 ? 1 : newShare)
     this.duration(millis / 1000)
   }
@@ -71,6 +79,7 @@ export class Watch {
 
   /** Brings the metrics that each command would make dearer up to date. */
   measure(pending: number): void {
+    this.toMeasure = measuredPerBeat
     this.countRoundTrips(this.roundTrips - this.reported)
     this.reported = this.roundTrips
     this.pendingGauge(pending)
