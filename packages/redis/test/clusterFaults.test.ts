@@ -62,7 +62,7 @@ describe.skipIf(!canStart)("faults of a cluster", () => {
     it.scoped("RN11: a master dies: only its keys fail, and its replica takes over", () =>
       Effect.gen(function*() {
         const { cluster } = yield* Cluster
-        const redis = yield* RedisConnection.make({ server: cluster.options, commandTimeout: "300 millis" })
+        const redis = yield* RedisConnection.make({ server: cluster.options, commandTimeout: "1 second" })
         const keys = keysOf(cluster, redis, "kept")
         const loads = yield* Effect.forEach(keys, (key) => Load.start(redis, key, 300))
         yield* wait(scale(100, 500))
@@ -85,7 +85,7 @@ describe.skipIf(!canStart)("faults of a cluster", () => {
               `p99.9 ${quantile(durations, 0.999).toFixed(1)} ms, longest ${quantile(durations, 1).toFixed(1)} ms`
           )
           expect(load.pending).toBe(0)
-          expect(quantile(durations, 0.999)).toBeLessThanOrEqual(320)
+          expect(quantile(durations, 0.999)).toBeLessThanOrEqual(1020)
           if (index !== 1) expect(load.reasons()).toEqual({})
         }
         const replicas = cluster.replicas.map(({ port }) => port)

@@ -8,24 +8,24 @@ import type * as Stream from "effect/Stream"
 import { Cluster, Command } from "ioredis"
 import type { RedisConnection } from "../RedisConnection.js"
 import { RedisUnavailableError } from "../RedisUnavailableError.js"
+import type { Args, Settled } from "./ask.js"
+import { Ask } from "./ask.js"
 import { beat, beatEvery } from "./beat.js"
 import type { Client } from "./client.js"
 import { connectNode, hangUp, mindSilence, nodeOf } from "./client.js"
 import type { Reason } from "./failure.js"
 import { reasonOf } from "./failure.js"
-import { Inflight, Waiting } from "./inflight.js"
+import { Inflight } from "./inflight.js"
 import { afterFailure, afterProbe, probeDelay, saysAbsent, up } from "./outage.js"
 import { Peer } from "./peer.js"
-import { awaited, later, realNow, soon } from "./realTime.js"
+import { later, realNow, soon } from "./realTime.js"
 import type { Script } from "./script.js"
 import { late } from "./script.js"
+import { connected } from "./startup.js"
 import type { Subscriptions } from "./subscriptions.js"
 import type { Watch } from "./watch.js"
 
 export { Skew } from "./skew.js"
-
-type Settled = (error: RedisUnavailableError | undefined, reply: RedisConnection.Reply) => void
-type Args = Array<string | number>
 
 /** What a connection is made of. @internal */
 export interface Parts {
@@ -49,29 +49,6 @@ export interface Parts {
 const utf8 = { replyEncoding: "utf8" } as const
 const ignore = () => {}
 const isDown = ({ outage }: Peer) => outage._tag === "Down"
-
-/** A command on its way, and who asked for it. */
-class Ask extends Waiting {
-  constructor(
-    private readonly connection: Connection,
-    readonly peer: Peer,
-    /** What it is called in errors. */
-    readonly label: string,
-    readonly args: Args,
-    readonly settle: Settled,
-    readonly script: Script | undefined,
-    now: number
-  ) {
-    super(now)
-  }
-  readonly answered = (error: Error | null | undefined, reply: unknown): void => {
-    if (!this.settled) this.connection.answered(this, error, reply)
-  }
-  expire(closed: boolean): void {
-    if (closed) this.connection.fail(this, "Disconnected", "the connection was closed")
-    else this.connection.fail(this, "Timeout")
-  }
-}
 
 /** @internal */
 export class Connection implements RedisConnection.Service {
@@ -113,42 +90,19 @@ export class Connection implements RedisConnection.Service {
 
   // Opening and closing.
 
-  /** Connects, and resumes with what went wrong where it is not there within `patience` ms. */
+  /** Connects; succeeds with what went wrong where it is not there within `patience` ms. */
   open(patience: number): Effect.Effect<RedisUnavailableError | undefined> {
-    return Effect.async((resume) => {
+    return Effect.suspend(() => {
       const { client } = this
-      let last: Error | undefined
-      const fail = (reason: Reason, detail?: string) => done(this.failed("connect", reason, detail))
-      const leave = () => {
-        stop()
-        client.off("ready", isReady)
-        client.off("error", failed)
-      }
-      const done = (error: RedisUnavailableError | undefined) => {
-        leave()
-        resume(Exit.succeed(error))
-      }
-      const isReady = () => {
-        const nodes = this.cluster?.nodes("master") ?? []
-        Promise.all(nodes.map(connectNode)).then(() => done(undefined), ignore)
-      }
-      const failed = (error: Error) => {
-        last = error
-        // To wait does not help.
-        if (reasonOf(error) === "Denied") fail("Denied", error.message)
-      }
-      const stop = awaited(patience, () => fail(last === undefined ? "Timeout" : reasonOf(last), last?.message))
-      client.on("ready", isReady).on("error", failed)
       // Said to each command already; without a listener it would end the process.
       client.on("error", ignore)
       client.on("ready", this.onReady).on("+node", connectNode)
       this.leaveSilence = mindSilence(client)
-      if (client.status === "wait") client.connect().catch(ignore)
-      if (client.status === "ready") {
-        this.onReady()
-        isReady()
-      }
-      return Effect.sync(leave)
+      if (client.status === "ready") this.onReady()
+      return Effect.map(
+        connected(client, patience),
+        (missing) => missing && this.failed("connect", missing.reason, missing.detail)
+      )
     })
   }
 

@@ -1,0 +1,44 @@
+import * as Effect from "effect/Effect"
+import { Cluster } from "ioredis"
+import type { Client } from "./client.js"
+import { connectNode } from "./client.js"
+import type { Reason } from "./failure.js"
+import { reasonOf } from "./failure.js"
+import { awaited } from "./realTime.js"
+
+interface Missing {
+  readonly reason: Reason
+  readonly detail: string | undefined
+}
+
+/** Connects; succeeds with what went wrong where the server is not there within `patience` ms. @internal */
+export const connected = (client: Client, patience: number): Effect.Effect<Missing | undefined> =>
+  Effect.async((resume) => {
+    let last: Error | undefined
+    const leave = () => {
+      stop()
+      client.off("ready", isReady)
+      client.off("error", failed)
+    }
+    const done = (missing: Missing | undefined) => {
+      leave()
+      resume(Effect.succeed(missing))
+    }
+    const isReady = () => {
+      const nodes = client instanceof Cluster ? client.nodes("master") : []
+      Promise.all(nodes.map(connectNode)).then(() => done(undefined), () => {})
+    }
+    const failed = (error: Error) => {
+      last = error
+      // To wait does not help.
+      if (reasonOf(error) === "Denied") done({ reason: "Denied", detail: error.message })
+    }
+    const stop = awaited(
+      patience,
+      () => done({ reason: last === undefined ? "Timeout" : reasonOf(last), detail: last?.message })
+    )
+    client.on("ready", isReady).on("error", failed)
+    if (client.status === "wait") client.connect().catch(() => {})
+    if (client.status === "ready") isReady()
+    return Effect.sync(leave)
+  })
