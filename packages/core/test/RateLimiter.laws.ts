@@ -23,7 +23,7 @@ export const laws = (subject: {
   const settle = advance("1 second")
   const count = (limiter: RateLimiter.Service, times: number, args?: RateLimiter.Args) =>
     Effect.map(
-      Effect.forEach(Array.from({ length: times }), () => limiter.consume(args)),
+      Effect.forEach(Array.from({ length: times }), () => limiter.consume(args), { concurrency: "unbounded" }),
       (decisions) => decisions.filter(({ allowed }) => allowed).length
     )
 
@@ -67,7 +67,7 @@ export const laws = (subject: {
         expect(yield* count(limiter, 3)).toBe(3)
         const { retryAfter } = yield* limiter.peek()
         expect(yield* count(limiter, 50)).toBe(0)
-        yield* Effect.forEach(Array.from({ length: 50 }), () => limiter.check())
+        yield* Effect.forEach(Array.from({ length: 50 }), () => limiter.check(), { concurrency: "unbounded" })
         yield* advance(retryAfter)
         expect((yield* limiter.check()).allowed).toBe(true)
         expect((yield* limiter.consume()).allowed).toBe(true)
@@ -167,6 +167,69 @@ export const laws = (subject: {
         yield* advance("1 minute")
         expect(yield* count(limiter, 3, { key: "a" })).toBe(3)
         expect(yield* count(limiter, 20, { key: "a", rate: "10/minute" })).toBe(7)
+      })
+    )
+
+    law(
+      `${algorithm}: keeps the quota of a window that a call in between does not name`,
+      Effect.gen(function*() {
+        const limiter = yield* make({ rate: ["10/second", "100/hour"], algorithm })
+        yield* advance("1 hour")
+        let passed = 0
+        for (let second = 0; second < 40; second++) {
+          passed += yield* count(limiter, 5, { key: "a" })
+          yield* limiter.consume({ key: "a", rate: "5/second" })
+          yield* advance("1 second")
+        }
+        expect(passed).toBeGreaterThanOrEqual(100)
+        // In forty seconds a hundred an hour gives one more, where it is spaced.
+        expect(passed).toBeLessThanOrEqual(102)
+      })
+    )
+
+    law(
+      `${algorithm}: a key has used in one tier what it used in another, there and back`,
+      Effect.gen(function*() {
+        let tier = "10/day"
+        const limiter = yield* make({ rate: "1/day", algorithm, rateFor: () => tier })
+        yield* advance("1 day")
+        expect(yield* count(limiter, 20, { key: "a" })).toBe(10)
+        tier = "10000/day"
+        expect((yield* limiter.consume({ key: "a" })).allowed).toBe(true)
+        tier = "20/minute"
+        expect(yield* count(limiter, 30, { key: "a" })).toBe(20)
+        yield* advance("2 minutes")
+        tier = "10/day"
+        expect(yield* count(limiter, 20, { key: "a" })).toBe(0)
+      })
+    )
+
+    law(
+      `${algorithm}: a key is not turned away in a short window for what it used in a long one`,
+      Effect.gen(function*() {
+        const limiter = yield* make({ rate: ["1000/hour", "10/second"], algorithm })
+        yield* advance("1 hour")
+        for (let second = 0; second < 20; second++) {
+          expect(yield* count(limiter, 10)).toBe(10)
+          yield* advance("2 seconds")
+        }
+        expect((yield* limiter.consume({ rate: "10/second" })).allowed).toBe(true)
+      })
+    )
+
+    law(
+      `${algorithm}: a key is where it was when the rate of the instance is changed and changed back`,
+      Effect.gen(function*() {
+        const limiter = yield* make({ rate: "20/day", algorithm })
+        yield* advance("1 day")
+        expect(yield* count(limiter, 30)).toBe(20)
+        yield* limiter.setRate("40/minute")
+        expect(yield* count(limiter, 50)).toBe(40)
+        yield* advance("5 minutes")
+        yield* limiter.setRate("20/day")
+        expect(yield* count(limiter, 5)).toBe(0)
+        yield* limiter.reset()
+        expect((yield* limiter.peek()).remaining).toBe(20)
       })
     )
 
