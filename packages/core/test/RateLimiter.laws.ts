@@ -176,14 +176,14 @@ export const laws = (subject: {
         const limiter = yield* make({ rate: ["10/second", "100/hour"], algorithm })
         yield* advance("1 hour")
         let passed = 0
-        for (let second = 0; second < 40; second++) {
+        for (let second = 0; second < 22; second++) {
           passed += yield* count(limiter, 5, { key: "a" })
           yield* limiter.consume({ key: "a", rate: "5/second" })
           yield* advance("1 second")
         }
         expect(passed).toBeGreaterThanOrEqual(100)
-        // In forty seconds a hundred an hour gives one more, where it is spaced.
-        expect(passed).toBeLessThanOrEqual(102)
+        // In so few seconds a hundred an hour gives no more.
+        expect(passed).toBeLessThanOrEqual(100)
       })
     )
 
@@ -209,7 +209,7 @@ export const laws = (subject: {
       Effect.gen(function*() {
         const limiter = yield* make({ rate: ["1000/hour", "10/second"], algorithm })
         yield* advance("1 hour")
-        for (let second = 0; second < 20; second++) {
+        for (let second = 0; second < 8; second++) {
           expect(yield* count(limiter, 10)).toBe(10)
           yield* advance("2 seconds")
         }

@@ -68,7 +68,7 @@ const run = (server: RedisConnection.Options["server"], seconds: number, meanwhi
   })
 
 describe.skipIf(!canStart)("one limit of four processes", () => {
-  it.scopedLive("is kept in every window, by every algorithm, and used up", () =>
+  it.scopedLive("RL30: is kept in every window, by every algorithm, and used up", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const seconds = scale(2, 60)
@@ -98,7 +98,7 @@ describe.skipIf(!canStart)("one limit of four processes", () => {
       }
     }), 120_000)
 
-  it.scopedLive("is exceeded by no more than what a new master has not heard of", () =>
+  it.scopedLive("RL31: is exceeded by no more than what a new master has not heard of", () =>
     Effect.gen(function*() {
       const sentinels = yield* Sentinels.start()
       const seconds = scale(5, 60)

@@ -78,7 +78,7 @@ describe.skipIf(url === undefined)("RedisRateLimiterStore", () => {
         sum + one, 0)).toBe(7)
     }))
 
-  it.scopedLive("lets in at retryAfter exactly, and not a microsecond sooner", () =>
+  it.scopedLive("RL27: lets in at retryAfter exactly, and not a microsecond sooner", () =>
     Effect.gen(function*() {
       const { store, time } = yield* fixedStore
       const rates = [
@@ -105,7 +105,7 @@ describe.skipIf(url === undefined)("RedisRateLimiterStore", () => {
       }
     }))
 
-  it.scopedLive("keeps to rates whose calls are no whole number of microseconds apart", () =>
+  it.scopedLive("RL22: keeps to rates whose calls are no whole number of microseconds apart", () =>
     Effect.gen(function*() {
       const { store, time } = yield* fixedStore
       for (
@@ -149,7 +149,7 @@ describe.skipIf(url === undefined)("RedisRateLimiterStore", () => {
       ).toMatchObject({ message: expect.stringContaining("at most 10000") })
     }))
 
-  it.scopedLive("gives back what an interrupted waiter reserved: nothing is lost when all of them leave", () =>
+  it.scopedLive("RL28: gives back what an interrupted waiter reserved: nothing is lost when all of them leave", () =>
     Effect.gen(function*() {
       for (const algorithm of algorithms) {
         const { store, time } = yield* fixedStore
@@ -308,7 +308,7 @@ describe.skipIf(url === undefined)("RedisRateLimiterStore", () => {
       }
     }))
 
-  it.scopedLive("does not ask what time it is here", () =>
+  it.scopedLive("RL25: does not ask what time it is here", () =>
     Effect.gen(function*() {
       const shifted = (hours: number): Clock.Clock => {
         const clock = Clock.make()
@@ -344,7 +344,7 @@ describe.skipIf(url === undefined)("RedisRateLimiterStore", () => {
       }
     }))
 
-  it.scopedLive("denies for no longer than it takes to be whole again when the server's clock goes back", () =>
+  it.scopedLive("RL26: denies for no longer than it takes to be whole again when the server's clock goes back", () =>
     Effect.gen(function*() {
       const { store, time } = yield* fixedStore
       for (const algorithm of algorithms) {
@@ -376,7 +376,7 @@ describe.skipIf(url === undefined)("RedisRateLimiterStore", () => {
       }
     }))
 
-  it.effect("has all keys of a target in one slot, whatever it is called", () =>
+  it.effect("RL24: has all keys of a target in one slot, whatever it is called", () =>
     Effect.sync(() => {
       const plans = new Plans()
       fc.assert(
@@ -404,7 +404,7 @@ describe.skipIf(url === undefined)("RedisRateLimiterStore", () => {
 })
 
 describe.skipIf(!canStart)("RedisRateLimiterStore, by a server of its own", () => {
-  it.scopedLive("leaves no key behind, and none without a time to live", () =>
+  it.scopedLive("RL23: leaves no key behind, and none without a time to live", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const total = scale(1500, 20_000)
@@ -458,7 +458,7 @@ describe.skipIf(!canStart)("RedisRateLimiterStore, by a server of its own", () =
       )
     }), 60_000)
 
-  it.scopedLive("fails with what the server says when it has no memory or is a replica, through the limiter", () =>
+  it.scopedLive("RL29: fails with what the server says when it has no memory or is a replica, through the limiter", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const redis = yield* RedisConnection.make({ server: server.url, ...patient })
