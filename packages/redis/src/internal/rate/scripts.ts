@@ -216,12 +216,12 @@ if what == 'c' then
   if now > time then return 0 end
 end
 local rates = readRates(at)
-if what == 'c' and kind == log then
+if what == 'c' and ARGV[1] == 'l' then
   local found = 0
   for i = 1, #rates do found = found + call('LREM', keys[i], -n, after) end
   return found > 0 and 1 or 0
 end
-local value = kind ~= log and call('GET', keys[1])
+local value = ARGV[1] ~= 'l' and call('GET', keys[1])
 if what == 'c' then
   if not value then return 0 end
   if value == after then
@@ -256,7 +256,7 @@ for i, rate in ipairs(rates) do
   if what == '+' then kind.charge(rate, state, opened.from, n)
   elseif what == 'd' then
     if i == least then kind.drain(rate, state, opened.from) end
-  elseif what == 'c' and kind ~= gcra then
+  elseif what == 'c' and ARGV[1] ~= 'g' then
     kind.back(rate, state, time, n)
   else kind.give(rate, state, opened.from, n) end
 end

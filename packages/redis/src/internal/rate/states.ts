@@ -70,6 +70,9 @@ end
 -- No debt is larger: a penalty beyond that is cut.
 local most = 4503599627370496
 
+local makers = {}
+
+function makers.g()
 local gcra = {}
 
 -- What one rate owes, as what another one would: so many calls. Rounded against the caller.
@@ -196,8 +199,11 @@ function gcra.save(key, rates, opened)
   local plain = #records == 1 and state.debt <= rate.tolerance and not opened.pending
   return put(key, plain and records[1] or long(opened.pending, records), free)
 end
+return gcra
+end
 
 -- Two counters per window of the clock; a fixed window has one of them.
+function makers.w()
 local windows = {}
 
 local function roll(rate, state, time)
@@ -328,8 +334,16 @@ end
 function fixed.free(rate, state)
   return state.current > 0 and (state.index + 1) * rate.micros or 0
 end
+return sliding, fixed
+end
+
+function makers.f()
+  local _, fixed = makers.w()
+  return fixed
+end
 
 -- A list of the times of the last calls. That of a reservation is to come: "<time>|<written>".
+function makers.l()
 local log = {}
 
 local function timeOf(entry)
@@ -432,8 +446,14 @@ function log.free(rate, state)
 end
 
 function log.save() return '' end
+return log
+end
 
-local kinds = { g = gcra, w = sliding, f = fixed, l = log }
+-- Made when it is needed: to make all of them takes longer than to decide.
+local kinds = setmetatable({}, { __index = function(known, name)
+  known[name] = (makers[name]())
+  return known[name]
+end })
 
 -- The rates that begin at an argument, and the argument after them.
 local function readRates(at)
