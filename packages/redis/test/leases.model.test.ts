@@ -123,7 +123,7 @@ const simulate = (seed: number, allowedOvershoot: number, millis = 1500) => {
       giveBack: (_, tokens) => world.after(delay(), () => server.give(world.now, tokens))
     }
     const leases = new Leases(
-      { maxOvershoot: allowedOvershoot, horizon: 200, heldFor, maxKeys: 10 },
+      { maxOvershoot: allowedOvershoot, horizon: 600, heldFor, maxKeys: 10 },
       lender
     )
     const holding = () => [...pools].reduce((sum, { tokens }) => sum + tokens, 0)

@@ -25,6 +25,9 @@ export interface Lender {
   readonly giveBack: (pool: Pool, tokens: number) => void
 }
 
+/** Milliseconds of which the calls are counted for the average. */
+const tick = 10
+
 /** Tokens of a key that this process has been charged for and has not used. @internal */
 export class Pool {
   tokens = 0
@@ -51,12 +54,12 @@ export class Pool {
     this.since = now
   }
 
-  /** Counts calls; an average that forgets what is a few horizons old. */
+  /** Counts calls; an average that follows within the horizon. */
   count(calls: number, now: number, horizon: number): void {
     this.calls += calls
     const passed = now - this.since
-    if (passed < horizon) return
-    this.rate += (1 - Math.exp(-passed / (2 * horizon))) * (this.calls / passed - this.rate)
+    if (passed < tick) return
+    this.rate += (1 - Math.exp(-passed / horizon)) * (this.calls / passed - this.rate)
     this.calls = 0
     this.since = now
   }

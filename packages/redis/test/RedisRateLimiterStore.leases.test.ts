@@ -1,0 +1,221 @@
+import type { RateLimiterStore } from "@effect-resilience/core"
+import { RedisConnection, RedisRateLimiterStore } from "@effect-resilience/redis"
+import { describe, expect, it } from "@effect/vitest"
+import { Duration, Effect, Exit, Scope } from "effect"
+import { randomUUID } from "node:crypto"
+import { inject } from "vitest"
+import { scale } from "./utils/scale.js"
+import { Spied } from "./utils/spied.js"
+import { Worker } from "./utils/worker.js"
+
+const url = inject("redisUrl")
+const run = randomUUID()
+let made = 0
+
+/** Refills by a token in a minute: what a test takes changes nothing. */
+const stillOf = (limit: number): ReadonlyArray<RateLimiterStore.Rate> => [
+  { limit, window: Duration.minutes(limit), burst: limit }
+]
+const still = stillOf(1000)
+const request = (more: Partial<RateLimiterStore.Request> = {}): RateLimiterStore.Request => ({
+  instance: "leases",
+  key: "a",
+  algorithm: "gcra",
+  rates: still,
+  cost: 1,
+  mode: "all",
+  maxWait: Duration.zero,
+  ...more
+})
+const peek = request({ mode: "peek" })
+
+const connect = (prefix = `${run}-${++made}:`) =>
+  Effect.map(
+    Effect.orDie(RedisConnection.make({
+      server: { _tag: "Standalone", url: String(url) },
+      prefix,
+      commandTimeout: "1 second"
+    })),
+    (redis) => new Spied(redis)
+  )
+
+const open = (options: RedisRateLimiterStore.Options, prefix?: string) =>
+  Effect.gen(function*() {
+    const spied = yield* connect(prefix)
+    const store = yield* spied.provide(RedisRateLimiterStore.make(options))
+    // Looks without leases of its own.
+    const plain = yield* spied.provide(RedisRateLimiterStore.make({ batching: false, deniedFor: 0 }))
+    return { spied, store, left: Effect.map(plain.decide(peek), ({ remaining }) => remaining) }
+  })
+
+const turn = Effect.promise(() => new Promise<void>((resolve) => setImmediate(resolve)))
+
+/** Asks until so much was leased that calls need no round trip. */
+const warm = ({ spied, store }: { readonly spied: Spied; readonly store: RateLimiterStore.Service }) =>
+  Effect.gen(function*() {
+    let used = 0
+    for (let local = 0; local < 5;) {
+      const before = spied.calls
+      used += (yield* store.decide(request())).granted
+      local = spied.calls === before ? local + 1 : 0
+      yield* turn
+    }
+    return used
+  })
+
+describe.skipIf(url === undefined)("tokens that are leased", () => {
+  const leases = { maxOvershoot: 0.1, heldFor: "1 hour", horizon: "1 second" } as const
+
+  it.scopedLive("are charged when they are fetched, and used without a round trip", () =>
+    Effect.gen(function*() {
+      const { left, spied, store } = yield* open({ leases })
+      const used = yield* warm({ spied, store })
+      const held = 1000 - (yield* left) - used
+      expect(held).toBeGreaterThan(0)
+      expect(held).toBeLessThanOrEqual(100)
+    }))
+
+  it.scopedLive("go back when they are not used, and when the layer is released", () =>
+    Effect.gen(function*() {
+      const first = yield* open({ leases: { ...leases, heldFor: "20 millis" } })
+      const used = yield* warm(first)
+      let left = 0
+      for (let i = 0; i < 200 && left !== 1000 - used; i++) {
+        yield* Effect.sleep("10 millis")
+        left = yield* first.left
+      }
+      expect(left).toBe(1000 - used)
+      const scope = yield* Scope.make()
+      const second = yield* open({}, `${run}-${++made}:`)
+      const store = yield* second.spied.provide(RedisRateLimiterStore.make({ leases })).pipe(Scope.extend(scope))
+      const taken = yield* warm({ spied: second.spied, store })
+      expect(yield* second.left).toBeLessThan(1000 - taken)
+      yield* Scope.close(scope, Exit.void)
+      expect(yield* second.left).toBe(1000 - taken)
+    }))
+
+  it.scopedLive("are given back by a call that did not use one, once", () =>
+    Effect.gen(function*() {
+      const { left, spied, store } = yield* open({ leases })
+      yield* warm({ spied, store })
+      const before = yield* left
+      const decision = yield* store.decide(request())
+      expect(yield* store.refund(request(), decision)).toBe(true)
+      expect(yield* store.refund(request(), decision)).toBe(false)
+      // Into what is held, or to the server: not both.
+      expect(yield* left).toBeLessThanOrEqual(before + 1)
+    }))
+
+  it.scopedLive("are void when the key is reset or drained", () =>
+    Effect.gen(function*() {
+      const { left, spied, store } = yield* open({ leases })
+      yield* warm({ spied, store })
+      yield* store.reset(request())
+      expect(yield* left).toBe(1000)
+      const before = spied.calls
+      yield* store.decide(request())
+      expect(spied.calls).toBeGreaterThan(before)
+      yield* warm({ spied, store })
+      yield* store.drain(request())
+      expect(yield* left).toBe(0)
+      expect((yield* store.decide(request())).granted).toBe(0)
+    }))
+
+  it.scopedLive("are none of a limit whose part is less than two", () =>
+    Effect.gen(function*() {
+      const { spied, store } = yield* open({ leases: { ...leases, maxOvershoot: 0.0019 } })
+      for (let i = 1; i <= 50; i++) {
+        yield* store.decide(request())
+        expect(spied.calls).toBe(i)
+      }
+    }))
+
+  it.scopedLive("are an equal part for each of the processes that share them", () =>
+    Effect.gen(function*() {
+      const prefix = `${run}-${++made}:`
+      const all = yield* Effect.forEach([1, 2, 3, 4], () =>
+        open({ leases: { ...leases, horizon: "10 seconds" } }, prefix))
+      for (const { spied } of all) {
+        while ((yield* spied.redis.processes) < 4) {
+          yield* Effect.sleep("20 millis")
+        }
+      }
+      const used = yield* Effect.forEach(all, warm)
+      const held = 1000 - (yield* (all[0] as (typeof all)[number]).left) - used.reduce((sum, one) =>
+        sum + one, 0)
+      expect(held).toBeGreaterThan(20)
+      expect(held).toBeLessThanOrEqual(100)
+    }), 20_000)
+})
+
+/** By how much the worst span of so many milliseconds is above what the rate allows in it and in the longest delivery. */
+const excess = (grants: ReadonlyArray<number>, span: number, slowest: number, limit: number, burst: number): number => {
+  let worst = -Infinity
+  for (let from = 0, to = 0; to < grants.length; to++) {
+    while ((grants[to] ?? 0) - (grants[from] ?? 0) > span) from++
+    worst = Math.max(worst, to - from + 1 - burst - limit * (span + slowest) / 1000)
+  }
+  return worst
+}
+
+interface Told {
+  readonly asked: number
+  readonly grants: ReadonlyArray<number>
+  readonly slowest: number
+  readonly roundTrips: number
+}
+
+describe.skipIf(url === undefined)("four processes that lease tokens of one key", () => {
+  const limit = 2000
+  const burst = 500
+  const overshoot = 0.05
+
+  it.scopedLive(
+    "let through the rate and their part in any span, and lose what one holds when it is killed",
+    () =>
+      Effect.gen(function*() {
+        const prefix = `${run}-${++made}:`
+        const file = new URL("./workers/leases.ts", import.meta.url)
+        const args = [String(url), prefix, String(limit), String(burst), String(overshoot)]
+        const workers = yield* Effect.forEach([1, 2, 3, 4], () => Worker.start(file, ...args))
+        for (const worker of workers) expect(yield* worker.next).toBe("ready")
+
+        const grants: Array<number> = []
+        let slowest = 0
+        const millis = scale(500, 4000)
+        const begin = performance.now()
+        // Uneven and too much; quiet, so that they hold what they have; and all at once.
+        for (const [pause, callers] of [[0, [8, 2, 1, 1]], [5, [1, 1, 1, 1]], [0, [16, 16, 16, 16]]] as const) {
+          workers.forEach((worker, i) => worker.send({ callers: callers[i], pause, millis }))
+          for (const worker of workers) {
+            const told = (yield* worker.next) as Told
+            grants.push(...told.grants)
+            slowest = Math.max(slowest, told.slowest)
+          }
+        }
+        const took = performance.now() - begin
+        grants.sort((a, b) => a - b)
+        for (const span of [1, 10, 100, 500]) {
+          expect(excess(grants, span, slowest, limit, burst)).toBeLessThanOrEqual(overshoot * limit)
+        }
+        // They let through what there is: the bucket, and most of what came in the two phases with too many calls.
+        expect(grants.length).toBeGreaterThan(burst + limit * 2 * millis / 1000 * 0.5)
+        expect(grants.length).toBeLessThanOrEqual(burst + limit * took / 1000 + overshoot * limit)
+
+        // A key that refills by one in a minute tells exactly what is gone.
+        const [victim] = workers
+        victim?.send({ callers: 1, pause: 0, millis: 200, key: "still" })
+        const used = ((yield* (victim as Worker).next) as Told).grants.length
+        victim?.child.kill("SIGKILL")
+        const spied = yield* connect(prefix)
+        const plain = yield* spied.provide(RedisRateLimiterStore.make({ batching: false, deniedFor: 0 }))
+        const { remaining } = yield* plain.decide(
+          request({ instance: "workers", key: "still", rates: stillOf(limit), mode: "peek" })
+        )
+        const lost = limit - remaining - used
+        expect(lost).toBeGreaterThanOrEqual(0)
+        expect(lost).toBeLessThanOrEqual(overshoot * limit / 4)
+      }),
+    60_000
+  )
+})
