@@ -20,6 +20,7 @@ import { eventStreamFields } from "../packages/redis/src/RedisEventStream.ts"
 import { fleetFields } from "../packages/redis/src/RedisFleet.ts"
 import { clientFields as redisClientFields, connectionFields } from "../packages/redis/src/internal/options.ts"
 import { redisBulkheadFields } from "../packages/redis/src/RedisBulkhead.ts"
+import { leaseFields, rateLimiterStoreFields } from "../packages/redis/src/RedisRateLimiterStore.ts"
 import { root } from "./run.mjs"
 
 const optionTables = {
@@ -36,6 +37,8 @@ const optionTables = {
   "RedisBulkhead": redisBulkheadFields,
   "HttpResilience.fallback": fallbackFields,
   "HttpResilience.staleIfError": staleFields,
+  "RedisRateLimiterStore": rateLimiterStoreFields,
+  "RedisRateLimiterStore.leases": leaseFields,
   ResilientHttpClient: clientFields,
   ResilientHttpClientRetry: clientRetryFields,
   ResilientHttpClientOverride: overrideFields,
@@ -153,6 +156,7 @@ for (const [, name] of observing.matchAll(/`(resilience\.[a-z_.]+)`/g)) {
 // Faults: each has a test that names it, and each named one is in the table.
 const faultsPage = "docs/faults.md"
 const idPattern = /\b(?:W-[A-Z]\d+|CK\d+|OP\d+|R[A-Z]\d+|AN\d+|HT\d+)\b/g
+const idPattern = /\b(?:W-[A-Z]\d+|CK\d+|OP\d+|RL\d+|RF\d+|AN\d+|HT\d+)\b/g
 const inTests = new Map()
 for (const file of ["core", "http", "redis"].flatMap((name) => walk(`packages/${name}/test`, ".ts"))) {
   for (const [, name] of readFileSync(join(root, file), "utf8").matchAll(/it(?:\.\w+)*\(\s*["`]([^"`]+)["`]/g)) {
@@ -163,6 +167,7 @@ const inTable = new Map()
 for (const row of (texts.get(faultsPage) ?? "").split("\n").filter((row) => row.startsWith("| "))) {
   const [id, , where] = row.split("|").slice(1, -1).map((cell) => cell.trim())
   if (/^(W-[A-Z]\d+|CK\d+|OP\d+|R[A-Z]\d+|AN\d+|HT\d+)$/.test(id)) inTable.set(id, where)
+  if (/^(W-[A-Z]\d+|CK\d+|OP\d+|RL\d+|RF\d+|AN\d+|HT\d+)$/.test(id)) inTable.set(id, where)
 }
 for (const [id, where] of inTable) {
   // Rows that begin with words point at something other than a test.

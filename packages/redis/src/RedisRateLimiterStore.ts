@@ -14,7 +14,8 @@ import type { LeaseOptions } from "./internal/rate/leases.js"
 import { Plans } from "./internal/rate/plan.js"
 import { RedisConnection } from "./RedisConnection.js"
 
-const leaseFields = {
+/** @internal */
+export const leaseFields = {
   maxOvershoot: option.number(0.01, { above: 0, max: 1 }),
   horizon: option.duration("50 millis"),
   heldFor: option.duration("100 millis"),

@@ -124,7 +124,7 @@ describe.skipIf(url === undefined)("decisions that wait at the same moment", () 
     60_000
   )
 
-  it.scopedLive("come after those that were sent before them: nobody is decided by a call that has gone", () =>
+  it.scopedLive("RF1: come after those that were sent before them: nobody is decided by a call that has gone", () =>
     Effect.gen(function*() {
       const { spied, store } = yield* open()
       const own = rates(1)
@@ -185,7 +185,7 @@ describe.skipIf(url === undefined)("decisions that wait at the same moment", () 
 describe.skipIf(url === undefined)("a caller that is interrupted", () => {
   const limit = 100_000
 
-  it.scopedLive("before its call was sent is left out: it is not charged", () =>
+  it.scopedLive("RF2: before its call was sent is left out: it is not charged", () =>
     Effect.gen(function*() {
       const { spied, store } = yield* open({ deniedFor: 0 })
       const own = rates(limit)
@@ -254,7 +254,7 @@ describe.skipIf(url === undefined)("a caller that is interrupted", () => {
 })
 
 describe.skipIf(!canStart)("a server that does not answer", () => {
-  it.scopedLive("fails all that wait in their time, and does nothing when it wakes", () =>
+  it.scopedLive("RF2: fails all that wait in their time, and does nothing when it wakes", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const spied = yield* connect({ _tag: "Standalone", url: server.url }, 100)

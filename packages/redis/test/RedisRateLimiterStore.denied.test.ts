@@ -146,7 +146,7 @@ describe.skipIf(url === undefined)("a key that was denied", () => {
       expect(spied.calls).toBe(before + 5)
     }))
 
-  it.scoped("is never denied where a store without a memory lets it in (property)", () =>
+  it.scoped("RF3: is never denied where a store without a memory lets it in (property)", () =>
     Effect.gen(function*() {
       const clock = new SkewedClock()
       const { spied, store } = yield* open(clock, { deniedFor: "1 hour", maxDeniedKeys: 2 })
@@ -246,7 +246,7 @@ describe("what is remembered of denied keys", () => {
     expect(keys.find(request("unit"), plan, 1)).toBeDefined()
   })
 
-  it("is of so many keys, the latest", () => {
+  it("RF4: is of so many keys, the latest", () => {
     const keys = new DeniedKeys(3, 1e9)
     for (let i = 0; i < 1000; i++) {
       keys.remember(request(`instance ${i % 7}`, { key: `key ${i}` }), plan, denied, 0, keys.generation)

@@ -75,7 +75,7 @@ describe.skipIf(url === undefined)("tokens that are leased", () => {
       expect(held).toBeLessThanOrEqual(100)
     }))
 
-  it.scopedLive("go back when they are not used, and when the layer is released", () =>
+  it.scopedLive("RF6: go back when they are not used, and when the layer is released", () =>
     Effect.gen(function*() {
       const first = yield* open({ leases: { ...leases, heldFor: "20 millis" } })
       const used = yield* warm(first)
@@ -171,7 +171,7 @@ describe.skipIf(url === undefined)("four processes that lease tokens of one key"
   const overshoot = 0.05
 
   it.scopedLive(
-    "let through the rate and their part in any span, and lose what one holds when it is killed",
+    "RF5: let through the rate and their part in any span, and lose what one holds when it is killed",
     () =>
       Effect.gen(function*() {
         const prefix = `${run}-${++made}:`

@@ -194,7 +194,7 @@ const spans = [0.1, 1, 5, 20, 100, 500, 1000, 2000]
 const worst = (grants: ReadonlyArray<number>) => Math.max(...spans.map((span) => excess(grants, span)))
 
 describe("leases", () => {
-  it("let no more through in any span than the rate and their part of the limit (property)", () => {
+  it("RF5: let no more through in any span than the rate and their part of the limit (property)", () => {
     let leased = 0
     fc.assert(
       fc.property(fc.integer(), (seed) => {
@@ -215,7 +215,7 @@ describe("leases", () => {
     expect(Math.max(...found)).toBeGreaterThan(maxOvershoot * limit)
   })
 
-  it("lose no token but those of a process that is killed (property)", () => {
+  it("RF6: lose no token but those of a process that is killed (property)", () => {
     fc.assert(
       fc.property(fc.integer(), (seed) => {
         const { holding, lost, server, used } = simulate(seed, maxOvershoot)
