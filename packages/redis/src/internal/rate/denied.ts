@@ -39,6 +39,7 @@ export class DeniedKeys {
 
   /** The denial of a request, if it is certain. */
   find(request: RateLimiterStore.Request, plan: Plan, now: number): RateLimiterStore.Decision | undefined {
+    if (this.keys.size === 0) return undefined
     const denied = this.keys.get(request.instance, request.key)
     if (denied === undefined || denied.plan !== plan || request.mode === "atMost" || request.cost < denied.cost) {
       return undefined

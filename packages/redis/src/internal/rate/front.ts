@@ -49,6 +49,7 @@ export class Front implements RateLimiterStore.Service, Lender {
   private readonly leases: Leases | undefined
   /** The last request that could not be decided at once: whoever asks for it next has asked already. */
   private missed: RateLimiterStore.Request | undefined
+  private missedAt = 0
   private stopSweep: (() => void) | undefined
   private closed = false
 
@@ -84,10 +85,30 @@ export class Front implements RateLimiterStore.Service, Lender {
     return this.known
   }
 
+  private lastRates: RateLimiterStore.Target["rates"] | undefined
+  private lastAlgorithm: RateLimiterStore.Algorithm | undefined
+  private lastPlan: Plan | undefined
+
+  /** The plan of a target, which mostly is that of the last one. */
+  private planOf(target: RateLimiterStore.Target): Plan {
+    const { algorithm, rates } = target
+    if (rates === this.lastRates && algorithm === this.lastAlgorithm && this.lastPlan !== undefined) {
+      return this.lastPlan
+    }
+    this.lastPlan = this.plans.of(target)
+    this.lastRates = rates
+    this.lastAlgorithm = algorithm
+    return this.lastPlan
+  }
+
   readonly decideAtOnce = (request: RateLimiterStore.Request): RateLimiterStore.Decision | undefined => {
-    const plan = this.plans.of(request)
-    const decision = this.leased(request, plan) ?? this.denied.find(request, plan, nowMillis())
-    if (decision === undefined) this.missed = request
+    const plan = this.planOf(request)
+    const now = nowMillis()
+    const decision = this.leased(request, plan) ?? this.denied.find(request, plan, now)
+    if (decision === undefined) {
+      this.missed = request
+      this.missedAt = now
+    }
     return decision
   }
 
@@ -95,18 +116,15 @@ export class Front implements RateLimiterStore.Service, Lender {
     request: RateLimiterStore.Request
   ): Effect.Effect<RateLimiterStore.Decision, Error> =>
     Effect.withFiberRuntime((fiber) => {
-      let plan: Plan
       try {
-        plan = this.plans.of(request)
-        if (this.missed !== request) {
-          const decision = this.decideAtOnce(request)
-          if (decision !== undefined) return Exit.succeed(decision)
-        }
+        const decision = this.missed === request ? undefined : this.decideAtOnce(request)
+        if (decision !== undefined) return Exit.succeed(decision)
       } catch (error) {
         return error instanceof UnfitRateError ? Exit.fail(error) : Exit.die(error)
       }
       this.missed = undefined
-      const asked = nowMillis()
+      const plan = this.planOf(request)
+      const asked = this.missedAt
       // No canceler, which would be most of the price: an interrupted caller has ended when its turn comes.
       return Effect.async<RateLimiterStore.Decision, Error>((resume) =>
         this.asking.ask(request, plan, new FiberCaller(resume, fiber), asked)
