@@ -2,8 +2,11 @@ import type { BulkheadFullError } from "@effect-resilience/core"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
+import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 
 /** The fence of the permits that a call holds. @internal */
@@ -18,14 +21,30 @@ export interface Lease {
   readonly error: () => BulkheadFullError
 }
 
+/** A call that runs in its caller's fiber. */
+class Run {
+  /** Who interrupted it for the lease, if somebody did. */
+  by: FiberId.FiberId | undefined
+
+  constructor(private readonly fiber: Fiber.RuntimeFiber<unknown, unknown>) {}
+
+  interrupt(): void {
+    // One of its own: a call inside of another ends its own interruption, and not that of the other.
+    this.by = FiberId.unsafeMake()
+    this.fiber.unsafeInterruptAsFork(this.by)
+  }
+}
+
 /**
- * The calls that run by a lease. Each has a fiber of its own, so that it can be interrupted without its caller; one whose
- * caller cannot be interrupted goes on, and keeps its answer.
+ * The calls that run by a lease, each in the fiber of its caller: one of its own would cost ten times what a permit does.
+ * When the lease is lost that fiber is interrupted, by an id that nobody else has; where the call ends this one is taken
+ * from what the fiber was interrupted by, and becomes an error of the call. The caller's own interruption stays. A call
+ * whose caller cannot be interrupted goes on, and keeps its answer.
  *
  * @internal
  */
 export class Calls {
-  private readonly running = new Set<() => void>()
+  private readonly running = new Set<Run>()
 
   constructor(
     private readonly lease: Lease,
@@ -36,43 +55,45 @@ export class Calls {
     this.lease.isGood() ? Effect.void : Exit.fail(this.lease.error())
   )
 
-  /** The lease is lost. */
+  /** The lease is lost. Not to be called by a fiber that runs a call. */
   interruptAll(): void {
-    for (const interrupt of [...this.running]) interrupt()
+    for (const run of this.running) run.interrupt()
   }
 
   readonly around = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | BulkheadFullError, R> => {
     const fenced = this.fenced(effect)
     if (!this.options.interrupt) return Effect.zipRight(this.check, fenced)
     return Effect.uninterruptibleMask((restore) =>
-      Effect.withFiberRuntime<A, E | BulkheadFullError, R>((parent) => {
+      Effect.withFiberRuntime<A, E | BulkheadFullError, R>((fiber) => {
         if (!this.lease.isGood()) return Exit.fail(this.lease.error())
-        return Effect.flatMap(Effect.fork(restore(fenced)), (child) => {
-          let isLost = false
-          const interrupt = () => {
-            isLost = true
-            child.unsafeInterruptAsFork(parent.id())
-          }
-          this.running.add(interrupt)
-          // It may have been lost between the two.
-          if (!this.lease.isGood()) interrupt()
-          return Effect.matchCauseEffect(restore(Fiber.await(child)), {
-            onSuccess: (exit): Effect.Effect<A, E | BulkheadFullError> => {
-              this.running.delete(interrupt)
-              if (Exit.isFailure(exit) && Cause.isInterrupted(exit.cause)) {
-                return isLost ? Exit.fail(this.lease.error()) : exit
-              }
-              return Effect.zipRight(child.inheritAll, exit)
-            },
-            onFailure: (cause) =>
-              Effect.flatMap(Fiber.interrupt(child), (exit) => {
-                this.running.delete(interrupt)
-                return Exit.failCause(withDefects(cause, exit))
-              })
-          })
+        const run = new Run(fiber)
+        this.running.add(run)
+        const end = (exit: Exit.Exit<A, E>): Effect.Effect<A, E | BulkheadFullError> => {
+          this.running.delete(run)
+          return run.by === undefined ? exit : this.ended(exit, run.by)
+        }
+        return Effect.matchCauseEffect(restore(fenced), {
+          onSuccess: (value) => end(Exit.succeed(value)),
+          onFailure: (cause) => end(Exit.failCause(cause))
         })
       })
     )
+  }
+
+  /** How a call ends that was interrupted for the lease. */
+  private ended<A, E>(exit: Exit.Exit<A, E>, by: FiberId.FiberId): Effect.Effect<A, E | BulkheadFullError> {
+    return Effect.flatMap(FiberRef.get(FiberRef.interruptedCause), (cause): Effect.Effect<A, E | BulkheadFullError> => {
+      const others = [...Cause.interruptors(cause)].filter((other) => !Equal.equals(other, by))
+      const rest = others.reduce<Cause.Cause<never>>(
+        (rest, other) => Cause.sequential(rest, Cause.interrupt(other)),
+        Cause.empty
+      )
+      const left = FiberRef.set(FiberRef.interruptedCause, rest)
+      if (Exit.isSuccess(exit) || others.length > 0 || !Cause.isInterrupted(exit.cause)) {
+        return Effect.zipRight(left, exit)
+      }
+      return Effect.zipRight(left, Effect.failCause(withDefects(Cause.fail(this.lease.error()), exit.cause)))
+    })
   }
 
   private fenced<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
@@ -84,10 +105,8 @@ export class Calls {
 }
 
 /** A cause with the defects of what was interrupted because of it. */
-const withDefects = <E>(cause: Cause.Cause<E>, exit: Exit.Exit<unknown, unknown>): Cause.Cause<E> =>
-  exit._tag === "Success"
-    ? cause
-    : Option.match(Cause.keepDefects(exit.cause), {
-      onNone: () => cause,
-      onSome: (defects) => Cause.sequential(cause, defects)
-    })
+const withDefects = <E>(cause: Cause.Cause<E>, interrupted: Cause.Cause<unknown>): Cause.Cause<E> =>
+  Option.match(Cause.keepDefects(interrupted), {
+    onNone: () => cause,
+    onSome: (defects) => Cause.sequential(cause, defects)
+  })

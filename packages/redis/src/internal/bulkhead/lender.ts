@@ -35,8 +35,8 @@ const retry = 200
 const margin = 0.05
 
 /**
- * Lends a bulkhead of this process what the process holds by its lease. One fiber asks, one question at a time; all else is
- * synchronous, and no call waits for Redis while the process has permits that are free.
+ * Lends a bulkhead of this process what the process holds by its lease. One fiber asks, one question at a time, and another
+ * sees the lease end; all else is synchronous, and no call waits for Redis while the process has permits that are free.
  */
 class RedisLender {
   /** Among all that share the permits: a process may have several bulkheads of one name, by mistake. */
@@ -65,7 +65,10 @@ class RedisLender {
   private peakSince = 0
   private processes = 1
   private closed = false
+  /** There is something to say. */
   private readonly bell = new Bell()
+  /** It holds something. */
+  private readonly holds = new Bell()
   private readonly calls: Calls
   private readonly keys: ReadonlyArray<string>
   private readonly channel: string
@@ -165,7 +168,6 @@ class RedisLender {
   /** Asks whenever there is something to say, for as long as the scope is open. */
   readonly run: Effect.Effect<never> = Effect.forever(Effect.suspend(() => {
     const now = realNow()
-    if (this.held > 0 && now >= this.until) return this.ended()
     this.agePeak(now)
     const planned = this.plan()
     if (now < this.due && !this.wouldAsk(planned)) {
@@ -180,10 +182,16 @@ class RedisLender {
     return this.ask(planned)
   }))
 
+  /** Sees the lease end, though the answer to a question may be still to come. */
+  readonly watch: Effect.Effect<never> = Effect.forever(Effect.suspend(() => {
+    if (this.held === 0) return this.holds.until(Infinity)
+    return realNow() < this.until ? this.holds.until(this.until) : this.ended()
+  }))
+
   private nextTime(now: number): number {
     const settled = this.gained + turn
     const parting = this.spare !== undefined && this.held > 0 && settled > now ? settled : Infinity
-    return Math.min(this.due, this.held > 0 ? this.until : Infinity, parting)
+    return Math.min(this.due, parting)
   }
 
   private agePeak(now: number): void {
@@ -242,6 +250,7 @@ class RedisLender {
     this.held = answer.held
     // From when it was sent: the server's lease began after that.
     this.until = sent + this.settings.lease * (1 - margin)
+    this.holds.ring()
     if (answer.fence > 0) {
       this.fence = answer.fence
       this.gained = now
@@ -295,7 +304,8 @@ class RedisLender {
 
   /** The time of the lease is over, and Redis has not given it more. */
   private ended(): Effect.Effect<void> {
-    const alone = this.failure !== undefined && ["open", "local"].includes(this.settings.onStoreError)
+    const isAway = this.failure !== undefined || this.repeated
+    const alone = isAway && ["open", "local"].includes(this.settings.onStoreError)
     if (!alone) return this.lose()
     this.held = 0
     return Effect.map(this.redis.processes, (processes) => {
@@ -324,9 +334,13 @@ class RedisLender {
     this.until = 0
     this.peak = this.formerPeak = 0
     this.waits = false
-    if (this.failure === undefined) this.due = 0
-    if (this.failure === undefined) this.lend(0)
-    else this.goOnAlone()
+    if (this.failure === undefined) {
+      this.due = 0
+      this.lend(0)
+      this.bell.ring()
+    } else {
+      this.goOnAlone()
+    }
     if (active === 0) return Effect.void
     return Effect.sync(() => {
       this.lost(1)
@@ -373,5 +387,6 @@ export const lendBy =
       )
       yield* redis.subscribe(keysOf(redis.prefix, borrower.name).channel, lender.listener)
       yield* Effect.forkScoped(Effect.interruptible(lender.run))
+      yield* Effect.forkScoped(Effect.interruptible(lender.watch))
       return lender.lender
     })
