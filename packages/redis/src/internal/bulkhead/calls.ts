@@ -1,4 +1,5 @@
 import type { BulkheadFullError } from "@effect-resilience/core"
+import { hold } from "@effect-resilience/core/extension"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -60,25 +61,22 @@ export class Calls {
     for (const run of this.running) run.interrupt()
   }
 
-  readonly around = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | BulkheadFullError, R> => {
-    const fenced = this.fenced(effect)
-    if (!this.options.interrupt) return Effect.zipRight(this.check, fenced)
-    return Effect.uninterruptibleMask((restore) =>
-      Effect.withFiberRuntime<A, E | BulkheadFullError, R>((fiber) => {
-        if (!this.lease.isGood()) return Exit.fail(this.lease.error())
-        const run = new Run(fiber)
-        this.running.add(run)
-        const end = (exit: Exit.Exit<A, E>): Effect.Effect<A, E | BulkheadFullError> => {
-          this.running.delete(run)
-          return run.by === undefined ? exit : this.ended(exit, run.by)
-        }
-        return Effect.matchCauseEffect(restore(fenced), {
-          onSuccess: (value) => end(Exit.succeed(value)),
-          onFailure: (cause) => end(Exit.failCause(cause))
-        })
-      })
-    )
-  }
+  readonly around = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | BulkheadFullError, R> =>
+    this.options.interrupt ? this.within(this.fenced(effect)) : Effect.zipRight(this.check, this.fenced(effect))
+
+  private readonly within = hold<BulkheadFullError>((_, run) =>
+    Effect.withFiberRuntime((fiber) => {
+      if (!this.lease.isGood()) return Exit.fail(this.lease.error())
+      const call = new Run(fiber)
+      this.running.add(call)
+      const end = <A, E>(exit: Exit.Exit<A, E>): Effect.Effect<A, E> => {
+        this.running.delete(call)
+        // The error of a lost lease is one that the guard adds.
+        return call.by === undefined ? exit : this.ended(exit, call.by) as Effect.Effect<A, E>
+      }
+      return run({ onSuccess: (value) => end(Exit.succeed(value)), onFailure: (cause) => end(Exit.failCause(cause)) })
+    })
+  )
 
   /** How a call ends that was interrupted for the lease. */
   private ended<A, E>(exit: Exit.Exit<A, E>, by: FiberId.FiberId): Effect.Effect<A, E | BulkheadFullError> {
