@@ -131,7 +131,7 @@ export declare namespace RedisBulkhead {
      * Defaults to `"fail"`.
      */
     readonly onStoreError?: "fail" | "open" | "closed" | "local" | undefined
-    /** Whether calls can read their `fence`, which costs each about a microsecond. Defaults to `false`. */
+    /** Whether calls can read their `fence`, which costs each some microseconds. Defaults to `false`. */
     readonly fences?: boolean | undefined
     /**
      * Whether nobody is given a permit for the length of a lease after the server is another, or has forgotten all, as

@@ -248,7 +248,32 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
     }))
 })
 
-describe.skipIf(!canStart)("RedisBulkhead under load", () => {
+describe.skipIf(!canStart)("RedisBulkhead by a server of its own", () => {
+  it.scopedLive("on a cluster it is the same", () =>
+    Effect.gen(function*() {
+      const server = yield* Server.start(["--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"])
+      const plain = yield* connect(server.url)
+      yield* plain.command("cluster", "addslots", ...Array.from({ length: 16_384 }, (_, slot) => slot))
+      yield* eventually(
+        "it is up",
+        Effect.map(plain.command("cluster", "info"), (text) => String(text).includes("cluster_state:ok"))
+      )
+      const cluster = {
+        server: { _tag: "Cluster", nodes: [{ host: "127.0.0.1", port: server.port }] }
+      } as const
+      const options = { name: "b", maxConcurrent: 2, maxWait: "5 seconds" as const }
+      const make = bulkheadOf(server.url, options, {}, cluster)
+      const [a, b] = [yield* make, yield* make]
+      const held = yield* hold(a, 2)
+      const waiting = yield* Effect.fork(b.withPermitsBy(2)(Effect.sync(() => performance.now())))
+      yield* eventually("it waits", Effect.map(b.metrics, ({ waiting }) => waiting === 1))
+      yield* Effect.sleep("50 millis")
+      const since = performance.now()
+      yield* held.end
+      // By a message: whoever asks by itself asks once a second.
+      expect((yield* Fiber.join(waiting)) - since).toBeLessThan(500)
+    }))
+
   it.scopedLive("RB6: a permit under load takes hardly a round trip", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
