@@ -21,6 +21,7 @@ import { fleetFields } from "../packages/redis/src/RedisFleet.ts"
 import { clientFields as redisClientFields, connectionFields } from "../packages/redis/src/internal/options.ts"
 import { redisBulkheadFields } from "../packages/redis/src/RedisBulkhead.ts"
 import { leaseFields, rateLimiterStoreFields } from "../packages/redis/src/RedisRateLimiterStore.ts"
+import { circuitFields } from "../packages/redis/src/RedisCircuitBreaker.ts"
 import { root } from "./run.mjs"
 
 const optionTables = {
@@ -35,6 +36,7 @@ const optionTables = {
   "RedisIdempotencyStore": redisIdempotencyStoreFields,
   "RedisStaleStore": redisStaleStoreFields,
   "RedisBulkhead": redisBulkheadFields,
+  "RedisCircuitBreaker": circuitFields,
   "HttpResilience.fallback": fallbackFields,
   "HttpResilience.staleIfError": staleFields,
   "RedisRateLimiterStore": rateLimiterStoreFields,

@@ -194,7 +194,7 @@ describe.skipIf(url === undefined)("a shared circuit breaker", () => {
       expect((yield* c.metrics).open.map(({ key }) => key)).toEqual(["x:{1}"])
     }))
 
-  it.scopedLive("ignores what a probe says whose lease is over", () =>
+  it.scopedLive("RC5: ignores what a probe says whose lease is over", () =>
     Effect.gen(function*() {
       const where = { prefix: fresh() }
       const options = { openDuration: "100 millis", halfOpenMaxCalls: 1, successThreshold: 1 } as const
@@ -217,7 +217,7 @@ describe.skipIf(url === undefined)("a shared circuit breaker", () => {
       expect((yield* a.breaker.metrics).shared?.epoch).toBeGreaterThan(before)
     }))
 
-  it.scopedLive("loses no lease, whenever a probe is interrupted", () =>
+  it.scopedLive("RC9: loses no lease, whenever a probe is interrupted", () =>
     Effect.gen(function*() {
       const where = { prefix: fresh() }
       const options = { openDuration: "50 millis", halfOpenMaxCalls: 1, successThreshold: 1 } as const
@@ -246,28 +246,32 @@ describe.skipIf(url === undefined)("a shared circuit breaker", () => {
       yield* all(members, "Closed")
     }))
 
-  it.scopedLive("asks nobody about a closed circuit, and tells of all calls at once", () =>
-    Effect.gen(function*() {
-      if (!canStart) return
-      const { url } = yield* Server.start()
-      const { breaker, redis } = yield* member({ prefix: fresh(), url, silent: true }, {}, { reportEvery: "1 hour" })
-      const before = yield* scripts(redis)
-      const start = performance.now()
-      yield* Effect.repeatN(breaker.withBreaker(Effect.void), 99_999)
-      // A process says once a second that it is there: that is all.
-      const beats = Math.ceil((performance.now() - start) / 900) + 1
-      expect((yield* scripts(redis)) - before).toBeLessThanOrEqual(beats)
+  it.scopedLive(
+    "RC2: asks nobody about a closed circuit, and tells of all calls at once",
+    () =>
+      Effect.gen(function*() {
+        if (!canStart) return
+        const { url } = yield* Server.start()
+        const { breaker, redis } = yield* member({ prefix: fresh(), url, silent: true }, {}, { reportEvery: "1 hour" })
+        const before = yield* scripts(redis)
+        const start = performance.now()
+        yield* Effect.repeatN(breaker.withBreaker(Effect.void), 99_999)
+        // A process says once a second that it is there: that is all.
+        const beats = Math.ceil((performance.now() - start) / 900) + 1
+        expect((yield* scripts(redis)) - before).toBeLessThanOrEqual(beats)
 
-      const where = { prefix: fresh(), url, silent: true }
-      const other = yield* member(where, {}, { reportEvery: "50 millis" })
-      yield* Effect.repeatN(other.breaker.withBreaker(Effect.void), 9_999)
-      const votes = Effect.orDie(redis.command("hvals", `${where.prefix}cb:{payments}:w3000`))
-      const sum = (all: RedisConnection.Reply) => Array.isArray(all) ? all.reduce((n, one) => n + Number(one), 0) : 0
-      yield* until(Effect.map(votes, (all) => sum(all) === 10_000))
-    }), 30_000)
+        const where = { prefix: fresh(), url, silent: true }
+        const other = yield* member(where, {}, { reportEvery: "50 millis" })
+        yield* Effect.repeatN(other.breaker.withBreaker(Effect.void), 9_999)
+        const votes = Effect.orDie(redis.command("hvals", `${where.prefix}cb:{payments}:w3000`))
+        const sum = (all: RedisConnection.Reply) => Array.isArray(all) ? all.reduce((n, one) => n + Number(one), 0) : 0
+        yield* until(Effect.map(votes, (all) => sum(all) === 10_000))
+      }),
+    30_000
+  )
 
   it.scopedLive(
-    "whose Redis is gone keeps its time and then probes by itself, and meets the fleet again",
+    "RC7: whose Redis is gone keeps its time and then probes by itself, and meets the fleet again",
     () =>
       Effect.gen(function*() {
         if (!canStart) return
@@ -307,7 +311,7 @@ describe.skipIf(url === undefined)("a shared circuit breaker", () => {
     30_000
   )
 
-  it.scopedLive("that Redis forgot closes nothing, and those that are open say so again", () =>
+  it.scopedLive("RC8: that Redis forgot closes nothing, and those that are open say so again", () =>
     Effect.gen(function*() {
       const where = { prefix: fresh() }
       const options = { openDuration: "300 millis", halfOpenMaxCalls: 1, successThreshold: 1 } as const
@@ -330,7 +334,7 @@ describe.skipIf(url === undefined)("a shared circuit breaker", () => {
       yield* works(members)
     }))
 
-  it.scopedLive("that lost its messages asks as soon as it hears again", () =>
+  it.scopedLive("RC6: that lost its messages asks as soon as it hears again", () =>
     Effect.gen(function*() {
       if (!canStart) return
       const { url } = yield* Server.start()
@@ -347,7 +351,7 @@ describe.skipIf(url === undefined)("a shared circuit breaker", () => {
       expect(c.told).toEqual(["fleet Open", "Open Shared"])
     }))
 
-  it.scopedLive("does what an operator wants in all processes, and tells where another was first", () =>
+  it.scopedLive("RC11: does what an operator wants in all processes, and tells where another was first", () =>
     Effect.gen(function*() {
       const where = { prefix: fresh() }
       const rarely = { reportEvery: "1 hour" } as const

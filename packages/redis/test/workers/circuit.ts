@@ -29,7 +29,7 @@ export type Said =
     readonly lags: ReadonlyArray<readonly [at: number, late: number]>
   }
   /** A call that the dependency got although the circuit is not closed. */
-  | { readonly _tag: "probe"; readonly began: number; readonly ended?: number }
+  | { readonly _tag: "probe"; readonly began: number; readonly hangs: boolean; readonly ended?: number }
 
 const say = (said: Said) => process.send?.(said)
 const now = () => Number(process.hrtime.bigint()) / 1e6
@@ -71,10 +71,11 @@ const program = Effect.gen(function*() {
   const dependency = Effect.flatMap(breaker.state, (state) => {
     if (state === "Closed") return answer
     const began = now()
-    say({ _tag: "probe", began })
+    const hangs = order === "hangs"
+    say({ _tag: "probe", began, hangs })
     return Effect.ensuring(
-      Effect.suspend(() => order === "hangs" ? Effect.never : Effect.zipRight(Effect.sleep(15), answer)),
-      Effect.sync(() => say({ _tag: "probe", began, ended: now() }))
+      hangs ? Effect.never : Effect.zipRight(Effect.sleep(15), answer),
+      Effect.sync(() => say({ _tag: "probe", began, hangs, ended: now() }))
     )
   })
   const calls = Effect.forever(Effect.zipRight(Effect.exit(breaker.withBreaker(dependency)), Effect.sleep(4)))
