@@ -212,6 +212,10 @@ const commands = (name: string, breaker: Breaker) => ({
   reset: breaker.command({ _tag: "reset" })
 })
 
+/** The fleet that the circuits of an instance join. One that only tries out, and turns nobody away, joins none. */
+const fleetOf = ({ enforced }: Instance<CircuitBreaker.Event>): Effect.Effect<SharedCircuits.Service | undefined> =>
+  Effect.map(Effect.serviceOption(SharedCircuits), (fleet) => enforced ? Option.getOrUndefined(fleet) : undefined)
+
 const build = (options: Named, site: string): Effect.Effect<CircuitBreaker.Service, never, Scope> =>
   Effect.gen(function*() {
     const resolved = yield* orDie(() => check(options))
@@ -219,9 +223,9 @@ const build = (options: Named, site: string): Effect.Effect<CircuitBreaker.Servi
     const watch = watchOf(instance, true)
     const breaker = yield* openBreaker(resolved, watch, yield* Effect.scope)
     watch.born(breaker.birth.state)
-    const shared = yield* Effect.serviceOption(SharedCircuits)
+    const fleet = yield* fleetOf(instance)
     yield* Effect.acquireRelease(
-      Effect.sync(() => breaker.join(Option.getOrUndefined(shared))),
+      Effect.sync(() => breaker.join(fleet)),
       () => Effect.sync(() => breaker.leave())
     )
     const operate = commands(options.name, breaker)
@@ -344,7 +348,7 @@ const buildKeyed = (
     const instance = yield* openInstance<CircuitBreaker.Event>("CircuitBreaker", name)
     const { metrics: calls, watch } = addUp({ ...watchOf(instance, false), canceled: () => {} })
     const scope = yield* Effect.scope
-    const shared = Option.getOrUndefined(yield* Effect.serviceOption(SharedCircuits))
+    const fleet = yield* fleetOf(instance)
     const table: KeyedTable<Breaker> = yield* openKeyed({
       ...keyed,
       make: (key) => {
@@ -354,7 +358,7 @@ const buildKeyed = (
       evictable: (breaker, now) => breaker.unsafeForgettable(now),
       onKept: (breaker) => {
         watch.born(breaker.birth.state)
-        breaker.join(shared)
+        breaker.join(fleet)
       },
       onGone: (breaker) => breaker.leave()
     })

@@ -1,4 +1,5 @@
 import { CircuitBreaker, EventBus, Registry, SharedCircuits } from "@effect-resilience/core"
+import { Enforced } from "@effect-resilience/core/extension"
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, Exit, FastCheck as fc, Fiber, Layer, Option, Queue, Scope, TestClock } from "effect"
 import type { View } from "../src/internal/breaker/follow.js"
@@ -110,6 +111,13 @@ describe("a circuit that follows its fleet", () => {
       expect(fleet.circuits.size).toBe(0)
     }))
 
+  it.scoped("that only tries out joins no fleet", () =>
+    Effect.gen(function*() {
+      const fleet = yield* MemoryFleet.make()
+      yield* open(fleet).pipe(Effect.provideService(Enforced, false))
+      expect(fleet.circuits.size).toBe(0)
+    }))
+
   it.scoped("tells of a fleet that it does not follow", () =>
     Effect.gen(function*() {
       const fleet = yield* MemoryFleet.make()
@@ -145,8 +153,8 @@ describe("a probe of the fleet, interrupted", () => {
         }).pipe(Effect.orElseSucceed(() => false))
       }
     })
-  whole("gives the lease back that comes at once", probing(1), { steps: 8 })
-  whole("gives the lease back that comes late", probing(9), { steps: 16, budgets: [12, 16] })
+  whole("gives the lease back that comes at once", probing(1), { steps: 6, budgets: [12, 16] })
+  whole("gives the lease back that comes late", probing(9), { steps: 16, budgets: [13] })
   caught(
     "a lease that comes after its caller went",
     Effect.map(

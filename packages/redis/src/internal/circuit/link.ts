@@ -90,8 +90,8 @@ export class Link implements SharedCircuits.Link {
   /** What it must tell or ask now: nothing where the fleet is closed and no call was made. */
   get due(): boolean {
     if (this.stale || this.known.state !== 0 || this.unknown) return true
-    const tally = this.circuit.tally()
-    return tally === undefined || tally !== this.held?.tally || tally.ever().calls > this.held.told.calls
+    // Asked of each circuit every second: what is held is looked at, and not the circuit.
+    return this.held === undefined || this.held.tally.ever().calls > this.held.told.calls
   }
 
   /** From now on the closed period that stands is what is told of. What it holds already is not ours to tell. */
@@ -196,6 +196,8 @@ export class Link implements SharedCircuits.Link {
   }
 
   readonly command = (wanted: SharedCircuits.Command): Effect.Effect<void> => {
+    // A circuit that was closed before has another record now, and has not changed its state.
+    this.hold()
     if (this.common.operators === "local") return Effect.void
     const state = { reset: 0, forceOpen: 3, disable: 4, metricsOnly: 5 }[wanted._tag]
     const length = wanted._tag === "forceOpen" ? micros(wanted.length) : -1
