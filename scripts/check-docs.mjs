@@ -17,6 +17,7 @@ import { staleStoreFields } from "../packages/http/src/StaleStore.ts"
 import { redisIdempotencyStoreFields } from "../packages/redis/src/RedisIdempotencyStore.ts"
 import { redisStaleStoreFields } from "../packages/redis/src/RedisStaleStore.ts"
 import { eventStreamFields } from "../packages/redis/src/RedisEventStream.ts"
+import { consumeFields, eventStreamFields } from "../packages/redis/src/RedisEventStream.ts"
 import { fleetFields } from "../packages/redis/src/RedisFleet.ts"
 import { clientFields as redisClientFields, connectionFields } from "../packages/redis/src/internal/options.ts"
 import { redisBulkheadFields } from "../packages/redis/src/RedisBulkhead.ts"
@@ -45,6 +46,7 @@ const optionTables = {
   ResilientHttpClientRetry: clientRetryFields,
   ResilientHttpClientOverride: overrideFields,
   "RedisEventStream": eventStreamFields,
+  "RedisEventStream.consume": consumeFields,
   "RedisFleet": fleetFields
   "RedisConnection": connectionFields,
   "RedisConnection.fromClient": redisClientFields

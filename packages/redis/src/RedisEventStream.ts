@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import * as Stream from "effect/Stream"
+import { consume } from "./internal/events/consumer.js"
 import { isId } from "./internal/events/entry.js"
 import { follow } from "./internal/events/follower.js"
 import { openPublisher } from "./internal/events/publisher.js"
@@ -54,6 +55,18 @@ const fromField = option.field<RedisEventStream.From, RedisEventStream.From>("no
   if (Predicate.isString(input) && (input === "now" || input === "start" || isId(input))) return input
   throw new option.Requirement(`"now", "start" or the id of an entry, as "1700000000000-0"`)
 })
+
+/** What the table of the documentation says. @internal */
+export const consumeFields = {
+  group: name("", "—"),
+  consumer: option.optional(name("", "—")),
+  stream: eventStreamFields.stream,
+  from: fromField,
+  batch: option.integer(16, { min: 1, max: 1000 }),
+  claimAfter: option.duration("30 seconds", { min: 100, max: 86_400_000 }),
+  maxDeliveries: option.integer(5, { min: 1, max: 1000 }),
+  expireAfter: eventStreamFields.expireAfter
+} satisfies option.Fields<RedisEventStream.ConsumeOptions>
 
 /**
  * Publishes the events of this process's `EventBus`, and follows those of all processes.
@@ -118,6 +131,21 @@ export class RedisEventStream
       ),
       ({ from, stream }) => follow(stream, from)
     ))
+
+  /**
+   * Deals with the events of all processes together with others: of one group each has a part of them, by a connection of
+   * its own. An event is dealt with at least once. One whose handler fails, or whose consumer dies, is delivered again
+   * after `claimAfter`, to any of the group; after `maxDeliveries` it is put aside, and told of in the log. It runs until it
+   * is interrupted, and fails as `follow` does.
+   */
+  static readonly consume = <X, E, R>(
+    options: RedisEventStream.ConsumeOptions,
+    handle: (element: RedisEventStream.Event | RedisEventStream.Undecoded) => Effect.Effect<X, E, R>
+  ): Effect.Effect<never, RedisUnavailableError, RedisConnection | R> =>
+    Effect.flatMap(
+      orDie(() => option.resolve("RedisEventStream.consume", options.group, consumeFields, { ...options })),
+      (resolved) => consume(resolved, handle)
+    )
 }
 
 /**
@@ -166,6 +194,32 @@ export declare namespace RedisEventStream {
     /** Defaults to `"now"`. */
     readonly from?: From | undefined
   }
+
+  /**
+   * @since 0.1.0
+   * @category models
+   */
+  export interface ConsumeOptions {
+    /** Those of one group share the events between them. */
+    readonly group: string
+    /** This one of the group. Defaults to one that is new for each process. */
+    readonly consumer?: string | undefined
+    /** The name of the stream. Defaults to `"events"`. */
+    readonly stream?: string | undefined
+    /** Where a group begins that is not there yet. Defaults to `"now"`. */
+    readonly from?: From | undefined
+    /** Events that one takes at once, and has to deal with within `claimAfter`. Defaults to `16`. */
+    readonly batch?: number | undefined
+    /** An event that was taken for so long, and is not done, goes to another. Defaults to `"30 seconds"`. */
+    readonly claimAfter?: Duration.DurationInput | undefined
+    /** An event that was delivered so often is put aside. Defaults to `5`. */
+    readonly maxDeliveries?: number | undefined
+    /** The life of what was put aside, and of a stream that is not there yet. Defaults to `"1 day"`. */
+    readonly expireAfter?: Duration.DurationInput | undefined
+  }
+
+  /** @internal */
+  export type ResolvedConsume = option.Resolved<typeof consumeFields>
 
   /**
    * An event of a process. Who has dealt with it goes on later with `from: id`.

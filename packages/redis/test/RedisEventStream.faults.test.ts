@@ -277,7 +277,7 @@ describe.skipIf(!canStart)("the stream of events, when Redis fails", () => {
           yield* emit(1, 1)
           yield* isAt(told, 1)
           const before = { clients: yield* clientsOf(redis), files: readdirSync("/proc/self/fd").length }
-          const end = performance.now() + scale(3000, 60_000)
+          const end = performance.now() + scale(2000, 60_000)
           let last = 1
           while (performance.now() < end) {
             const fault = random(3)

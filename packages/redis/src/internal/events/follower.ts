@@ -1,28 +1,18 @@
 import * as Chunk from "effect/Chunk"
 import * as Effect from "effect/Effect"
-import * as Random from "effect/Random"
 import * as Stream from "effect/Stream"
-import { Command } from "ioredis"
 import { RedisConnection } from "../../RedisConnection.js"
 import type { RedisEventStream } from "../../RedisEventStream.js"
-import { RedisUnavailableError } from "../../RedisUnavailableError.js"
-import type { Client } from "../client.js"
-import { reasonOf } from "../failure.js"
-import { later } from "../realTime.js"
+import type { RedisUnavailableError } from "../../RedisUnavailableError.js"
+import type { Ask } from "./ask.js"
+import { asking, backOff, block, isLasting } from "./ask.js"
 import type { Position } from "./entry.js"
 import { advance, beginning, entriesOf, entriesRead, isBefore } from "./entry.js"
 import { streamKeys } from "./keys.js"
 
-/** Milliseconds that the server holds a read without news: shorter than a connection may be silent. */
-const block = 500
-/** What an answer may take beyond that, until the connection is taken for dead. */
-const grace = 1000
 const batchSize = 500
 /** Reads without news after which it looks whether the stream is still the one that it was. */
 const looksEvery = 20
-
-/** Waiting does not cure these. */
-const isLasting = ({ reason }: RedisUnavailableError) => reason === "Denied" || reason === "Reply"
 
 class Follower {
   /** Unknown until Redis was asked. */
@@ -31,39 +21,10 @@ class Follower {
   private idle = 0
 
   constructor(
-    private readonly redis: RedisConnection.Service,
-    private readonly client: Client,
+    private readonly ask: Ask,
     private readonly key: string,
     private readonly from: RedisEventStream.From
   ) {}
-
-  /** A connection that does not answer in time is taken for dead, and opened anew. */
-  private ask(name: string, ...args: ReadonlyArray<string | number>): Effect.Effect<unknown, RedisUnavailableError> {
-    const { client, redis } = this
-    return Effect.async((resume) => {
-      const failed = (reason: RedisUnavailableError["reason"], detail?: string) =>
-        resume(
-          new RedisUnavailableError({
-            connection: redis.name,
-            command: name,
-            reason,
-            ...(detail === undefined ? {} : { detail })
-          })
-        )
-      const stop = later(block + grace, () => {
-        client.disconnect(true)
-        failed("Timeout")
-      })
-      client.sendCommand(
-        new Command(name, [...args], { replyEncoding: "utf8" }, (error, reply) => {
-          stop()
-          if (error) failed(reasonOf(error), error.message)
-          else resume(Effect.succeed(reply))
-        })
-      )
-      return Effect.sync(stop)
-    })
-  }
 
   /** The last entry of the stream. */
   private readonly end: Effect.Effect<Position, RedisUnavailableError> = Effect.suspend(() =>
@@ -140,13 +101,6 @@ class Follower {
     }
   )
 
-  private readonly backOff: Effect.Effect<Chunk.Chunk<never>> = Effect.suspend(() =>
-    Effect.flatMap(Random.next, (part) => {
-      const millis = 10 + part * Math.min(50 * 2 ** Math.min(this.failures, 10), 2000)
-      return Effect.as(Effect.sleep(millis), Chunk.empty())
-    })
-  )
-
   readonly elements: Stream.Stream<RedisEventStream.Element, RedisUnavailableError> = Stream.repeatEffectChunk(
     Effect.suspend(() => this.step).pipe(
       Effect.map((elements) => {
@@ -155,7 +109,7 @@ class Follower {
       }),
       Effect.catchAll((error) => {
         this.failures++
-        return isLasting(error) ? Effect.fail(error) : this.backOff
+        return isLasting(error) ? Effect.fail(error) : Effect.as(backOff(this.failures), Chunk.empty())
       })
     )
   )
@@ -169,5 +123,5 @@ export const follow = (
   Stream.unwrapScoped(Effect.gen(function*() {
     const redis = yield* RedisConnection
     const client = yield* redis.dedicated
-    return new Follower(redis, client, streamKeys(redis, stream).entries, from).elements
+    return new Follower(asking(redis, client), streamKeys(redis, stream).entries, from).elements
   }))

@@ -7,6 +7,8 @@ export const streamKeys = (redis: RedisConnection.Service, stream: string) => {
     entries: base,
     /** How many entries there ever were. */
     count: `${base}:n`,
+    /** What groups could not deal with. */
+    dead: `${base}:dead`,
     /** The last that a publisher sent, so that what it sends again is not there twice. */
     sent: (publisher: string) => `${base}:s:${publisher}`
   }
