@@ -69,7 +69,7 @@ copyFileSync(join(root, "scripts/consumer/user.ts"), join(project, "user/user.ts
 writeFileSync(join(project, "tsconfig.user.json"), options(["user"], { noEmit: true }))
 compile("tsconfig.user.json", "the compilation against the declarations")
 
-const expected = "default, paid 42, 1, no, true, program.js"
+const expected = "default, paid 42, 1, no, true, program.js, alone"
 // Source maps turn our frames in a stack into those of the sources: the place of an instance must still be the user's.
 for (const flags of [[], ["--enable-source-maps"]]) {
   const { status, stderr, stdout } = spawnSync(process.execPath, [...flags, "out/program.js"], {
@@ -80,6 +80,19 @@ for (const flags of [[], ["--enable-source-maps"]]) {
     console.error(stdout, stderr)
     fail(`the program, which should print "${expected}", run with [${flags}],`)
   }
+}
+// The index of the Redis package is for those, too, who have neither HTTP package.
+for (const name of ["@effect-resilience/http", "@effect/platform"]) {
+  rmSync(join(project, "node_modules", name), { recursive: true, force: true })
+}
+const { status, stderr } = spawnSync(
+  process.execPath,
+  ["--input-type=module", "--eval", `import "@effect-resilience/redis"`],
+  { cwd: project, encoding: "utf8" }
+)
+if (status !== 0) {
+  console.error(stderr)
+  fail("the Redis package without its optional peers")
 }
 rmSync(project, { recursive: true, force: true })
 console.error(`consumer: installed from tarballs, compiled twice and ran: ${expected}`)

@@ -10,7 +10,9 @@ import {
   Timeout
 } from "@effect-resilience/core"
 import * as Breaker from "@effect-resilience/core/CircuitBreaker"
-import { Effect, Layer } from "effect"
+import { RedisBulkhead, RedisCircuitBreaker, RedisConnection, RedisRateLimiterStore } from "@effect-resilience/redis"
+import { RedisIdempotencyStore, RedisStaleStore } from "@effect-resilience/redis/http"
+import { Effect, Layer, Logger, LogLevel } from "effect"
 
 export class Payments extends CircuitBreaker.Tag<Payments>()("payments", { consecutiveFailures: 3 }) {}
 export class Reports extends Bulkhead.Tag<Reports>()("reports", { maxConcurrent: 2 }) {}
@@ -35,6 +37,15 @@ export const typed = Effect.fail("no" as const).pipe(
 
 export const Live = Layer.mergeAll(Payments.Live, Reports.Live, Hosts.Live, Timeout.Live, Retry.Live)
 
+/** The same, shared by processes; nothing of it needs a server to be there. */
+export const SharedLive = Layer.mergeAll(
+  RedisBulkhead.layer(Reports, { onStoreError: "open" }),
+  Payments.Live.pipe(Layer.provide(RedisCircuitBreaker.layer())),
+  RedisRateLimiterStore.layer(),
+  RedisIdempotencyStore.layer(),
+  RedisStaleStore.layer()
+).pipe(Layer.provide(RedisConnection.layer({ server: "redis://127.0.0.1:1", startup: "degrade" })))
+
 const program = Effect.gen(function*() {
   const viaDefault = yield* Effect.succeed("default").pipe(
     CircuitBreaker.withBreaker,
@@ -42,9 +53,15 @@ const program = Effect.gen(function*() {
   )
   const paid = yield* charge("42")
   const last = yield* Effect.flip(typed)
+  const alone = yield* Effect.succeed("alone").pipe(
+    Reports.withPermit,
+    Payments.withBreaker,
+    Effect.provide(SharedLive),
+    Logger.withMinimumLogLevel(LogLevel.None)
+  )
   const [payments] = (yield* Registry.snapshot).instances.filter(({ instance }) => instance === "payments")
   const place = payments?.site.match(/program\.js/)?.[0]
-  return [viaDefault, paid, yield* byHost, last, Breaker.CircuitBreaker === CircuitBreaker, place].join(", ")
+  return [viaDefault, paid, yield* byHost, last, Breaker.CircuitBreaker === CircuitBreaker, place, alone].join(", ")
 })
 
 console.log(await Effect.runPromise(Effect.provide(program, Live.pipe(Layer.provideMerge(ResilienceLive)))))
