@@ -12,20 +12,21 @@ import { Sentinels } from "./utils/sentinel.js"
 import { canStart } from "./utils/server.js"
 import { SkewedClock } from "./utils/skewed.js"
 
-/** The laws by servers that are started once for all of them. */
+/** A machine that is busy may take its time. */
+const patient = { commandTimeout: "5 seconds", connectTimeout: "20 seconds", socketTimeout: "5 seconds" } as const
+
+/** The laws by servers that are started once for all of them, on one connection. */
 const lawsOf = (servers: Effect.Effect<NonNullable<RedisConnection.Options["server"]>, never, Scope.Scope>) => {
   const clock = new SkewedClock()
   const scope = Effect.runSync(Scopes.make())
-  let server: RedisConnection.Options["server"]
+  let redis: RedisConnection.Service
   beforeAll(async () => {
-    server = await Effect.runPromise(Scopes.extend(servers, scope))
-  }, 30_000)
-  afterAll(() => Effect.runPromise(Scopes.close(scope, Exit.void)))
-  const on = <A, E>(make: Effect.Effect<A, E, RedisConnection | Scope.Scope>) =>
-    Effect.orDie(Effect.flatMap(
-      Effect.suspend(() => clock.connect({ server, prefix: freshPrefix(), commandTimeout: "1 second" })),
-      (redis) => Effect.provideService(make, RedisConnection, redis)
-    ))
+    const connected = Effect.flatMap(servers, (server) => clock.connect({ server, prefix: freshPrefix(), ...patient }))
+    redis = await Effect.runPromise(Scopes.extend(connected, scope))
+  }, 60_000)
+  afterAll(() => Effect.runPromise(Scopes.close(scope, Exit.void)), 60_000)
+  const on = <A, R>(make: Effect.Effect<A, never, RedisConnection | R>) =>
+    Effect.suspend(() => Effect.provideService(make, RedisConnection, redis))
   describe("idempotency", () => idempotencyLaws({ make: on(RedisIdempotencyStore.make()), advance: clock.advance }))
   describe("stale", () => staleLaws({ make: on(RedisStaleStore.make()), advance: clock.advance }))
 }
