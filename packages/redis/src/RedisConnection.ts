@@ -114,7 +114,7 @@ export declare namespace RedisConnection {
   }
 
   /**
-   * Where the server is. `tls: true` trusts whom Node trusts; `db` counts from 0, and a cluster has only that one.
+   * Where the server is. `tls: true` trusts whom Node trusts, and is for the sentinels too; `db` counts from 0, and a cluster has only that one.
    *
    * @since 0.1.0
    * @category models

@@ -1,7 +1,7 @@
 import { Registry, ResilienceLive } from "@effect-resilience/core"
 import { RedisConnection } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Logger, Stream, TestClock } from "effect"
+import { Deferred, Effect, Fiber, Logger, Metric, Stream, TestClock } from "effect"
 import { Redis } from "ioredis"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
@@ -117,6 +117,33 @@ describe.skipIf(url === undefined)("RedisConnection", () => {
       const ids = entries.map((entry) => entry.split(" ")[0])
       expect(new Set(ids).size).toBe(ids.length)
       expect(ids.length).toBeGreaterThan(100)
+    }))
+
+  it.scopedLive("counts what is sent and what fails, and measures answers", () =>
+    Effect.gen(function*() {
+      const name = randomUUID()
+      const redis = yield* RedisConnection.make({ server: url, name, commandTimeout: "1 second" })
+      for (let n = 0; n < 5; n++) yield* redis.command("ping")
+      yield* Effect.flip(redis.command("get"))
+      const figures = Effect.map(Metric.snapshot, (pairs) =>
+        Object.fromEntries(
+          pairs.filter(({ metricKey }) => metricKey.tags.some(({ value }) => value === name)).map((pair) => {
+            const state = pair.metricState as { readonly count?: number; readonly value?: number }
+            const reason = pair.metricKey.tags.find(({ key }) => key === "reason")?.value
+            return [
+              [pair.metricKey.name, reason].filter((part) => part !== undefined).join(" "),
+              state.count ?? state.value
+            ]
+          })
+        ))
+      yield* untilEffect(
+        "they are brought up to date",
+        Effect.map(figures, (all) => Number(all["resilience.redis.round_trips"]) > 6)
+      )
+      const all = yield* figures
+      expect(all).toMatchObject({ "resilience.redis.errors reply": 1, "resilience.redis.pending": 0 })
+      expect(all["resilience.redis.command.duration"]).toBeGreaterThanOrEqual(5)
+      expect(yield* redis.metrics).toMatchObject({ commands: 6, failures: 1, outages: 0 })
     }))
 
   it.scopedLive("a client of the user's is used and not closed, and its prefix is there once", () =>

@@ -2,6 +2,7 @@ import { RedisConnection } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Config, ConfigProvider, Effect, Exit, Layer, Redacted } from "effect"
 import { Cluster, Redis } from "ioredis"
+import { makeClient } from "../src/internal/client.js"
 import { resolveConnection } from "../src/internal/options.js"
 
 const standalone = (server: RedisConnection.Options["server"]) => {
@@ -40,6 +41,16 @@ describe("the options of a connection", () => {
     })
     expect(standalone({ _tag: "Sentinel", sentinels: [{ host: "r1", port: 1 }], master: "m", sentinelPassword: "s" }))
       .toMatchObject({ master: "m", sentinelAccess: { password: "s" } })
+  })
+
+  it("TLS is for the sentinels and the server that they name", () => {
+    const server = { _tag: "Sentinel", sentinels: [{ host: "r1", port: 1 }], master: "m", tls: { ca: "own" } } as const
+    const settings = { connectTimeout: 1, socketTimeout: 1, random: () => 0 }
+    expect(makeClient(resolveConnection({ server }).server, settings).options).toMatchObject({
+      enableTLSForSentinelMode: true,
+      sentinelTLS: { ca: "own" },
+      tls: { ca: "own" }
+    })
   })
 
   it.effect("bad ones are refused by name, and no message has a password", () =>

@@ -122,7 +122,8 @@ describe.skipIf(!canStart)("what a server refuses", () => {
         connectTimeout: "50 millis",
         startup: "degrade"
       })
-      const local = Effect.async<never, Error>((resume) => resume(Exit.fail(new Error("local"))))
+      const failure = Exit.fail("local")
+      const local = Effect.async<never, string>((resume) => resume(failure))
       const measure = (effect: Effect.Effect<unknown, unknown>) =>
         Effect.map(
           Effect.forEach(Array.from({ length: scale(5_000, 40_000) }), () =>

@@ -77,6 +77,8 @@ export const makeClient = (target: Target, settings: Settings): Client => {
         ...access,
         ...(sentinelAccess.username === undefined ? {} : { sentinelUsername: sentinelAccess.username }),
         ...(sentinelAccess.password === undefined ? {} : { sentinelPassword: sentinelAccess.password }),
+        // Or ioredis speaks to all of them as if there were no TLS.
+        ...(access.tls === undefined ? {} : { enableTLSForSentinelMode: true, sentinelTLS: access.tls }),
         sentinels: [...target.sentinels],
         name: target.master,
         failoverDetector: true,
