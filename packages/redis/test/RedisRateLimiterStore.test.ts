@@ -2,52 +2,18 @@ import type { RateLimiterStore } from "@effect-resilience/core"
 import { RateLimiter, RateLimiterStoreError } from "@effect-resilience/core"
 import { RedisConnection, RedisRateLimiterStore, RedisUnavailableError } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
-import calculateSlot from "cluster-key-slot"
 import { Clock, Duration, Effect, FastCheck as fc, Fiber, Layer, Logger } from "effect"
 import { randomUUID } from "node:crypto"
-import { inject, vi } from "vitest"
-import { base, batch, decisionOf, decode, encode, keysOf, repliesOf } from "../src/internal/rate/codec.js"
-import { Plans } from "../src/internal/rate/plan.js"
-import { decideScript } from "../src/internal/rate/scripts.js"
+import { vi } from "vitest"
 import { ask } from "./utils/ask.js"
 import { atFixedTime } from "./utils/fixedClock.js"
+import { algorithms, connect, fixedStore, requestOf, run, storeOf, url } from "./utils/rateStore.js"
 import { scale } from "./utils/scale.js"
 import { canStart, Server } from "./utils/server.js"
 import { patient } from "./utils/storeLaws.js"
 import { until } from "./utils/until.js"
 
-const url = inject("redisUrl")
-const run = randomUUID()
-
-const algorithms = ["gcra", "token-bucket", "sliding-window", "sliding-log", "fixed-window"] as const
-
-const connect = RedisConnection.make({ server: String(url), prefix: `${run}:`, ...patient })
-const storeOf = (redis: RedisConnection.Service) =>
-  Effect.provideService(RedisRateLimiterStore.make({ deniedFor: 0 }), RedisConnection, redis)
-
-/** A store whose server has the time that the test says. */
-const fixedStore = Effect.gen(function*() {
-  const time = { micros: 1_800_000_000_000_000 + 1000 }
-  const store = yield* storeOf(atFixedTime(yield* connect, () => time.micros))
-  return { store, time }
-})
-
 const micros = (duration: Duration.Duration) => Math.round(Duration.toMillis(duration) * 1000)
-
-const requestOf = (
-  algorithm: RateLimiterStore.Algorithm,
-  rate: { readonly limit: number; readonly window: Duration.DurationInput; readonly burst?: number },
-  more: Partial<RateLimiterStore.Request> = {}
-): RateLimiterStore.Request => ({
-  instance: run,
-  key: randomUUID(),
-  algorithm,
-  rates: [{ limit: rate.limit, window: Duration.decode(rate.window), burst: rate.burst ?? rate.limit }],
-  cost: 1,
-  mode: "all",
-  maxWait: Duration.zero,
-  ...more
-})
 
 /** Asks until it is denied. */
 const exhaust = (store: RateLimiterStore.Service, request: RateLimiterStore.Request) =>
@@ -244,70 +210,6 @@ describe.skipIf(url === undefined)("RedisRateLimiterStore", () => {
     120_000
   )
 
-  it.scopedLive("decides for many entries in one call as for one after another", () =>
-    Effect.gen(function*() {
-      const redis = yield* connect
-      const plans = new Plans()
-      const one = fc.record({
-        algorithm: fc.constantFrom(...algorithms),
-        key: fc.nat(3),
-        rates: fc.constantFrom(
-          [{ limit: 5, window: Duration.minutes(1), burst: 5 }],
-          [{ limit: 7, window: Duration.seconds(7), burst: 7 }, { limit: 9, window: Duration.hours(1), burst: 9 }]
-        ),
-        mode: fc.constantFrom("all", "atMost", "peek", "reserve"),
-        cost: fc.integer({ min: 1, max: 3 }),
-        callers: fc.integer({ min: 1, max: 4 })
-      })
-      const property = fc.asyncProperty(fc.array(one, { minLength: 1, maxLength: 20 }), async (all) => {
-        const fixed = atFixedTime(redis, () => 1_800_000_000_000_000)
-        const decide = async (instance: string, together: boolean) => {
-          const entries = all.map(({ callers, key, ...own }) => {
-            const request = {
-              ...own,
-              instance,
-              key: `k${key}`,
-              maxWait: Duration.minutes(1)
-            } as RateLimiterStore.Request
-            return encode("many:", plans.of(request), request, own.mode === "all" ? callers : 1)
-          })
-          const calls = together ? [entries] : entries.map((entry) => [entry])
-          const replies: Array<RedisConnection.Reply> = []
-          for (const call of calls) {
-            replies.push(...repliesOf(await Effect.runPromise(fixed.run(decideScript, ...batch(call)))))
-          }
-          expect(replies).toHaveLength(entries.length)
-          return entries.map((entry, i) => {
-            const { reservation: _, ...verdict } = decode(entry, replies[i] ?? 0)
-            return verdict
-          })
-        }
-        const [a, b] = [randomUUID(), randomUUID()]
-        expect(await decide(a, true)).toEqual(await decide(b, false))
-      })
-      yield* Effect.promise(() => fc.assert(property, { numRuns: scale(50, 1000) }))
-    }), 120_000)
-
-  it.scopedLive("tells each of several callers of one entry what it would have been told alone", () =>
-    Effect.gen(function*() {
-      const redis = yield* connect
-      const { store } = yield* fixedStore
-      const plans = new Plans()
-      for (const algorithm of algorithms) {
-        const request = requestOf(algorithm, { limit: 7, window: "1 minute" }, { cost: 2 })
-        const entry = encode(redis.prefix, plans.of(request), request, 5)
-        const fixed = atFixedTime(redis, () => 1_800_000_000_000_000 + 1000)
-        const [reply = 0] = repliesOf(yield* fixed.run(decideScript, ...batch([entry])))
-        const verdict = decode(entry, reply)
-        const alone = { ...request, key: randomUUID() }
-        for (let i = 0; i < 5; i++) {
-          const { resetAfter: _, ...told } = decisionOf(entry, verdict, i)
-          const { resetAfter: __, ...own } = yield* store.decide(alone)
-          expect(told).toEqual(own)
-        }
-      }
-    }))
-
   it.scopedLive("RL25: does not ask what time it is here", () =>
     Effect.gen(function*() {
       const shifted = (hours: number): Clock.Clock => {
@@ -374,32 +276,6 @@ describe.skipIf(url === undefined)("RedisRateLimiterStore", () => {
           expect((yield* exhaust(store, request)).granted).toBe(5)
         }
       }
-    }))
-
-  it.effect("RL24: has all keys of a target in one slot, whatever it is called", () =>
-    Effect.sync(() => {
-      const plans = new Plans()
-      fc.assert(
-        fc.property(
-          fc.oneof(fc.string(), fc.constantFrom("}", "{", "{}", "a:b", "%", "%3a", "")),
-          fc.oneof(fc.string(), fc.constantFrom("}", "{", "{}", "b:c", "}{", "")),
-          fc.constantFrom(...algorithms),
-          (instance, key, algorithm) => {
-            const rates = [1, 2, 3].map((limit) => ({ limit, window: Duration.seconds(limit), burst: limit }))
-            const target = { instance, key, algorithm, rates }
-            const keys = [...keysOf("p:", plans.of(target), target), `${base("p:", target)}d`]
-            expect(new Set(keys.map((key) => calculateSlot(key))).size).toBe(1)
-            // By its tag alone: what stands before it does not count.
-            expect(calculateSlot(keys[0] ?? "")).toBe(
-              calculateSlot(keysOf("another:", plans.of(target), target)[0] ?? "")
-            )
-          }
-        )
-      )
-      const nameOf = (instance: string, key: string) => base("p:", { instance, key, algorithm: "gcra", rates: [] })
-      expect(nameOf("a:b", "c")).not.toBe(nameOf("a", "b:c"))
-      expect(nameOf("a%3ab", "c")).not.toBe(nameOf("a:b", "c"))
-      expect(nameOf("a", "}")).not.toBe(nameOf("a", "%7d"))
     }))
 })
 

@@ -31,8 +31,8 @@ end`
  * The answer is a list of one answer for each, or that answer alone where there is one entry of the simplest form.
  * Entries that are decided alike follow each other under one head:
  *
- * - `t`, `n`, `p` and `r` for one rate by `gcra`: the name of the rate, parts, tolerance, price of what is asked, [the
- *   longest wait, for `r`], how many entries. The answer to each is what the key owes in parts, before: all else follows
+ * - `t`, `n`, `p` and `r` for one rate by `gcra`: the name of the rate, parts, tolerance, price of what is asked, how
+ *   many entries, [the longest wait, for `r`]. The answer to each is what the key owes in parts, before: all else follows
  *   from that. Only to a reservation for a time to come it is a list: that, and the string of the key before and after.
  * - `s`: kind, mode, longest wait, what is asked, how many entries, the rates. The answer to each is a list: how often it
  *   was granted, the wait, of each rate what is left and until when it is used, and the string of the key before and after
