@@ -153,8 +153,11 @@ describe.skipIf(url === undefined)("RedisRateLimiterStore", () => {
           what: fc.constantFrom("reserve", "reserve", "cancel", "take"),
           which: fc.nat(20),
           cost: fc.integer({ min: 1, max: 3 }),
-          gap: fc.constantFrom(0, 1, 5, 30, 100)
+          gap: fc.constantFrom(0, 1, 5, 10, 30)
         })
+        // The second of two that wait keeps its time when the first leaves: what was given back is not there at that time.
+        const at = (gap: number, what: "reserve" | "cancel" | "take") => ({ what, which: 0, cost: 3, gap })
+        const passing = [at(0, "take"), at(0, "reserve"), at(0, "reserve"), at(0, "cancel"), at(60, "take")]
         const property = fc.asyncProperty(
           fc.integer({ min: 3, max: 6 }),
           fc.array(step, { minLength: 5, maxLength: 30 }),
@@ -205,7 +208,7 @@ describe.skipIf(url === undefined)("RedisRateLimiterStore", () => {
               }
             }).pipe(Effect.scoped, Effect.runPromise)
         )
-        yield* Effect.promise(() => fc.assert(property, { numRuns: scale(50, 2000) }))
+        yield* Effect.promise(() => fc.assert(property, { numRuns: scale(50, 2000), examples: [[3, passing]] }))
       }),
     120_000
   )
