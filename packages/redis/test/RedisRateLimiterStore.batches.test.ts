@@ -15,7 +15,7 @@ const run = randomUUID()
 let made = 0
 
 const rates = (limit: number): ReadonlyArray<RateLimiterStore.Rate> => [
-  { limit, window: Duration.hours(24), burst: limit }
+  { limit, window: Duration.days(365), burst: limit }
 ]
 const request = (
   instance: string,
@@ -32,10 +32,10 @@ const request = (
   ...more
 })
 
-const connect = (server: RedisConnection.Server = { _tag: "Standalone", url: String(url) }, commandTimeout = 2000) =>
+const connect = (server: RedisConnection.Server = { _tag: "Standalone", url: String(url) }, commandTimeout = 10_000) =>
   Effect.map(
     Effect.orDie(
-      RedisConnection.make({ server, prefix: `${run}-${++made}:`, commandTimeout, socketTimeout: "2 seconds" })
+      RedisConnection.make({ server, prefix: `${run}-${++made}:`, commandTimeout, socketTimeout: "10 seconds" })
     ),
     (redis) => new Spied(redis)
   )
@@ -88,7 +88,7 @@ describe.skipIf(url === undefined)("decisions that wait at the same moment", () 
             key: fc.constantFrom("a", "b", "c"),
             cost: fc.integer({ min: 1, max: 7 }),
             mode: fc.constantFrom("all", "all", "all", "atMost", "peek", "reserve"),
-            maxWait: fc.constantFrom(Duration.zero, Duration.hours(3))
+            maxWait: fc.constantFrom(Duration.zero, Duration.days(40))
           }),
           { maxLength: 60 }
         )
@@ -171,7 +171,7 @@ describe.skipIf(url === undefined)("decisions that wait at the same moment", () 
       const own = rates(5)
       const log = { algorithm: "sliding-log", key: "broken" } as const
       // Something else is where its list should be: the script fails.
-      yield* spied.redis.command("set", `${spied.redis.prefix}rl:{broken:broken}l:${86_400_000_000_000n}`, "text")
+      yield* spied.redis.command("set", `${spied.redis.prefix}rl:{broken:broken}l:${31_536_000_000_000_000n}`, "text")
       const broken = times(50, () => Effect.exit(store.decide(request("broken", own, log))))
       const beside = times(50, (i) => Effect.exit(store.decide(request("broken", own, { key: `key ${i}` }))))
       const exits = yield* Effect.all([...broken, ...beside], together)
@@ -212,7 +212,7 @@ describe.skipIf(url === undefined)("a caller that is interrupted", () => {
     () =>
       Effect.gen(function*() {
         const { spied, store } = yield* open({ deniedFor: 0 })
-        const limiter = yield* RateLimiter.make({ name: "sweep", rate: { limit, window: "1 day" }, store })
+        const limiter = yield* RateLimiter.make({ name: "sweep", rate: { limit, window: "3650 days" }, store })
         let done = 0
         let sentThenGone = 0
         let leftOut = 0
@@ -257,7 +257,7 @@ describe.skipIf(!canStart)("a server that does not answer", () => {
   it.scopedLive("RF2: fails all that wait in their time, and does nothing when it wakes", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
-      const spied = yield* connect({ _tag: "Standalone", url: server.url }, 100)
+      const spied = yield* connect({ _tag: "Standalone", url: server.url }, 300)
       const store = yield* spied.provide(RedisRateLimiterStore.make())
       const own = rates(100_000)
       yield* store.decide(request("paused", own))
@@ -270,7 +270,7 @@ describe.skipIf(!canStart)("a server that does not answer", () => {
         Effect.zipLeft(Effect.fork(calls), Effect.sleep("5 millis")))
       const exits = (yield* Effect.forEach(fibers, Fiber.join)).flat()
       expect(exits.every(Exit.isFailure)).toBe(true)
-      expect(performance.now() - since).toBeLessThan(1000)
+      expect(performance.now() - since).toBeLessThan(3000)
       server.resume()
       const peek = store.decide(request("paused", own, { mode: "peek" }))
       const { remaining } = yield* Effect.retry(Effect.delay(peek, "20 millis"), { times: 200 })
