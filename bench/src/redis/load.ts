@@ -99,7 +99,7 @@ class Run {
 }
 
 /** Time that one run takes at most, in milliseconds, where other processes leave this one little. */
-const longest = 4000
+const longest = 1500
 
 /** Runs for so many milliseconds of processor time, from when all callers are there. `snapshot` is taken before and after. */
 export const run = async <A>(decide: Decide, load: Load, snapshot: () => Promise<A>): Promise<Yield<A>> => {
