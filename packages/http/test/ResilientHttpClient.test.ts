@@ -5,6 +5,7 @@ import {
   Priority,
   RateLimitExceededError,
   Retry,
+  SharedCircuits,
   TimeoutExceededError
 } from "@effect-resilience/core"
 import { Idempotency, IdempotencyStore, ResilientHttpClient, TwoClientsError } from "@effect-resilience/http"
@@ -417,6 +418,23 @@ describe("forms", () => {
         expect(yield* snapshot("Retry", "outer")).toMatchObject({ retries: 0 })
         expect(seen).toHaveLength(2)
       }).pipe(Effect.provide(layer))
+    })
+  )
+
+  live(
+    "whose circuits join a fleet, one for each authority",
+    Effect.gen(function*() {
+      const { url } = yield* backend((response) => response.end())
+      const joined: Array<SharedCircuits.Circuit> = []
+      const fleet: SharedCircuits.Service = {
+        join: (circuit) => {
+          joined.push(circuit)
+          return undefined
+        }
+      }
+      const layer = ResilientHttpClient.layer({ name: "api" }).pipe(Layer.provide(Layer.succeed(SharedCircuits, fleet)))
+      yield* Effect.flatMap(HttpClient.HttpClient, (client) => client.get(url)).pipe(Effect.provide(layer))
+      expect(joined.map(({ instance, key }) => [instance, key])).toEqual([["api", new URL(url).origin]])
     })
   )
 

@@ -71,30 +71,29 @@ const outage = (members: ReadonlyArray<Member>) =>
     const own = openings.filter(({ cause }) => cause !== "Shared").map(({ at }) => at).sort((a, b) => a - b)
     const open = Math.max(...openings.map(({ at }) => at))
     yield* until(() => members.every(({ state }) => state === "Closed"))
-    // The first to hear that it is over: what is called later is no probe.
-    const closed = Math.min(
-      ...members.flatMap(({ said }) =>
-        said.flatMap((one) => one._tag === "state" && one.to === "Closed" && one.at >= open ? [one.at] : [])
-      )
-    )
     const trip = own[1] ?? open
     // Without what the event loops were late by meanwhile: the machine is not ours alone.
     const lags = openings.flatMap(({ lags }) => lags).filter(([at, late]) => at >= trip && at - late <= open)
     const lag = Math.max(0, ...lags.map(([, late]) => late))
-    // A probe of one that still failed opens all again.
-    const rounds = Math.max(...members.map(({ said }) =>
-      said.filter((one) => one._tag === "state" && one.to === "Open" && one.at >= trip && one.at < closed).length
-    ))
-    return { raw: open - trip, delay: Math.max(0, open - trip - lag), trip, rounds: Math.max(rounds, 1), closed }
+    return { raw: open - trip, delay: Math.max(0, open - trip - lag), probes: probesOf(members, trip) }
   })
 
-/** Probes that were sent between two moments, and how many at once. */
-const probesOf = (members: ReadonlyArray<Member>, since: number, end: number) => {
-  const all = members.flatMap((member) => member.probes(since)).filter(({ began }) => began < end)
-  const begun = all.filter(({ ended }) => ended === undefined).map(({ began }) => began)
-  const over = all.flatMap(({ ended }) => ended === undefined ? [] : [ended])
-  const inFlight = (at: number) => begun.filter((b) => b <= at).length - over.filter((o) => o < at).length
-  return { sent: begun.length, atOnce: Math.max(0, ...begun.map(inFlight)) }
+/** The probes since a moment, by the epoch that they are of: how many, how many at once, and how many no fleet knew of. */
+const probesOf = (members: ReadonlyArray<Member>, since: number) => {
+  const all = members.flatMap((member) => member.probes(since))
+  const begun = all.filter(({ ended }) => ended === undefined)
+  const counts = [...new Set(begun.map(({ epoch }) => epoch))].filter((epoch) => epoch !== undefined).map((epoch) => {
+    const of = begun.filter((probe) => probe.epoch === epoch)
+    const ends = all.flatMap((probe) => probe.epoch === epoch && probe.ended !== undefined ? [probe.ended] : [])
+    const inFlight = (at: number) =>
+      of.filter(({ began }) => began <= at).length - ends.filter((end) => end < at).length
+    return { sent: of.length, atOnce: Math.max(...of.map(({ began }) => inFlight(began))) }
+  })
+  return {
+    sent: Math.max(0, ...counts.map(({ sent }) => sent)),
+    atOnce: Math.max(0, ...counts.map(({ atOnce }) => atOnce)),
+    alone: begun.filter(({ epoch }) => epoch === undefined).length
+  }
 }
 
 const quantile = (values: ReadonlyArray<number>, q: number) =>
@@ -126,19 +125,22 @@ const opensAndRecovers = Effect.gen(function*() {
 
   const raw: Array<number> = []
   const delays: Array<number> = []
-  let most = { sent: 0, atOnce: 0 }
+  const probes: Array<ReturnType<typeof probesOf>> = []
   for (let n = 0; n < scale(5, 200); n++) {
-    const { closed, delay, raw: whole, rounds, trip } = yield* outage(members)
-    raw.push(whole)
-    delays.push(delay)
-    const { atOnce, sent } = probesOf(members, trip, closed)
-    expect(sent).toBeGreaterThanOrEqual(2)
-    most = { sent: Math.max(most.sent, sent / rounds), atOnce: Math.max(most.atOnce, atOnce) }
+    const one = yield* outage(members)
+    raw.push(one.raw)
+    delays.push(one.delay)
+    probes.push(one.probes)
   }
   told(`from the trip until all reject: ${figures(delays)}; with the lag of the event loops ${figures(raw)}`)
-  told(`probes of a recovery of the fleet: at most ${most.sent}, at once ${most.atOnce}`)
-  expect(most.sent).toBeLessThanOrEqual(2)
-  expect(most.atOnce).toBeLessThanOrEqual(2)
+  const most = (of: (one: ReturnType<typeof probesOf>) => number) => Math.max(...probes.map(of))
+  const alone = probes.map((one) => one.alone)
+  told(`probes of a recovery of the fleet: at most ${most((one) => one.sent)}, at once ${most((one) => one.atOnce)}`)
+  told(`probes of a process that Redis did not answer in time: ${alone.reduce((sum, n) => sum + n, 0)}`)
+  expect(most((one) => one.sent)).toBe(2)
+  expect(most((one) => one.atOnce)).toBeLessThanOrEqual(2)
+  // On a machine that is busy a process may wait in vain for Redis, and probes alone.
+  expect(quantile(alone, 0.5)).toBe(0)
   // Of few, the worst is the machine's: it is judged by many.
   expect(quantile(delays, scale(0.5, 0.99))).toBeLessThan(50)
   yield* losesAnOwner(members)
@@ -169,9 +171,10 @@ const losesAnOwner = (members: ReadonlyArray<Member>) =>
     told(`closed ${(closed - over).toFixed(0)} ms after the lease of the killed was over, lag ${lag.toFixed(0)} ms`)
     expect(closed - over).toBeGreaterThan(-200)
     expect(closed - over - lag).toBeLessThan(200 + 150)
-    const { atOnce, sent } = probesOf(rest, killed, closed)
-    expect(sent).toBeLessThanOrEqual(3)
-    expect(atOnce).toBeLessThanOrEqual(2)
+    const { atOnce, sent } = probesOf(members, began)
+    // One more than two, for the one that never came back.
+    expect(sent).toBeLessThanOrEqual(4)
+    expect(atOnce).toBeLessThanOrEqual(4)
   })
 
 const hearsNoMessage = Effect.gen(function*() {
@@ -182,9 +185,9 @@ const hearsNoMessage = Effect.gen(function*() {
   }, true)
   const delays: Array<number> = []
   for (let n = 0; n < scale(1, 30); n++) {
-    const { closed, delay, rounds, trip } = yield* outage(members)
+    const { delay, probes } = yield* outage(members)
     delays.push(delay)
-    expect(probesOf(members, trip, closed).sent / rounds).toBeLessThanOrEqual(2)
+    expect(probes.sent).toBe(2)
   }
   told(`from the trip until all reject, by asking alone: ${figures(delays)}`)
   expect(Math.max(...delays)).toBeLessThan(1100)

@@ -29,7 +29,14 @@ export type Said =
     readonly lags: ReadonlyArray<readonly [at: number, late: number]>
   }
   /** A call that the dependency got although the circuit is not closed. */
-  | { readonly _tag: "probe"; readonly began: number; readonly hangs: boolean; readonly ended?: number }
+  | {
+    readonly _tag: "probe"
+    readonly began: number
+    readonly hangs: boolean
+    /** Of the half-open fleet that it is a probe of; undefined for one that this process sent alone. */
+    readonly epoch: number | undefined
+    readonly ended?: number
+  }
 
 const say = (said: Said) => process.send?.(said)
 const now = () => Number(process.hrtime.bigint()) / 1e6
@@ -68,14 +75,15 @@ const program = Effect.gen(function*() {
     "StateChanged",
     ({ cause, to }) => Effect.sync(() => say({ _tag: "state", to, cause, at: now(), lags: late() }))
   )
-  const dependency = Effect.flatMap(breaker.state, (state) => {
+  const dependency = Effect.flatMap(breaker.metrics, ({ shared, state }) => {
     if (state === "Closed") return answer
+    const epoch = shared?.state === "HalfOpen" ? shared.epoch : undefined
     const began = now()
     const hangs = order === "hangs"
-    say({ _tag: "probe", began, hangs })
+    say({ _tag: "probe", began, hangs, epoch })
     return Effect.ensuring(
       hangs ? Effect.never : Effect.zipRight(Effect.sleep(15), answer),
-      Effect.sync(() => say({ _tag: "probe", began, hangs, ended: now() }))
+      Effect.sync(() => say({ _tag: "probe", began, hangs, epoch, ended: now() }))
     )
   })
   const calls = Effect.forever(Effect.zipRight(Effect.exit(breaker.withBreaker(dependency)), Effect.sleep(4)))
