@@ -32,7 +32,8 @@ const PoliciesLive = Layer.mergeAll(
 /** The server, and the events of all shops in one stream. */
 const RedisLive = RedisEventStream.Live.pipe(Layer.provideMerge(RedisConnection.layerConfig({
   server: Config.redacted("REDIS_URL"),
-  prefix: Config.withDefault(Config.string("REDIS_PREFIX"), "shop:")
+  prefix: Config.withDefault(Config.string("REDIS_PREFIX"), "shop:"),
+  commandTimeout: "500 millis"
 })))
 
 run(PoliciesLive.pipe(Layer.provideMerge(StoresLive), Layer.provide(RedisLive)))
