@@ -14,18 +14,14 @@ import { overrideFields } from "../packages/http/src/internal/client/override.ts
 import { httpResilienceFields } from "../packages/http/src/internal/options.ts"
 import { fallbackFields, staleFields } from "../packages/http/src/internal/substitute.ts"
 import { staleStoreFields } from "../packages/http/src/StaleStore.ts"
-import { redisIdempotencyStoreFields } from "../packages/redis/src/RedisIdempotencyStore.ts"
-import { redisStaleStoreFields } from "../packages/redis/src/RedisStaleStore.ts"
-import { eventStreamFields } from "../packages/redis/src/RedisEventStream.ts"
 import { clientFields as redisClientFields, connectionFields } from "../packages/redis/src/internal/options.ts"
 import { redisBulkheadFields } from "../packages/redis/src/RedisBulkhead.ts"
 import { circuitFields } from "../packages/redis/src/RedisCircuitBreaker.ts"
 import { consumeFields, eventStreamFields } from "../packages/redis/src/RedisEventStream.ts"
 import { fleetFields } from "../packages/redis/src/RedisFleet.ts"
-import { clientFields as redisClientFields, connectionFields } from "../packages/redis/src/internal/options.ts"
-import { redisBulkheadFields } from "../packages/redis/src/RedisBulkhead.ts"
+import { redisIdempotencyStoreFields } from "../packages/redis/src/RedisIdempotencyStore.ts"
 import { leaseFields, rateLimiterStoreFields } from "../packages/redis/src/RedisRateLimiterStore.ts"
-import { circuitFields } from "../packages/redis/src/RedisCircuitBreaker.ts"
+import { redisStaleStoreFields } from "../packages/redis/src/RedisStaleStore.ts"
 import { root } from "./run.mjs"
 
 const optionTables = {
@@ -50,7 +46,7 @@ const optionTables = {
   ResilientHttpClientOverride: overrideFields,
   "RedisEventStream": eventStreamFields,
   "RedisEventStream.consume": consumeFields,
-  "RedisFleet": fleetFields
+  "RedisFleet": fleetFields,
   "RedisConnection": connectionFields,
   "RedisConnection.fromClient": redisClientFields
 }

@@ -91,7 +91,9 @@ export declare namespace RedisRateLimiterStore {
     readonly deniedFor?: Duration.DurationInput | undefined
     /** Keys of which a denial is remembered, the latest of them. Defaults to `10000`. */
     readonly maxDeniedKeys?: number | undefined
-    /** Tokens fetched ahead. Absent, none are, and no more is let through than the algorithm of a limiter says. */
+    /**
+     * Tokens fetched ahead. Where none are, no more is let through than the algorithm of a limiter says. Defaults to none.
+     */
     readonly leases?: Leases | undefined
   }
 

@@ -34,7 +34,8 @@ const connect = (prefix = `${run}-${++made}:`) =>
     Effect.orDie(RedisConnection.make({
       server: { _tag: "Standalone", url: String(url) },
       prefix,
-      commandTimeout: "10 seconds", socketTimeout: "10 seconds"
+      commandTimeout: "10 seconds",
+      socketTimeout: "10 seconds"
     })),
     (redis) => new Spied(redis)
   )

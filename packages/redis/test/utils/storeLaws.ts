@@ -17,9 +17,11 @@ export const patient = { commandTimeout: "5 seconds", socketTimeout: "5 seconds"
 export const storeLaws = (
   connect: (prefix: string) => Effect.Effect<RedisConnection.Service, unknown, Scope.Scope>,
   // A denial is remembered by the clock of the machine, which no test moves.
-  makeStore: Effect.Effect<RateLimiterStore.Service, never, RedisConnection | Scope.Scope> = RedisRateLimiterStore.make({
-    deniedFor: 0
-  })
+  makeStore: Effect.Effect<RateLimiterStore.Service, never, RedisConnection | Scope.Scope> = RedisRateLimiterStore.make(
+    {
+      deniedFor: 0
+    }
+  )
 ): void => {
   // A moment after the full hour, so that a test is in one window of the clock.
   let now = 1_800_000_000_000_000 + 1000

@@ -37,7 +37,12 @@ const now = () => Number(process.hrtime.bigint() / 1000n) / 1000
 
 const main = Effect.gen(function*() {
   const server = { _tag: "Standalone", url } as const
-  const redis = yield* RedisConnection.make({ server, prefix, commandTimeout: "10 seconds", socketTimeout: "10 seconds" })
+  const redis = yield* RedisConnection.make({
+    server,
+    prefix,
+    commandTimeout: "10 seconds",
+    socketTimeout: "10 seconds"
+  })
   const store = yield* RedisRateLimiterStore.make({ leases: { maxOvershoot: Number(overshoot), heldFor: "1 minute" } })
     .pipe(
       Effect.provideService(RedisConnection, redis)
