@@ -159,7 +159,6 @@ for (const [, name] of observing.matchAll(/`(resilience\.[a-z_.]+)`/g)) {
 // Faults: each has a test that names it, and each named one is in the table.
 const faultsPage = "docs/faults.md"
 const idPattern = /\b(?:W-[A-Z]\d+|CK\d+|OP\d+|R[A-Z]\d+|AN\d+|HT\d+)\b/g
-const idPattern = /\b(?:W-[A-Z]\d+|CK\d+|OP\d+|RL\d+|RF\d+|AN\d+|HT\d+)\b/g
 const inTests = new Map()
 for (const file of ["core", "http", "redis"].flatMap((name) => walk(`packages/${name}/test`, ".ts"))) {
   for (const [, name] of readFileSync(join(root, file), "utf8").matchAll(/it(?:\.\w+)*\(\s*["`]([^"`]+)["`]/g)) {
