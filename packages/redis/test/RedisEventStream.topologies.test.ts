@@ -14,7 +14,8 @@ const live = (server: RedisConnection.Server, label: string) =>
     RedisEventStream.layer({ label, flushInterval: "5 millis", filter: (event) => event._tag === "StateChanged" })
   ).pipe(
     Layer.provideMerge(ResilienceLive),
-    Layer.provideMerge(RedisConnection.layer({ server })),
+    // A machine that is busy.
+    Layer.provideMerge(RedisConnection.layer({ server, commandTimeout: "2 seconds", connectTimeout: "10 seconds" })),
     Layer.provideMerge(quiet)
   )
 const followed = Effect.gen(function*() {
