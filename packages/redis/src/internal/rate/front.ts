@@ -133,7 +133,8 @@ export class Front implements RateLimiterStore.Service, Lender {
 
   readonly refund = (request: RateLimiterStore.Request, decision: RateLimiterStore.Decision) =>
     Effect.suspend(() => {
-      if (decision instanceof Leased) return Effect.succeed(this.leases?.giveBack(decision) ?? false)
+      // Used already: who takes from a lease has nothing to wait for.
+      if (decision instanceof Leased) return Effect.succeed(false)
       this.denied.forget(request)
       return this.changes.refund(request, decision)
     })

@@ -76,14 +76,8 @@ export class Pool {
 
 /** A decision that took from a pool. @internal */
 export class Leased extends Told {
-  isBack = false
-  constructor(
-    readonly pool: Pool,
-    granted: number,
-    window: Duration.Duration,
-    now: number
-  ) {
-    super(granted, pool.limit, window, pool.remaining + pool.tokens, 0, Math.ceil((pool.resetAt - now) * 1000))
+  constructor({ limit, remaining, resetAt, tokens }: Pool, granted: number, window: Duration.Duration, now: number) {
+    super(granted, limit, window, remaining + tokens, 0, Math.ceil((resetAt - now) * 1000))
   }
 }
 
@@ -164,18 +158,6 @@ export class Leases {
     pool.window = decision.window
     pool.remaining = decision.remaining
     pool.resetAt = pool.askedAt + Duration.toMillis(decision.resetAfter)
-  }
-
-  /** A call that did not use what it took. `false` where it has been given back already. */
-  giveBack(decision: Leased): boolean {
-    if (decision.isBack) return false
-    decision.isBack = true
-    const { granted, pool } = decision
-    if (pool.fate === "void") return false
-    const isHeld = pool.fate === undefined && pool.tokens + pool.asked + granted <= this.cap(pool.plan)
-    if (isHeld) pool.tokens += granted
-    else this.lender.giveBack(pool, granted)
-    return true
   }
 
   /** The key is reset or drained: what is held of it is void. */
