@@ -1,7 +1,7 @@
 import { RateLimiter, type RateLimiterStore } from "@effect-resilience/core"
-import { type RedisConnection, RedisRateLimiterStore } from "@effect-resilience/redis"
+import { RedisConnection, RedisRateLimiterStore } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, FastCheck as fc, TestContext } from "effect"
+import { Deferred, Duration, Effect, FastCheck as fc, Fiber, TestContext } from "effect"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import { DeniedKeys } from "../src/internal/rate/denied.js"
@@ -122,6 +122,39 @@ describe.skipIf(url === undefined)("a key that was denied", () => {
       yield* store.refund(request("refund", { cost: 3 }), decision)
       expect((yield* store.decide(request("refund"))).granted).toBe(1)
     }))
+
+  const givenBack: Record<
+    string,
+    (store: RateLimiterStore.Service, taken: RateLimiterStore.Decision) => Effect.Effect<unknown, unknown>
+  > = {
+    "a refund": (store, taken) => store.refund(request("meanwhile", { cost: 3 }), taken),
+    "a reward": (store) => store.adjust(request("meanwhile"), -3),
+    "a reset": (store) => store.reset(request("meanwhile"))
+  }
+  for (const [name, giveBack] of Object.entries(givenBack)) {
+    it.scoped(`is asked about again if it was denied while ${name} was on its way`, () =>
+      Effect.gen(function*() {
+        const clock = new SkewedClock()
+        const { spied } = yield* open(clock)
+        const gate = yield* Deferred.make<void>()
+        const slow: RedisConnection.Service = Object.assign(Object.create(spied.redis) as RedisConnection.Service, {
+          run: (...args: Parameters<RedisConnection.Service["run"]>) =>
+            Effect.zipRight(Deferred.await(gate), spied.redis.run(...args))
+        })
+        const store = yield* Effect.provideService(
+          RedisRateLimiterStore.make({ deniedFor: "1 hour" }),
+          RedisConnection,
+          slow
+        )
+        const taken = yield* store.decide(request("meanwhile", { cost: 3 }))
+        const change = yield* Effect.fork(giveBack(store, taken))
+        yield* Effect.yieldNow()
+        expect((yield* store.decide(request("meanwhile"))).granted).toBe(0)
+        yield* Deferred.succeed(gate, void 0)
+        yield* Fiber.join(change)
+        expect((yield* store.decide(request("meanwhile"))).granted).toBe(1)
+      }))
+  }
 
   it.scoped("is asked about again after deniedFor: what another process gave back is seen then", () =>
     Effect.gen(function*() {

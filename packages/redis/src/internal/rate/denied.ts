@@ -77,7 +77,7 @@ export class DeniedKeys {
     })
   }
 
-  /** Something is given back to the key. Call it before that is sent. */
+  /** Something is given back to the key. Call it before that is sent, and when it is done. */
   forget({ instance, key }: RateLimiterStore.Target): void {
     this.generation++
     this.keys.delete(instance, key)

@@ -132,18 +132,15 @@ export class Front implements RateLimiterStore.Service, Lender {
     })
 
   readonly refund = (request: RateLimiterStore.Request, decision: RateLimiterStore.Decision) =>
-    Effect.suspend(() => {
-      // Used already: who takes from a lease has nothing to wait for.
-      if (decision instanceof Leased) return Effect.succeed(false)
-      this.denied.forget(request)
-      return this.changes.refund(request, decision)
-    })
+    // Used already: who takes from a lease has nothing to wait for.
+    decision instanceof Leased
+      ? Effect.succeed(false)
+      : this.givingBack(request, this.changes.refund(request, decision))
 
-  readonly adjust = (target: RateLimiterStore.Target, by: number) =>
-    Effect.suspend(() => {
-      if (by < 0) this.denied.forget(target)
-      return this.changes.adjust(target, by)
-    })
+  readonly adjust = (target: RateLimiterStore.Target, by: number) => {
+    const change = this.changes.adjust(target, by)
+    return by < 0 ? this.givingBack(target, change) : change
+  }
 
   readonly drain = (target: RateLimiterStore.Target) =>
     Effect.suspend(() => {
@@ -154,9 +151,14 @@ export class Front implements RateLimiterStore.Service, Lender {
   readonly reset = (target: RateLimiterStore.Target) =>
     Effect.suspend(() => {
       this.leases?.forget(target)
-      this.denied.forget(target)
-      return this.changes.reset(target)
+      return this.givingBack(target, this.changes.reset(target))
     })
+
+  /** Before and after: until the server has changed the key, it is denied, and that is remembered. */
+  private givingBack<A>(target: RateLimiterStore.Target, change: Effect.Effect<A, Error>): Effect.Effect<A, Error> {
+    const forget = Effect.sync(() => this.denied.forget(target))
+    return Effect.zipRight(forget, Effect.ensuring(change, forget))
+  }
 
   // Leases.
 
