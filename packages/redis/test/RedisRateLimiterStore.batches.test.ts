@@ -2,7 +2,7 @@ import type { RateLimiterStore } from "@effect-resilience/core"
 import { RateLimiter } from "@effect-resilience/core"
 import { RedisConnection, RedisRateLimiterStore } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Exit, FastCheck as fc, Fiber } from "effect"
+import { Deferred, Duration, Effect, Exit, FastCheck as fc, Fiber } from "effect"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import { ClusterServers } from "./utils/cluster.js"
@@ -205,6 +205,31 @@ describe.skipIf(url === undefined)("a caller that is interrupted", () => {
       const all = yield* Effect.forEach([...busy, ...waiting.slice(7)], Fiber.join)
       expect(all.every(({ granted }) => granted === 1)).toBe(true)
       expect((yield* store.decide(request("before", own, { mode: "peek" }))).remaining).toBe(limit - 5)
+    }))
+
+  it.scopedLive("before its call was sent is not charged though it has still something to do, unless it waits all the same", () =>
+    Effect.gen(function*() {
+      const { spied, store } = yield* open()
+      const own = rates(limit)
+      const decide = store.decide(request("busy", own))
+      const gate = yield* Deferred.make<void>()
+      spied.hold()
+      const first = yield* Effect.forEach(times(2, (i) => i), () => Effect.zipLeft(Effect.fork(decide), asked))
+      expect(spied.calls).toBe(2)
+      const finalizing = yield* Effect.forkAll(times(3, () => Effect.ensuring(decide, Deferred.await(gate))))
+      let answer: RateLimiterStore.Decision | undefined
+      const waiting = yield* Effect.fork(Effect.uninterruptible(Effect.map(decide, (decision) => answer = decision)))
+      yield* asked
+      yield* Fiber.interruptFork(finalizing)
+      yield* Fiber.interruptFork(waiting)
+      yield* asked
+      spied.release()
+      yield* Effect.forEach(first, Fiber.join)
+      yield* Fiber.await(waiting)
+      yield* Deferred.succeed(gate, void 0)
+      yield* Fiber.await(finalizing)
+      expect(answer?.granted).toBe(1)
+      expect((yield* store.decide(request("busy", own, { mode: "peek" }))).remaining).toBe(limit - 3)
     }))
 
   it.scopedLive(

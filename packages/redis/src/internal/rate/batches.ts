@@ -25,7 +25,7 @@ const maxWait = 2
 /** Who waits for a decision. @internal */
 export interface Caller {
   readonly resume: (exit: Exit.Exit<RateLimiterStore.Decision, RedisUnavailableError>) => void
-  /** Whether it has ended, by an interruption: of no account if nothing was sent, else what it took counts as used. */
+  /** Whether it was interrupted: of no account if nothing was sent, else what it took counts as used. */
   readonly isGone: () => boolean
 }
 

@@ -1,9 +1,12 @@
 import type { RateLimiterStore } from "@effect-resilience/core"
 import { nowMillis } from "@effect-resilience/core/extension"
+import * as Cause from "effect/Cause"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
+import * as FiberRef from "effect/FiberRef"
+import * as RuntimeFlags from "effect/RuntimeFlags"
 import type { RedisConnection } from "../../RedisConnection.js"
 import { later, realNow } from "../realTime.js"
 import type { Asking, Caller, Listener } from "./batches.js"
@@ -26,9 +29,16 @@ export interface FrontOptions {
 }
 
 class FiberCaller implements Caller {
-  constructor(readonly resume: Caller["resume"], private readonly fiber: Fiber.RuntimeFiber<unknown, unknown>) {}
+  constructor(
+    readonly resume: Caller["resume"],
+    private readonly fiber: Fiber.RuntimeFiber<unknown, unknown>,
+    private readonly mayLeave: boolean
+  ) {}
+
+  /** What it does after its interruption may take long; who may not be interrupted waits for its answer. */
   isGone(): boolean {
-    return this.fiber.unsafePoll() !== null
+    return this.fiber.unsafePoll() !== null ||
+      (this.mayLeave && !Cause.isEmpty(this.fiber.getFiberRef(FiberRef.interruptedCause)))
   }
 }
 
@@ -115,7 +125,7 @@ export class Front implements RateLimiterStore.Service, Lender {
   readonly decide = (
     request: RateLimiterStore.Request
   ): Effect.Effect<RateLimiterStore.Decision, Error> =>
-    Effect.withFiberRuntime((fiber) => {
+    Effect.withFiberRuntime((fiber, { runtimeFlags }) => {
       try {
         const decision = this.missed === request ? undefined : this.decideAtOnce(request)
         if (decision !== undefined) return Exit.succeed(decision)
@@ -125,9 +135,10 @@ export class Front implements RateLimiterStore.Service, Lender {
       this.missed = undefined
       const plan = this.planOf(request)
       const asked = this.missedAt
-      // No canceler, which would be most of the price: an interrupted caller has ended when its turn comes.
+      const mayLeave = RuntimeFlags.interruptible(runtimeFlags)
+      // No canceler, which would be most of the price: an interrupted caller is gone when its turn comes.
       return Effect.async<RateLimiterStore.Decision, Error>((resume) =>
-        this.asking.ask(request, plan, new FiberCaller(resume, fiber), asked)
+        this.asking.ask(request, plan, new FiberCaller(resume, fiber, mayLeave), asked)
       )
     })
 
