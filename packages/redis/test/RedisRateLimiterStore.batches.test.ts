@@ -242,7 +242,7 @@ describe.skipIf(url === undefined)("a caller that is interrupted", () => {
         expect(store.settlesWithin).toSatisfy(Duration.lessThanOrEqualTo(storeTimeout))
         const limiter = yield* RateLimiter.make({
           name: "sweep",
-          rate: { limit, window: "3650 days" },
+          rate: { limit, window: "10000 days" },
           storeTimeout,
           store
         })
