@@ -1,7 +1,7 @@
 import type { RateLimiterStore } from "@effect-resilience/core"
 import { RedisConnection, RedisRateLimiterStore } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Scope } from "effect"
+import { Duration, Effect, Exit, Fiber, Scope } from "effect"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import { scale } from "./utils/scale.js"
@@ -93,6 +93,24 @@ describe.skipIf(url === undefined)("tokens that are leased", () => {
       expect(yield* second.left).toBeLessThan(1000 - taken)
       yield* Scope.close(scope, Exit.void)
       expect(yield* second.left).toBe(1000 - taken)
+    }))
+
+  it.scopedLive("RF6: go back when the layer is released while they are on their way here", () =>
+    Effect.gen(function*() {
+      const { left, spied } = yield* open({})
+      const scope = yield* Scope.make()
+      const store = yield* spied.provide(RedisRateLimiterStore.make({ leases })).pipe(Scope.extend(scope))
+      let used = yield* warm({ spied, store })
+      spied.hold()
+      for (const before = spied.calls; spied.calls === before;) {
+        used += (yield* store.decide(request())).granted
+        yield* turn
+      }
+      const closing = yield* Effect.fork(Scope.close(scope, Exit.void))
+      yield* turn
+      spied.release()
+      yield* Fiber.join(closing)
+      expect(yield* left).toBe(1000 - used)
     }))
 
   it.scopedLive("count as used: a reservation from a lease is used at once, and what was used is not given back", () =>

@@ -183,9 +183,11 @@ export class Front implements RateLimiterStore.Service, Lender {
 
   readonly borrow = (pool: Pool, tokens: number): void => {
     const request: RateLimiterStore.Request = { ...pool.target, cost: tokens, mode: "atMost", maxWait: Duration.zero }
+    this.borrowing++
     const lent = (exit: Exit.Exit<RateLimiterStore.Decision, Error>) => {
       const decision = Exit.isSuccess(exit) ? exit.value : undefined
       this.leases?.lent(pool, decision, realNow())
+      if (--this.borrowing === 0) this.answered()
     }
     this.asking.ask(request, pool.plan, { resume: lent, isGone: () => false }, realNow())
   }
@@ -212,11 +214,23 @@ export class Front implements RateLimiterStore.Service, Lender {
     })
   }
 
-  /** Gives back what is leased. */
+  /** Questions for leases without an answer, and who waits until there is none: they end within the command's time. */
+  private borrowing = 0
+  private answered = () => {}
+
+  private readonly allAnswered = Effect.async<void>((resume) => {
+    this.answered = () => resume(Effect.void)
+    if (this.borrowing === 0) this.answered()
+  })
+
+  /** Gives back what is leased, and what is on its way here. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.closed = true
     this.stopSweep?.()
     this.leases?.close()
-    return Effect.all(this.returns.splice(0), { concurrency: "unbounded", discard: true })
+    const giveBack = Effect.suspend(() =>
+      Effect.all(this.returns.splice(0), { concurrency: "unbounded", discard: true })
+    )
+    return Effect.zipRight(this.allAnswered, giveBack)
   })
 }
