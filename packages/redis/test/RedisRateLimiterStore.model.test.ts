@@ -221,10 +221,7 @@ describe.skipIf(url === undefined)("the scripts decide as the algorithms of core
             break
           case "reset":
             taken.length = 0
-            // A log is one list for each window.
-            for (const each of algorithm === "sliding-log" ? plans : [rates]) {
-              yield* store.reset({ ...target, rates: each })
-            }
+            yield* store.reset(target)
             yield* model.reset(target)
         }
       }

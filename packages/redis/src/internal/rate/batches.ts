@@ -156,7 +156,7 @@ export class Batches implements Asking {
     let keys = 0
     let taken = 0
     for (const group of slot.waiting) {
-      keys += group.plan.rates.length
+      keys += group.plan.rates.length + 1
       if (taken === maxEntries || keys > maxKeys) break
       taken++
       const { instance, key } = group.request

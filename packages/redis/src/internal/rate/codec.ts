@@ -72,11 +72,17 @@ const inKey = /[%}]/
 export const base = (prefix: string, { instance, key }: RateLimiterStore.Target): string =>
   `${prefix}rl:{${escape(instance, inInstance)}:${escape(key, inKey)}}`
 
-/** The keys of a target: a log has one for each window. @internal */
-export const keysOf = (prefix: string, plan: Plan, target: RateLimiterStore.Target): ReadonlyArray<string> => {
-  const start = `${base(prefix, target)}${plan.kind}`
-  return plan.kind === "l" ? plan.rates.map(({ name }) => `${start}:${name}`) : [start]
+/** The keys of a log: one for each window, and one with the names of all windows that it has. @internal */
+export const logKeys = (prefix: string, target: RateLimiterStore.Target, windows: ReadonlyArray<string>) => {
+  const names = `${base(prefix, target)}l`
+  return [...windows.map((window) => `${names}:${window}`), names]
 }
+
+/** The keys of a target. @internal */
+export const keysOf = (prefix: string, plan: Plan, target: RateLimiterStore.Target): ReadonlyArray<string> =>
+  plan.kind === "l"
+    ? logKeys(prefix, target, plan.rates.map(({ name }) => name))
+    : [`${base(prefix, target)}${plan.kind}`]
 
 /** The rates, as the scripts read them. @internal */
 export const rateArgs = ({ rates }: Plan): ReadonlyArray<string | number> => [

@@ -1,6 +1,7 @@
 /** The log of calls, as a part of `states`. @internal */
 export const log = `
--- A list of the times of the last calls. That of a reservation is to come: "<time>|<written>".
+-- A list of the times of the last calls for each window. That of a reservation is to come: "<time>|<written>". The last key
+-- has the names of all windows, under whatever rates.
 function makers.l()
 local log = {}
 
@@ -38,10 +39,18 @@ local function push(key, entry, n)
   end
 end
 
+-- The names are there for as long as any of the lists.
+local function keep(rate, state, till)
+  local millis = ceil((till + rate.micros - now) / 1000) + 1
+  call('PEXPIRE', state.key, millis)
+  call('SADD', state.names, rate.name)
+  if call('PTTL', state.names) < millis then call('PEXPIRE', state.names, millis) end
+end
+
 function log.open(rates, _, keys)
   local opened = { others = {}, from = now }
   for i, rate in ipairs(rates) do
-    local state = { key = keys[i], length = call('LLEN', keys[i]) }
+    local state = { key = keys[i], names = keys[#rates + 1], length = call('LLEN', keys[i]) }
     if state.length > 0 then
       local last, written = timeOf(call('LINDEX', state.key, -1))
       if written > now then
@@ -49,7 +58,7 @@ function log.open(rates, _, keys)
         local start = firstAfter(state.key, state.length, now)
         if start == 0 then call('DEL', state.key) else call('LTRIM', state.key, 0, start - 1) end
         push(state.key, format('%d', now), state.length - start)
-        call('PEXPIRE', state.key, ceil(rate.micros / 1000) + 1)
+        keep(rate, state, now)
       elseif last > opened.from then
         opened.from = last
       end
@@ -82,7 +91,7 @@ function log.charge(rate, state, at, n)
   if gone > 0 then call('LTRIM', state.key, gone, -1) end
   local entry = at > now and format('%d|%d', at, now) or format('%d', at)
   push(state.key, entry, added)
-  call('PEXPIRE', state.key, ceil((at + rate.micros - now) / 1000) + 1)
+  keep(rate, state, at)
   state.length, state.first, state.last = state.length - gone + added, max(0, state.first - gone), at
   return entry
 end

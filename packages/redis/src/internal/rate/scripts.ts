@@ -134,7 +134,7 @@ while at <= last do
     rates, at = readRates(at + 6)
     for _ = 1, run do
       local keys, times = {}, 1
-      for i = 1, name == 'l' and #rates or 1 do keys[i] = KEYS[key + i] end
+      for i = 1, name == 'l' and #rates + 1 or 1 do keys[i] = KEYS[key + i] end
       if mode == 'n' then
         times = tonumber(ARGV[at])
         at = at + 1
@@ -189,7 +189,8 @@ return out
  * The last key is the mark of a drain.
  *
  * - `+`: charges so much, whether or not it is there. `-`: gives so much back. `d`: takes all that is left of the rate
- *   with the shortest window, once per such window. `x`: forgets the key.
+ *   with the shortest window, once per such window. `x`: forgets the key; of a log with so many windows, whose names
+ *   follow. If it has others it answers with the names of all, and nothing is done.
  * - `c`: gives a reservation back, unless its time has come. Where nobody came after it, or all were given back, the key
  *   is as it was. Or else as much is given back as those that came after it do not need. Answers 1, or 0 where its time
  *   has come.
@@ -204,6 +205,14 @@ ${states}
 local what, n = ARGV[2], tonumber(ARGV[3])
 local kind, keys, mark = kinds[ARGV[1]], KEYS, KEYS[#KEYS]
 if what == 'x' then
+  if ARGV[1] == 'l' then
+    local named = {}
+    for i = 4, 3 + n do named[ARGV[i]] = true end
+    local names = call('SMEMBERS', keys[n + 1])
+    for _, name in ipairs(names) do
+      if not named[name] then return names end
+    end
+  end
   call('DEL', unpack(keys))
   return 1
 end

@@ -1,8 +1,9 @@
 import type { RateLimiterStore } from "@effect-resilience/core"
 import * as Effect from "effect/Effect"
 import type { RedisConnection } from "../../RedisConnection.js"
+import type { RedisUnavailableError } from "../../RedisUnavailableError.js"
 import type { Reservation } from "./codec.js"
-import { base, batch, decisionOf, decode, encode, keysOf, rateArgs, repliesOf } from "./codec.js"
+import { base, batch, decisionOf, decode, encode, keysOf, logKeys, rateArgs, repliesOf } from "./codec.js"
 import type { Plan, Plans } from "./plan.js"
 import { UnfitRateError } from "./plan.js"
 import { changeScript, decideScript } from "./scripts.js"
@@ -33,6 +34,7 @@ export const changes = (
   redis: RedisConnection.Service,
   plans: Plans
 ): Omit<RateLimiterStore.Service, "decide"> => {
+  const mark = (target: RateLimiterStore.Target) => `${base(redis.prefix, target)}d`
   const change = (
     target: RateLimiterStore.Target,
     what: "+" | "-" | "c" | "d" | "x",
@@ -42,9 +44,22 @@ export const changes = (
     Effect.flatMap(planFor(plans, target), (plan) =>
       redis.run(
         changeScript,
-        [...keysOf(redis.prefix, plan, target), `${base(redis.prefix, target)}d`],
+        [...keysOf(redis.prefix, plan, target), mark(target)],
         [plan.kind, what, n, ...reservation, ...rateArgs(plan)]
       ))
+  /** A log forgets all windows that it has, or asks for it again with those that were not named. */
+  const forgetLog = (
+    target: RateLimiterStore.Target,
+    windows: ReadonlyArray<string>
+  ): Effect.Effect<void, RedisUnavailableError> =>
+    Effect.flatMap(
+      redis.run(
+        changeScript,
+        [...logKeys(redis.prefix, target, windows), mark(target)],
+        ["l", "x", windows.length, ...windows]
+      ),
+      (reply) => Array.isArray(reply) ? forgetLog(target, reply.map(String)) : Effect.void
+    )
   return {
     refund: (request, { granted, reservation }) => {
       if (reservation !== undefined) {
@@ -61,6 +76,11 @@ export const changes = (
     },
     adjust: (target, by) => by === 0 ? Effect.void : Effect.asVoid(change(target, by > 0 ? "+" : "-", Math.abs(by))),
     drain: (target) => Effect.asVoid(change(target, "d", 0)),
-    reset: (target) => Effect.asVoid(change(target, "x", 0))
+    reset: (target) =>
+      Effect.flatMap(
+        planFor(plans, target),
+        ({ kind, rates }) =>
+          kind === "l" ? forgetLog(target, rates.map(({ name }) => name)) : Effect.asVoid(change(target, "x", 0))
+      )
   }
 }
