@@ -15,13 +15,7 @@ export const patient = { commandTimeout: "5 seconds", socketTimeout: "5 seconds"
  * depends on how fast the machine is.
  */
 export const storeLaws = (
-  connect: (prefix: string) => Effect.Effect<RedisConnection.Service, unknown, Scope.Scope>,
-  // A denial is remembered by the clock of the machine, which no test moves.
-  makeStore: Effect.Effect<RateLimiterStore.Service, never, RedisConnection | Scope.Scope> = RedisRateLimiterStore.make(
-    {
-      deniedFor: 0
-    }
-  )
+  connect: (prefix: string) => Effect.Effect<RedisConnection.Service, unknown, Scope.Scope>
 ): void => {
   // A moment after the full hour, so that a test is in one window of the clock.
   let now = 1_800_000_000_000_000 + 1000
@@ -30,7 +24,9 @@ export const storeLaws = (
   beforeAll(async () => {
     const redis = await Effect.runPromise(Scope.extend(connect(`${randomUUID()}:`), scope))
     store = await Effect.runPromise(
-      Effect.provideService(makeStore, RedisConnection, atFixedTime(redis, () => now)).pipe(Scope.extend(scope))
+      Effect.provideService(RedisRateLimiterStore.make(), RedisConnection, atFixedTime(redis, () => now)).pipe(
+        Scope.extend(scope)
+      )
     )
   }, 30_000)
   afterAll(() => Effect.runPromise(Scope.close(scope, Exit.void)), 30_000)
