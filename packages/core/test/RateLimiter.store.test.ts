@@ -268,3 +268,26 @@ describe("without the store", () => {
       expect((yield* limiter.consume()).allowed).toBe(false)
     }))
 })
+
+describe("a call that waits for what a store reserved", () => {
+  it.scopedLive("begins at its time and not before, by the clock of the machine", () =>
+    Effect.gen(function*() {
+      // Fractions of a millisecond, which no timer has.
+      const wait = Duration.nanos(2_900_001n)
+      let due = 0
+      const store = yield* storeWith((memory) => ({
+        decide: (request) =>
+          Effect.map(memory.decide(request), (decision) => {
+            due = performance.now() + Duration.toMillis(wait)
+            return { ...decision, wait }
+          })
+      }))
+      const limiter = yield* RateLimiter.make({ name: "s", rate: "1000/minute", mode: "wait", store })
+      const early: Array<number> = []
+      for (let i = 0; i < 50; i++) {
+        const left = yield* limiter.withLimit(Effect.sync(() => due - performance.now()))
+        if (left > 0) early.push(left)
+      }
+      expect(early).toEqual([])
+    }))
+})

@@ -47,6 +47,15 @@ const scheduleSleep = (clock: Clock.Clock, span: Nanos, task: () => void): () =>
   return () => fiber.unsafeInterruptAsFork(FiberId.none)
 }
 
+/** Sleeps by the fiber's clock, and never ends early: a bare timer drops fractions of a millisecond. @internal */
+export const sleep = (span: Nanos): Effect.Effect<void> =>
+  Effect.clockWith((clock) =>
+    clock !== liveClock ? clock.sleep(fromNanos(span)) : Effect.async<void>((resume) => {
+      const cancel = schedule(clock, span, () => resume(Effect.void))
+      return Effect.sync(cancel)
+    })
+  )
+
 /**
  * Sleeps for housekeeping: a process that has nothing else to do ends meanwhile, where timers can tell it so. At most 24
  * days.

@@ -9,6 +9,7 @@ import { deadlineOf } from "../ambient.js"
 import { Unguarded } from "../keyed.js"
 import type { Nanos } from "../time.js"
 import { fromNanos, now, toNanos, toSeconds } from "../time.js"
+import { sleep } from "../timer.js"
 import { Asking } from "./asking.js"
 import type { Asked } from "./limiter.js"
 import { LocalLimiter } from "./limiter.js"
@@ -105,7 +106,7 @@ export class SharedLimiter {
           return limits.refuse(key, plan, reason, wait, decision.limit, decision.remaining)
         }
         if (wait <= 0n) return this.pass(key, plan, decision.remaining, false)
-        return Effect.matchCauseEffect(restore(Effect.sleep(decision.wait)), {
+        return Effect.matchCauseEffect(restore(sleep(wait)), {
           onSuccess: () => {
             watch.waited(toSeconds(now() - since), "acquired")
             return this.pass(key, plan, decision.remaining, true)
