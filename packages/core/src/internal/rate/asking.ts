@@ -4,15 +4,11 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import type { RateLimiterStoreError } from "../../RateLimiter.js"
 import type { RateLimiterStore } from "../../RateLimiterStore.js"
-import type { Nanos } from "../time.js"
-import { now } from "../time.js"
+import { onceAMinute } from "../onceAMinute.js"
 import type { Limits } from "./limits.js"
 
 /** What a store said, or that it failed. @internal */
 export type Answer<A> = Either.Either<A, RateLimiterStoreError>
-
-/** Time between two warnings of a store that stays away. */
-const warningPause: Nanos = 60_000_000_000n
 
 const identity = <A>(a: A): A => a
 
@@ -24,7 +20,7 @@ const identity = <A>(a: A): A => a
 export class Asking {
   /** Whether the store's own deadline is soon enough. */
   private readonly settles: boolean
-  private warned: Nanos | undefined
+  private readonly warn: (error: unknown) => Effect.Effect<void>
 
   constructor(
     private readonly limits: Limits,
@@ -33,6 +29,7 @@ export class Asking {
     private readonly storeError: (cause: unknown) => RateLimiterStoreError
   ) {
     this.settles = store.settlesWithin !== undefined && Duration.lessThanOrEqualTo(store.settlesWithin, storeTimeout)
+    this.warn = onceAMinute((error) => limits.watch.emitter.internalError("Store", error))
   }
 
   /**
@@ -84,10 +81,7 @@ export class Asking {
       const { limits } = this
       limits.storeErrors++
       limits.watch.decided.store_error()
-      const time = now()
-      if (this.warned !== undefined && time - this.warned < warningPause) return Effect.void
-      this.warned = time
-      return limits.watch.emitter.internalError("Store", error)
+      return this.warn(error)
     })
   }
 }
