@@ -76,6 +76,18 @@ describe.skipIf(url === undefined)("what is said to the script and back", () => 
       }
     }))
 
+  it.effect("keeps no words for each wait that somebody has left", () =>
+    Effect.sync(() => {
+      const request = requestOf("gcra", { limit: 5, window: "1 minute" }, { mode: "reserve" })
+      const plan = new Plans().of(request)
+      for (let i = 1; i <= 100; i++) {
+        const { head } = encode("p:", plan, { ...request, maxWait: Duration.millis(i) })
+        expect(head.after).toEqual([1000 * i])
+        expect(encode("p:", plan, { ...request, maxWait: Duration.millis(i) }).head).toBe(head)
+      }
+      expect(plan.heads.size).toBe(1)
+    }))
+
   it.effect("RL24: has all keys of a target in one slot, whatever it is called", () =>
     Effect.sync(() => {
       const plans = new Plans()

@@ -1,7 +1,7 @@
 import type { RateLimiterStore } from "@effect-resilience/core"
 import * as Duration from "effect/Duration"
 import type { RedisConnection } from "../../RedisConnection.js"
-import type { Plan, Rate } from "./plan.js"
+import type { Head, Plan, Rate } from "./plan.js"
 
 /**
  * How a request is said to `decideScript`, and what it answers. One call of the script decides for many entries, in their
@@ -31,13 +31,6 @@ export interface Entry {
   /** What entries that are decided alike have in common: they may share it if it is the same text. */
   readonly head: Head
   readonly args: ReadonlyArray<number>
-}
-
-/** @internal */
-export interface Head {
-  readonly before: ReadonlyArray<string | number>
-  /** Between the two is the number of entries. */
-  readonly after: ReadonlyArray<string | number>
 }
 
 /** What was decided for an entry, in numbers. Times are microseconds. @internal */
@@ -103,28 +96,26 @@ const isPlain = ({ kind, rates }: Plan): boolean => kind === "g" && rates.length
 
 const headOf = (plan: Plan, letter: string, unit: number, maxWait: number): Head => {
   const { first } = plan
-  if (!isPlain(plan)) return { before: ["s", plan.kind, letter, maxWait, unit], after: rateArgs(plan) }
+  if (!isPlain(plan)) return { before: ["s", plan.kind, letter, maxWait, unit], after: rateArgs(plan), maxWait }
   const { cap, name, parts, price } = first
   return {
     before: [letter, `${name}/${price}/${parts}/${cap}:`, parts, price * cap, price * unit],
-    after: letter === "r" ? [maxWait] : []
+    after: letter === "r" ? [maxWait] : [],
+    maxWait
   }
 }
 
-/** Heads by plan, mode and cost: those that are met again and again. */
-const heads = new WeakMap<Plan, Map<string, Head>>()
 const maxHeads = 256
 
+/** One for each mode and cost: the longest wait is another with each deadline. */
 const findHead = (plan: Plan, letter: string, unit: number, maxWait: number): Head => {
-  const known = heads.get(plan) ?? new Map<string, Head>()
-  heads.set(plan, known)
-  const text = letter === "r" ? `r${unit} ${maxWait}` : letter + unit
-  let head = known.get(text)
-  if (head === undefined) {
-    if (known.size >= maxHeads) known.clear()
-    head = headOf(plan, letter, unit, maxWait)
-    known.set(text, head)
-  }
+  const { heads } = plan
+  const text = letter + unit
+  const known = heads.get(text)
+  if (known?.maxWait === maxWait) return known
+  if (heads.size >= maxHeads) heads.clear()
+  const head = headOf(plan, letter, unit, maxWait)
+  heads.set(text, head)
   return head
 }
 

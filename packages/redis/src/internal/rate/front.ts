@@ -15,7 +15,7 @@ import { DeniedKeys } from "./denied.js"
 import type { LeaseOptions, Lender, Pool } from "./leases.js"
 import { Leased, Leases } from "./leases.js"
 import type { Plan, Plans } from "./plan.js"
-import { UnfitRateError } from "./plan.js"
+import { unfit } from "./plan.js"
 import { Singles } from "./singles.js"
 import { changes } from "./store.js"
 
@@ -130,7 +130,7 @@ export class Front implements RateLimiterStore.Service, Lender {
         const decision = this.missed === request ? undefined : this.decideAtOnce(request)
         if (decision !== undefined) return Exit.succeed(decision)
       } catch (error) {
-        return error instanceof UnfitRateError ? Exit.fail(error) : Exit.die(error)
+        return unfit(error)
       }
       this.missed = undefined
       const plan = this.planOf(request)

@@ -1,5 +1,6 @@
 import type { RateLimiterStore } from "@effect-resilience/core"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
 
 /** The most entries that the exact log keeps of a key. */
 const longestLog = 10_000
@@ -43,10 +44,25 @@ export interface Plan {
   readonly first: Rate
   /** The shortest window in microseconds. */
   readonly shortest: number
+  /** The heads of its entries by mode and cost, which are met again and again. */
+  readonly heads: Map<string, Head>
+}
+
+/** What entries that are decided alike have in common. @internal */
+export interface Head {
+  readonly before: ReadonlyArray<string | number>
+  /** Between the two is the number of entries. */
+  readonly after: ReadonlyArray<string | number>
+  /** Of reservations, in microseconds. */
+  readonly maxWait: number
 }
 
 /** A rate that cannot be kept by a script. @internal */
 export class UnfitRateError extends Error {}
+
+/** What was thrown for the want of a plan, as an effect. @internal */
+export const unfit = (error: unknown): Effect.Effect<never, UnfitRateError> =>
+  error instanceof UnfitRateError ? Effect.fail(error) : Effect.die(error)
 
 const gcd = (a: bigint, b: bigint): bigint => b === 0n ? a : gcd(b, a % b)
 
@@ -112,7 +128,8 @@ const planOf = ({ algorithm, rates }: RateLimiterStore.Target): Plan => {
     kind: kinds[algorithm],
     rates: compiled,
     first,
-    shortest: Math.min(...compiled.map(({ micros }) => micros))
+    shortest: Math.min(...compiled.map(({ micros }) => micros)),
+    heads: new Map()
   }
 }
 

@@ -3,31 +3,20 @@ import * as Effect from "effect/Effect"
 import type { RedisConnection } from "../../RedisConnection.js"
 import type { RedisUnavailableError } from "../../RedisUnavailableError.js"
 import type { Reservation } from "./codec.js"
-import { base, batch, decisionOf, decode, encode, keysOf, logKeys, rateArgs, repliesOf } from "./codec.js"
+import { base, keysOf, logKeys, rateArgs } from "./codec.js"
 import type { Plan, Plans } from "./plan.js"
-import { UnfitRateError } from "./plan.js"
-import { changeScript, decideScript } from "./scripts.js"
+import { unfit, type UnfitRateError } from "./plan.js"
+import { changeScript } from "./scripts.js"
 
-/** A plan, or why there is none. @internal */
-export const planFor = (plans: Plans, target: RateLimiterStore.Target): Effect.Effect<Plan, UnfitRateError> =>
+/** A plan, or why there is none. */
+const planFor = (plans: Plans, target: RateLimiterStore.Target): Effect.Effect<Plan, UnfitRateError> =>
   Effect.suspend(() => {
     try {
       return Effect.succeed(plans.of(target))
     } catch (error) {
-      return error instanceof UnfitRateError ? Effect.fail(error) : Effect.die(error)
+      return unfit(error)
     }
   })
-
-/** Each decision is a round trip of its own. @internal */
-export const directDecide =
-  (redis: RedisConnection.Service, plans: Plans): RateLimiterStore.Service["decide"] => (request) =>
-    Effect.flatMap(planFor(plans, request), (plan) => {
-      const entry = encode(redis.prefix, plan, request)
-      return Effect.map(redis.run(decideScript, ...batch([entry])), (replies) => {
-        const [reply = 0] = repliesOf(replies)
-        return decisionOf(entry, decode(entry, reply))
-      })
-    })
 
 /** All but the decisions. @internal */
 export const changes = (
@@ -35,18 +24,25 @@ export const changes = (
   plans: Plans
 ): Omit<RateLimiterStore.Service, "decide"> => {
   const mark = (target: RateLimiterStore.Target) => `${base(redis.prefix, target)}d`
-  const change = (
+  type What = "+" | "-" | "c" | "d" | "x"
+  const send = (
+    plan: Plan,
     target: RateLimiterStore.Target,
-    what: "+" | "-" | "c" | "d" | "x",
+    what: What,
     n: number,
     reservation: ReadonlyArray<string | number> = []
   ) =>
-    Effect.flatMap(planFor(plans, target), (plan) =>
-      redis.run(
-        changeScript,
-        [...keysOf(redis.prefix, plan, target), mark(target)],
-        [plan.kind, what, n, ...reservation, ...rateArgs(plan)]
-      ))
+    redis.run(
+      changeScript,
+      [...keysOf(redis.prefix, plan, target), mark(target)],
+      [plan.kind, what, n, ...reservation, ...rateArgs(plan)]
+    )
+  const change = (
+    target: RateLimiterStore.Target,
+    what: What,
+    n: number,
+    reservation?: ReadonlyArray<string | number>
+  ) => Effect.flatMap(planFor(plans, target), (plan) => send(plan, target, what, n, reservation))
   /** A log forgets all windows that it has, or asks for it again with those that were not named. */
   const forgetLog = (
     target: RateLimiterStore.Target,
@@ -77,10 +73,9 @@ export const changes = (
     adjust: (target, by) => by === 0 ? Effect.void : Effect.asVoid(change(target, by > 0 ? "+" : "-", Math.abs(by))),
     drain: (target) => Effect.asVoid(change(target, "d", 0)),
     reset: (target) =>
-      Effect.flatMap(
-        planFor(plans, target),
-        ({ kind, rates }) =>
-          kind === "l" ? forgetLog(target, rates.map(({ name }) => name)) : Effect.asVoid(change(target, "x", 0))
-      )
+      Effect.flatMap(planFor(plans, target), (plan) =>
+        plan.kind === "l"
+          ? forgetLog(target, plan.rates.map(({ name }) => name))
+          : Effect.asVoid(send(plan, target, "x", 0)))
   }
 }
