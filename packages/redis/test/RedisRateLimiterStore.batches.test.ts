@@ -5,10 +5,12 @@ import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Exit, FastCheck as fc, Fiber } from "effect"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
+import { ask } from "./utils/ask.js"
 import { ClusterServers } from "./utils/cluster.js"
 import { scale } from "./utils/scale.js"
 import { canStart, Server } from "./utils/server.js"
 import { Spied } from "./utils/spied.js"
+import { until } from "./utils/until.js"
 
 const url = inject("redisUrl")
 const run = randomUUID()
@@ -182,6 +184,28 @@ describe.skipIf(url === undefined)("decisions that wait at the same moment", () 
     }))
 })
 
+describe.skipIf(url === undefined)("a process that stands still", () => {
+  it.scopedLive("sends nothing of what had its time before", () =>
+    Effect.gen(function*() {
+      const spied = yield* connect(undefined, 300)
+      const store = yield* spied.provide(RedisRateLimiterStore.make())
+      const decide = store.decide(request("still", rates(100)))
+      spied.hold()
+      const busy = yield* Effect.forEach(times(2, (i) => i), () => Effect.zipLeft(Effect.fork(decide), asked))
+      const waiting = yield* Effect.fork(decide)
+      yield* asked
+      expect(spied.calls).toBe(2)
+      for (const since = performance.now(); performance.now() - since < 350;);
+      expect(yield* Effect.flip(Fiber.join(waiting))).toMatchObject({
+        reason: "Timeout",
+        detail: "its time was over before it was sent"
+      })
+      expect(spied.calls).toBe(2)
+      spied.release()
+      yield* Effect.forEach(busy, Fiber.await)
+    }))
+})
+
 describe.skipIf(url === undefined)("a caller that is interrupted", () => {
   const limit = 100_000
 
@@ -294,13 +318,18 @@ describe.skipIf(!canStart)("a server that does not answer", () => {
       const store = yield* spied.provide(RedisRateLimiterStore.make())
       const own = rates(100_000)
       yield* store.decide(request("paused", own))
-      // Until the server's time is known.
-      yield* Effect.sleep("50 millis")
+      // Until the server's time is known: it has heard of this process, and answered what came after that.
+      yield* Effect.promise(() =>
+        until("it has had a sign of life", async () => await ask(server.port, "dbsize") === 2)
+      )
+      yield* spied.redis.command("ping")
       server.pause()
       const since = performance.now()
       const calls = Effect.all(times(200, () => Effect.exit(store.decide(request("paused", own)))), together)
-      const fibers = yield* Effect.forEach(times(5, (i) => i), () =>
-        Effect.zipLeft(Effect.fork(calls), Effect.sleep("5 millis")))
+      const fibers = yield* Effect.forEach(
+        times(5, (i) => i),
+        () => Effect.zipLeft(Effect.fork(calls), Effect.sleep("5 millis"))
+      )
       const exits = (yield* Effect.forEach(fibers, Fiber.join)).flat()
       expect(exits.every(Exit.isFailure)).toBe(true)
       expect(performance.now() - since).toBeLessThan(3000)

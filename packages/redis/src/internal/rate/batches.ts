@@ -151,8 +151,7 @@ export class Batches implements Asking {
 
   private send(number: number, slot: Slot): void {
     const now = realNow()
-    const groups: Array<Group> = []
-    const entries: Array<Entry> = []
+    const sent: Array<{ readonly group: Group; readonly entry: Entry }> = []
     let keys = 0
     let taken = 0
     for (const group of slot.waiting) {
@@ -165,22 +164,21 @@ export class Batches implements Asking {
       if (group.callers.length === 0) continue
       if (now - group.since > this.timeout) this.fail(group, this.overdue())
       else {
-        groups.push(group)
         const times = group.request.mode === "all" ? group.callers.length : 1
-        entries.push(encode(this.redis.prefix, group.plan, group.request, times))
+        sent.push({ group, entry: encode(this.redis.prefix, group.plan, group.request, times) })
       }
     }
     slot.waiting.splice(0, taken)
-    if (groups.length === 0) return
+    if (sent.length === 0) return
     const generation = this.listener.generation()
     slot.inFlight++
-    this.redis.unsafeRun(decideScript, ...batch(entries), (error, reply) => {
+    this.redis.unsafeRun(decideScript, ...batch(sent.map(({ entry }) => entry)), (error, reply) => {
       slot.inFlight--
       const replies = error === undefined ? repliesOf(reply) : []
-      groups.forEach((group, i) => {
-        if (error !== undefined) return this.fail(group, error)
-        const entry = entries[i] as Entry
-        this.settle(group, entry, decode(entry, replies[i] as RedisConnection.Reply), generation)
+      sent.forEach(({ entry, group }, i) => {
+        const reply = replies[i]
+        if (error !== undefined || reply === undefined) return this.fail(group, error ?? this.unanswered())
+        this.settle(group, entry, decode(entry, reply), generation)
       })
       this.flush(number, slot)
     })
@@ -208,11 +206,14 @@ export class Batches implements Asking {
 
   /** The event loop stood still for so long that nobody waits for an answer any more: nothing is sent. */
   private overdue(): RedisUnavailableError {
-    return new RedisUnavailableError({
-      connection: this.redis.name,
-      command: decideScript.name,
-      reason: "Timeout",
-      detail: "its time was over before it was sent"
-    })
+    return this.failure("Timeout", "its time was over before it was sent")
+  }
+
+  private unanswered(): RedisUnavailableError {
+    return this.failure("Reply", "there was no answer for it among those of its call")
+  }
+
+  private failure(reason: RedisUnavailableError["reason"], detail: string): RedisUnavailableError {
+    return new RedisUnavailableError({ connection: this.redis.name, command: decideScript.name, reason, detail })
   }
 }
