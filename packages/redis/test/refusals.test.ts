@@ -1,6 +1,6 @@
 import { RedisConnection } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Logger, Scope } from "effect"
+import { Cause, Effect, Exit, Fiber, Logger, Scope, Stream } from "effect"
 import { reasonOf } from "../src/internal/failure.js"
 import { script } from "../src/internal/script.js"
 import { ask, askOrNothing } from "./utils/ask.js"
@@ -90,6 +90,53 @@ describe.skipIf(!canStart)("what a server refuses", () => {
       const replica = yield* Server.start(["--replicaof", "127.0.0.1", String(yield* Effect.promise(freePort))])
       const follower = yield* RedisConnection.make({ server: replica.url })
       expect(yield* write(follower)).toMatchObject({ reason: "ReadOnly" })
+    }))
+
+  it.scopedLive("RN16: a channel that the user may not hear is told of once, and asked for again, and hinders no other", () =>
+    Effect.gen(function*() {
+      const server = yield* Server.start()
+      const user = (...rules: ReadonlyArray<string>) =>
+        Effect.promise(() => ask(server.port, "acl", "setuser", "user", ...rules))
+      yield* user("on", ">secret", "~*", "+@all", "resetchannels", "&open")
+      const lines: Array<string> = []
+      const logger = Logger.make<unknown, void>(({ message }) => void lines.push(String(message)))
+      yield* Effect.gen(function*() {
+        const redis = yield* RedisConnection.make({
+          server: { _tag: "Standalone", url: server.url, username: "user", password: "secret" }
+        })
+        const events: Array<unknown> = []
+        yield* Effect.forkScoped(Stream.runForEach(redis.events, (event) => Effect.sync(() => events.push(event))))
+        yield* Effect.yieldNow()
+        const hear = (channel: string, heard: Array<string>) =>
+          redis.subscribe(channel, { onMessage: (text) => void heard.push(text), onGap: () => void heard.push("gap") })
+        const shut: Array<string> = []
+        const open: Array<string> = []
+        yield* hear("shut", shut)
+        yield* hear("open", open)
+        const says = "Redis \"redis\": subscribe failed (Denied): shut: NOPERM"
+        const { lastError } = yield* redis.health
+        expect(lastError?.message).toContain(says)
+
+        // All are asked for anew.
+        yield* Effect.promise(() => ask(server.port, "client", "kill", "type", "pubsub"))
+        yield* Effect.promise(() => until("the other is heard again", () => open.includes("gap")))
+        yield* Effect.promise(() => ask(server.port, "publish", "open", "hello"))
+        yield* Effect.promise(() => until("it is heard", () => open.includes("hello")))
+        const refusals = async () => {
+          const [entry] = (await ask(server.port, "acl", "log")) as ReadonlyArray<ReadonlyArray<unknown>>
+          return Number(entry?.[entry.indexOf("count") + 1])
+        }
+        yield* Effect.promise(() => until("it is asked for again", async () => await refusals() > 3))
+        expect(events).toMatchObject([{ _tag: "InternalError", source: "Store", error: { reason: "Denied" } }])
+        expect(lines.length).toBe(1)
+
+        expect(shut).toEqual([])
+        yield* user("&shut")
+        yield* Effect.promise(() => until("it is heard", () => shut.includes("gap")))
+        yield* Effect.promise(() => ask(server.port, "publish", "shut", "hello"))
+        yield* Effect.promise(() => until("it is heard", () => shut.includes("hello")))
+        expect(shut).toEqual(["gap", "hello"])
+      }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
     }))
 
   it.scopedLive("RN6: a server that is not there fails the layer in time, or the layer begins without it", () =>

@@ -41,7 +41,12 @@ const open = (common: Common, settings: Settings, site: string, make: () => Clie
           downAfter,
           client,
           isOwn,
-          subscriptions: new Subscriptions(whileReady, random, (error) => watch.listenerFailed(error)),
+          subscriptions: new Subscriptions(
+            whileReady,
+            random,
+            (error) => watch.internal("Subscriber", error),
+            (error, channel, isNews) => watch.refused(error, channel, isNews)
+          ),
           dedicated: () => dedicatedClient(client, settings),
           watch,
           events,

@@ -10,6 +10,8 @@ export interface Listener {
   readonly onGap: () => void
 }
 
+const ignore = () => {}
+
 /** A channel and those who listen to it. */
 class Channel {
   readonly listeners = new Set<Listener>()
@@ -19,9 +21,10 @@ class Channel {
   isMissed = false
   /** Those who wait until it is heard. */
   readonly waiting = new Set<() => void>()
+  /** How often the server refused it since it was heard. */
+  refusals = 0
+  askAgainNot: () => void = ignore
 }
-
-const ignore = () => {}
 
 /**
  * One connection that hears all channels: begun with the first of them, and begun again whenever it breaks and the server
@@ -40,12 +43,15 @@ export class Subscriptions {
     /** A new client; undefined while there is nothing to connect to. */
     private readonly connect: () => Redis | undefined,
     private readonly random: () => number,
-    private readonly failed: (error: unknown) => void
+    private readonly failed: (error: unknown) => void,
+    /** The server does not let us hear a channel; `isNews` until it did. */
+    private readonly refused: (error: Error, channel: string, isNews: boolean) => void
   ) {}
 
   close(): void {
     this.closed = true
     this.cancel()
+    for (const channel of this.channels.values()) channel.askAgainNot()
     if (this.client !== undefined) hangUp(this.client)
   }
 
@@ -66,7 +72,7 @@ export class Subscriptions {
     })
     client.on("ready", () => {
       this.attempts = 0
-      this.hear([...this.channels.keys()])
+      for (const [name, channel] of this.channels) this.hear(name, channel)
     })
     client.on("end", () => {
       this.client = undefined
@@ -83,20 +89,27 @@ export class Subscriptions {
     if (!this.closed) this.cancel = later(backoff(++this.attempts, this.random), this.open)
   }
 
-  private hear(names: ReadonlyArray<string>): void {
+  /** Each by a command of its own: the server refuses a command as a whole. */
+  private hear(name: string, channel: Channel): void {
     const { client } = this
-    if (client?.status !== "ready" || names.length === 0) return
-    const asked = names.map((name) => [name, this.channels.get(name)] as const)
-    client.subscribe(...names).then(() => {
-      for (const [name, channel] of asked) {
-        if (channel === undefined || this.client !== client || this.channels.get(name) !== channel) continue
-        channel.isHeard = true
-        for (const done of channel.waiting) done()
-        if (!channel.isMissed) continue
-        channel.isMissed = false
-        this.tell(channel, (listener) => listener.onGap())
-      }
-    }, ignore)
+    channel.askAgainNot()
+    if (client?.status !== "ready") return
+    const isOver = () => this.closed || this.client !== client || this.channels.get(name) !== channel
+    client.subscribe(name).then(() => {
+      if (isOver()) return
+      channel.isHeard = true
+      channel.refusals = 0
+      for (const done of channel.waiting) done()
+      if (!channel.isMissed) return
+      channel.isMissed = false
+      this.tell(channel, (listener) => listener.onGap())
+    }, (error: Error) => {
+      // Where the connection broke, all are asked for by the next one.
+      if (isOver() || error.name !== "ReplyError") return
+      channel.isMissed = true
+      this.refused(error, name, ++channel.refusals === 1)
+      channel.askAgainNot = later(backoff(channel.refusals, this.random), () => this.hear(name, channel))
+    })
   }
 
   private tell(channel: Channel, what: (listener: Listener) => void): void {
@@ -128,7 +141,7 @@ export class Subscriptions {
       })
       channel.waiting.add(done)
       if (this.client === undefined) this.open()
-      else if (isNew) this.hear([name])
+      else if (isNew) this.hear(name, channel)
     })
     return Effect.acquireRelease(begin, () => Effect.sync(() => this.leave(name, listener)))
   }
@@ -138,6 +151,7 @@ export class Subscriptions {
     channel?.listeners.delete(listener)
     if (channel === undefined || channel.listeners.size > 0) return
     this.channels.delete(name)
+    channel.askAgainNot()
     if (this.client?.status === "ready") this.client.unsubscribe(name).catch(ignore)
   }
 }

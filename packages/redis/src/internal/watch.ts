@@ -5,8 +5,9 @@ import * as Runtime from "effect/Runtime"
 import type { Scope } from "effect/Scope"
 import type * as Stream from "effect/Stream"
 import type { RedisConnection } from "../RedisConnection.js"
-import type { RedisUnavailableError } from "../RedisUnavailableError.js"
+import { RedisUnavailableError } from "../RedisUnavailableError.js"
 import type { Reason } from "./failure.js"
+import { reasonOf } from "./failure.js"
 import type { Peer } from "./peer.js"
 import { later, realNow } from "./realTime.js"
 
@@ -44,8 +45,8 @@ export class Watch {
   constructor(
     private readonly name: string,
     private readonly report: (event: RedisConnection.StateChanged, log: Effect.Effect<void>) => void,
-    /** Tells that somebody who listens to a channel failed. */
-    readonly listenerFailed: (error: unknown) => void
+    /** Tells that the server does not do for us what it must, or that somebody who listens to a channel failed. */
+    readonly internal: (source: "Store" | "Subscriber", error: unknown) => void
   ) {
     const labels = metric.attributes("RedisConnection", name)
     this.duration = metric.seconds("resilience.redis.command.duration", "Time until an answer came", labels)
@@ -75,6 +76,18 @@ export class Watch {
       this.errors.set(error.reason, count = () => up())
     }
     count()
+  }
+
+  /** The server does not let us hear a channel. All of that is counted, and told once. */
+  refused(error: Error, channel: string, isNews: boolean): void {
+    const refusal = new RedisUnavailableError({
+      connection: this.name,
+      command: "subscribe",
+      reason: reasonOf(error),
+      detail: `${channel}: ${error.message}`
+    })
+    this.failed(refusal)
+    if (isNews) this.internal("Store", refusal)
   }
 
   /** Brings the metrics that each command would make dearer up to date. */
@@ -160,8 +173,8 @@ export const openWatch = (
         })
       }
       run(log)
-    }, (error) => {
-      run(emitter.internalError("Subscriber", error))
+    }, (source, error) => {
+      run(emitter.internalError(source, error))
     })
     return { watch, events: observable.events }
   })
