@@ -32,7 +32,7 @@ const StateChanged = Schema.TaggedStruct("StateChanged", {
   to: State,
   /** The node of a cluster. */
   node: Schema.optional(Schema.String),
-  /** What the last command before it failed with. */
+  /** What the command that took it down failed with. */
   reason: Schema.optional(RedisUnavailableError.fields.reason),
   /** How long it was down, in milliseconds. */
   lasted: Schema.optional(Schema.NonNegative)
@@ -205,7 +205,7 @@ export declare namespace RedisConnection {
     readonly status: "connecting" | "up" | "down"
     /** Milliseconds until an answer came, on average over the last ones. */
     readonly latency: number
-    /** What the last command that failed did so with, however long ago. */
+    /** What the last command that failed did so with, however long ago; `"Down"` is what others are told since. */
     readonly lastError?: RedisUnavailableError
   }
 

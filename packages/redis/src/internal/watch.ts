@@ -44,7 +44,12 @@ export class Watch {
 
   constructor(
     private readonly name: string,
-    private readonly report: (event: RedisConnection.StateChanged, log: Effect.Effect<void>) => void,
+    private readonly report: (
+      event: RedisConnection.StateChanged,
+      log: Effect.Effect<void>,
+      /** Why it is down, where it is. */
+      error: RedisUnavailableError | undefined
+    ) => void,
     /** Tells that the server does not do for us what it must, or that somebody who listens to a channel failed. */
     readonly internal: (source: "Store" | "Subscriber", error: unknown) => void
   ) {
@@ -65,7 +70,8 @@ export class Watch {
 
   failed(error: RedisUnavailableError): void {
     this.failures++
-    this.lastError = error
+    // That it is down is no reason why.
+    if (error.reason !== "Down") this.lastError = error
     let count = this.errors.get(error.reason)
     if (count === undefined) {
       const up = metric.counter(
@@ -105,7 +111,7 @@ export class Watch {
       this.told.set(peer, { since, cancel: () => {} })
       const why = error.detail === undefined ? error.reason : `${error.reason}: ${error.detail}`
       const line = `${this.at(peer)} is down (${why}) and is not asked until it answers a probe`
-      this.change(peer, { from: "Up", to: "Down", reason: error.reason }, Effect.logWarning(line))
+      this.change(peer, { from: "Up", to: "Down", reason: error.reason }, Effect.logWarning(line), error)
     }
     this.told.set(peer, { since, cancel: later(tellAfter, tell) })
   }
@@ -133,7 +139,8 @@ export class Watch {
   private change(
     peer: Peer,
     body: Pick<RedisConnection.StateChanged, "from" | "to" | "reason" | "lasted">,
-    log: Effect.Effect<void>
+    log: Effect.Effect<void>,
+    error?: RedisUnavailableError
   ): void {
     this.report(
       {
@@ -144,7 +151,12 @@ export class Watch {
         ...(peer.node === "" ? {} : { node: peer.node }),
         ...body
       },
-      Effect.annotateLogs(log, { package: "@effect-resilience/redis", pattern: "RedisConnection", instance: this.name })
+      Effect.annotateLogs(log, {
+        package: "@effect-resilience/redis",
+        pattern: "RedisConnection",
+        instance: this.name
+      }),
+      error
     )
   }
 }
@@ -157,19 +169,18 @@ export const openWatch = (
     const { emitter, observable } = yield* openInstance<RedisConnection.StateChanged>("RedisConnection", name)
     const run = Runtime.runFork(yield* Effect.runtime<never>())
     const clock = yield* Effect.clock
-    const watch = new Watch(name, (event, log) => {
+    const watch = new Watch(name, (event, log, error) => {
       // To those who asked for the events of this connection; on the bus an outage is an `InternalError`.
       const { hub } = emitter
       if (hub.listeners > 0) hub.unsafeOffer({ ...event, timestamp: clock.unsafeCurrentTimeMillis() })
-      const { lastError } = watch
-      if (event.to === "Down" && emitter.bus !== undefined && emitter.bus.listeners > 0) {
+      if (error !== undefined && emitter.bus !== undefined && emitter.bus.listeners > 0) {
         emitter.bus.unsafeOffer({
           _tag: "InternalError",
           pattern: "RedisConnection",
           instance: name,
           timestamp: clock.unsafeCurrentTimeMillis(),
           source: "Store",
-          error: lastError
+          error
         })
       }
       run(log)
