@@ -2,6 +2,7 @@ import { RedisConnection } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Config, ConfigProvider, Effect, Exit, Layer, Redacted } from "effect"
 import { Cluster, Redis } from "ioredis"
+import { inspect } from "node:util"
 import { makeClient } from "../src/internal/client.js"
 import { resolveConnection } from "../src/internal/options.js"
 
@@ -11,7 +12,8 @@ const standalone = (server: RedisConnection.Options["server"]) => {
 }
 
 const messageOf = (exit: Exit.Exit<unknown, unknown>): string =>
-  Exit.isFailure(exit) ? String(Cause.squash(exit.cause)) : "it succeeded"
+  // As it would be printed, with all of its fields.
+  Exit.isFailure(exit) ? inspect(Cause.squash(exit.cause), { depth: 5 }) : "it succeeded"
 
 const refused = (options: RedisConnection.Options) =>
   Effect.map(Effect.exit(Effect.scoped(RedisConnection.make(options))), messageOf)
@@ -60,6 +62,20 @@ describe("the options of a connection", () => {
         [{ server: "redis://:secret@r1:6379/two" }, "//<redacted>@r1:6379/two"],
         [{ server: "redis://r1?family=6" }, "and no more"],
         [{ server: "r1:6379" }, "must be redis://"],
+        [{ server: "shop:secret@cache:6379" }, "but is \"<redacted>@cache:6379\""],
+        [{ server: "redis:secret@cache" }, "but is \"<redacted>@cache\""],
+        [{ server: "redis:/:secret@cache" }, "but is \"<redacted>@cache\""],
+        [{ server: "http://u:secret@secret@r1" }, "but is \"<redacted>@r1\""],
+        [{ server: "http://u:secret\n@r1" }, "but is \"<redacted>@r1\""],
+        [{ server: "redis://r1?password=secret" }, "but is \"redis://r1?<redacted>\""],
+        [{ server: "redis://r1?a=b@secret" }, "but is \"<redacted>\""],
+        [{ server: "redis://r1#secret" }, "but is \"redis://r1#<redacted>\""],
+        [{ server: { _tag: "Standalone", url: "shop:secret@cache" } }, "<redacted>@cache"],
+        [
+          { server: "redis://u:secret%zz@h" },
+          "whose user and password are percent-encoded, but is \"redis://<redacted>@h\""
+        ],
+        [{ server: "redis://%zz:secret@h" }, "but is \"redis://<redacted>@h\""],
         [{ server: { _tag: "Standalone", url: "ftp://:secret@r1", password: "secret" } }, "<redacted>"],
         [{ server: { _tag: "Other" } as never }, "of one of the tags Standalone, Sentinel, Cluster"],
         [{ server: { _tag: "Cluster", nodes: [], password: "secret" } }, "nodes, at least one"],
@@ -96,9 +112,11 @@ describe("the options of a connection", () => {
           Effect.withConfigProvider(ConfigProvider.fromMap(new Map([["URL", url]]))),
           Effect.flip
         )
-      const error = yield* build("ftp://:secret@r1")
-      expect(error).toMatchObject({ _op: "InvalidData", path: ["server"] })
-      expect(String(error)).not.toContain("secret")
+      for (const url of ["ftp://:secret@r1", "secret@r1", "redis://:secret%zz@r1"]) {
+        const error = yield* build(url)
+        expect(error).toMatchObject({ _op: "InvalidData", path: ["server"] })
+        expect(String(error)).not.toContain("secret")
+      }
     }))
 
   it.effect("a client of the user's is refused for what would hurt, by option and value", () =>

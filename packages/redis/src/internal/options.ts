@@ -26,9 +26,15 @@ const must = (text: string): never => {
 
 const secretKeys = ["password", "sentinelPassword"]
 
+/** Text that was to be a URL, without what may be a password: all before the last `@`, and what no URL of ours has. */
+const maskedUrl = (text: string): string => {
+  if (/[?#].*@/s.test(text)) return "<redacted>"
+  return text.replace(/^(rediss?:\/\/)?.*@/s, "$1<redacted>@").replace(/([?#]).*/s, "$1<redacted>")
+}
+
 const masked = (value: unknown): unknown => {
   if (Redacted.isRedacted(value)) return "<redacted>"
-  if (Predicate.isString(value)) return value.replace(/\/\/.*@/, "//<redacted>@")
+  if (Predicate.isString(value)) return maskedUrl(value)
   if (!Predicate.isRecord(value)) return value
   return Object.fromEntries(
     Object.entries(value).map(([key, part]) => [
@@ -44,11 +50,15 @@ const masked = (value: unknown): unknown => {
   )
 }
 
-/** A server in the message of an error, without what is secret. */
+/** A server in an error, without what is secret, however it is printed. */
 class Shown {
-  constructor(readonly server: RedisConnection.Options["server"]) {}
+  readonly #server: RedisConnection.Options["server"]
+  constructor(server: RedisConnection.Options["server"]) {
+    this.#server = server
+  }
+  static readonly reveal = (shown: Shown) => shown.#server
   toJSON() {
-    return masked(this.server)
+    return masked(this.#server)
   }
 }
 
@@ -78,6 +88,14 @@ const database = (value: unknown): number | undefined =>
 
 const urls = "redis://host:port/db, rediss://host:port/db (TLS), or the path of a socket"
 
+const decode = (part: string): string | undefined => {
+  try {
+    return part === "" ? undefined : decodeURIComponent(part)
+  } catch {
+    return must("a URL whose user and password are percent-encoded")
+  }
+}
+
 const parseUrl = (text: string): { readonly place: Place; readonly access: Access } => {
   if (text.startsWith("/")) return { place: { path: text }, access: {} }
   const url = URL.canParse(text) ? new URL(text) : must(urls)
@@ -85,14 +103,13 @@ const parseUrl = (text: string): { readonly place: Place; readonly access: Acces
   if (url.hostname === "" || url.search !== "" || url.hash !== "") must(`${urls}, and no more`)
   const db = url.pathname.replace(/^\//, "")
   if (!/^\d*$/.test(db)) must(urls)
-  const decode = (part: string) => part === "" ? {} : decodeURIComponent(part)
   const username = decode(url.username)
   const password = decode(url.password)
   return {
     place: { host: url.hostname.replace(/^\[|\]$/g, ""), port: url.port === "" ? 6379 : Number(url.port) },
     access: {
-      ...(Predicate.isString(username) ? { username } : {}),
-      ...(Predicate.isString(password) ? { password } : {}),
+      ...(username === undefined ? {} : { username }),
+      ...(password === undefined ? {} : { password }),
       ...(db === "" ? {} : { db: Number(db) }),
       ...(url.protocol === "rediss:" ? { tls: {} } : {})
     }
@@ -118,7 +135,7 @@ const known: Record<RedisConnection.Server["_tag"], ReadonlyArray<string>> = {
 }
 
 const parseServer = (shown: Shown | RedisConnection.Options["server"]): Target => {
-  const input = shown instanceof Shown ? shown.server : shown
+  const input = shown instanceof Shown ? Shown.reveal(shown) : shown
   if (Predicate.isString(input) || Redacted.isRedacted(input)) {
     return { _tag: "Standalone", ...parseUrl(reveal(input, "url") ?? ""), sentinelAccess: {} }
   }
