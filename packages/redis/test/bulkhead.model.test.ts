@@ -6,7 +6,7 @@ import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import { plan } from "../src/internal/bulkhead/plan.js"
 import { answerOf, argsOf, type Ask, keysOf, settle } from "../src/internal/bulkhead/settle.js"
-import { Skew } from "../src/internal/connection.js"
+import { Skew } from "../src/internal/skew.js"
 import { connect } from "./utils/bulkheads.js"
 import { scale } from "./utils/scale.js"
 
