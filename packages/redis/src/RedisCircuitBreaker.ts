@@ -3,8 +3,10 @@
  *
  * @since 0.1.0
  */
+import type { ConfigOf } from "@effect-resilience/core"
 import { SharedCircuits } from "@effect-resilience/core"
-import { option, orDie } from "@effect-resilience/core/extension"
+import { layerFromConfig, option, orDie } from "@effect-resilience/core/extension"
+import type { ConfigError } from "effect/ConfigError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -34,13 +36,14 @@ export const circuitFields = {
   operators: option.literal("fleet", "fleet", "local")
 } satisfies option.Fields<RedisCircuitBreaker.Options>
 
+const check = (options: RedisCircuitBreaker.Options) =>
+  option.resolve("RedisCircuitBreaker", "circuits", circuitFields, { ...options })
+
 const make = (
   options: RedisCircuitBreaker.Options
 ): Effect.Effect<SharedCircuits.Service, never, RedisConnection | Scope> =>
   Effect.gen(function*() {
-    const { except, mode, only, operators, probeLease, quorum, reportEvery } = yield* orDie(() =>
-      option.resolve("RedisCircuitBreaker", "circuits", circuitFields, { ...options })
-    )
+    const { except, mode, only, operators, probeLease, quorum, reportEvery } = yield* orDie(() => check(options))
     const redis = yield* RedisConnection
     const run = Runtime.runSync(yield* Effect.runtime<never>())
     const advisory = mode === "advisory"
@@ -86,7 +89,12 @@ const make = (
 export const RedisCircuitBreaker = {
   /** All circuit breakers that are built in its presence share their circuits by the name of the instance and the key. */
   layer: (options: RedisCircuitBreaker.Options = {}): Layer.Layer<SharedCircuits, never, RedisConnection> =>
-    Layer.scoped(SharedCircuits, make(options))
+    Layer.scoped(SharedCircuits, make(options)),
+  /** `layer` with options from `Config`: each a value or a `Config`. A bad one fails the layer with a `ConfigError`. */
+  layerConfig: (
+    config: ConfigOf<RedisCircuitBreaker.Options>
+  ): Layer.Layer<SharedCircuits, ConfigError, RedisConnection> =>
+    layerFromConfig(config, check, RedisCircuitBreaker.layer)
 }
 
 /**

@@ -3,8 +3,9 @@
  *
  * @since 0.1.0
  */
-import type { EventBus, ResilienceEvent } from "@effect-resilience/core"
-import { option, orDie } from "@effect-resilience/core/extension"
+import type { ConfigOf, EventBus, ResilienceEvent } from "@effect-resilience/core"
+import { layerFromConfig, option, orDie } from "@effect-resilience/core/extension"
+import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -48,8 +49,8 @@ export const eventStreamFields = {
   queue: option.integer(4096, { min: 1, max: 1_000_000 })
 } satisfies option.Fields<RedisEventStream.Options>
 
-const resolve = (options: RedisEventStream.Options) =>
-  orDie(() => option.resolve("RedisEventStream", "default", eventStreamFields, { ...options }))
+const check = (options: RedisEventStream.Options) =>
+  option.resolve("RedisEventStream", "default", eventStreamFields, { ...options })
 
 const fromField = option.field<RedisEventStream.From, RedisEventStream.From>("now", (input) => {
   if (Predicate.isString(input) && (input === "now" || input === "start" || isId(input))) return input
@@ -98,7 +99,13 @@ export class RedisEventStream
   static readonly layer = (
     options: RedisEventStream.Options = {}
   ): Layer.Layer<RedisEventStream, never, EventBus | RedisConnection> =>
-    Layer.scoped(RedisEventStream, Effect.flatMap(resolve(options), openPublisher))
+    Layer.scoped(RedisEventStream, Effect.flatMap(orDie(() => check(options)), openPublisher))
+
+  /** `layer` with options from `Config`: each a value or a `Config`. A bad one fails the layer with a `ConfigError`. */
+  static readonly layerConfig = (
+    config: ConfigOf<RedisEventStream.Options>
+  ): Layer.Layer<RedisEventStream, ConfigError, EventBus | RedisConnection> =>
+    layerFromConfig(config, check, RedisEventStream.layer)
 
   /** `layer` with the defaults. */
   static readonly Live: Layer.Layer<RedisEventStream, never, EventBus | RedisConnection> = RedisEventStream.layer()

@@ -3,8 +3,10 @@
  *
  * @since 0.1.0
  */
+import type { ConfigOf } from "@effect-resilience/core"
 import { Fleet, Registry } from "@effect-resilience/core"
-import { option, orDie } from "@effect-resilience/core/extension"
+import { layerFromConfig, option, orDie } from "@effect-resilience/core/extension"
+import type { ConfigError } from "effect/ConfigError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -144,6 +146,11 @@ export const RedisFleet = {
    */
   layer: (options: RedisFleet.Options = {}): Layer.Layer<Fleet, never, Registry | RedisConnection> =>
     Layer.scoped(Fleet, make(options)),
+
+  /** `layer` with options from `Config`: each a value or a `Config`. A bad one fails the layer with a `ConfigError`. */
+  layerConfig: (
+    config: ConfigOf<RedisFleet.Options>
+  ): Layer.Layer<Fleet, ConfigError, Registry | RedisConnection> => layerFromConfig(config, resolve, RedisFleet.layer),
 
   /** What all processes tell, for one that is not of the fleet itself. */
   processes: (

@@ -3,9 +3,11 @@
  *
  * @since 0.1.0
  */
-import { onceAMinute, openInstance, option, orDie } from "@effect-resilience/core/extension"
+import type { ConfigOf } from "@effect-resilience/core"
+import { layerFromConfig, onceAMinute, openInstance, option, orDie } from "@effect-resilience/core/extension"
 import { IdempotencyStore, IdempotencyStoreError } from "@effect-resilience/http/IdempotencyStore"
 import { StoredResponse } from "@effect-resilience/http/StoredResponse"
+import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -26,18 +28,14 @@ const responses = codec(StoredResponse)
 /** What is kept of a response that cannot be repeated: that there was one. */
 const without = (status: number): StoredResponse => ({ status, headers: {}, cookies: [], body: null })
 
+const check = (options: RedisIdempotencyStore.Options) =>
+  option.resolve("RedisIdempotencyStore", options.name ?? "redis", redisIdempotencyStoreFields, { ...options })
+
 const make = (
   options: RedisIdempotencyStore.Options = {}
 ): Effect.Effect<IdempotencyStore.Service, never, RedisConnection | Scope> =>
   Effect.gen(function*() {
-    const { maxBytes, name } = yield* orDie(() =>
-      option.resolve(
-        "RedisIdempotencyStore",
-        options.name ?? "redis",
-        redisIdempotencyStoreFields,
-        { ...options }
-      )
-    )
+    const { maxBytes, name } = yield* orDie(() => check(options))
     const redis = yield* RedisConnection
     const { emitter } = yield* openInstance("IdempotencyStore", name)
     const failed = (operation: IdempotencyStoreError["operation"]) => (error: RedisUnavailableError) =>
@@ -117,7 +115,12 @@ export const RedisIdempotencyStore = {
     Layer.scoped(
       IdempotencyStore,
       Effect.flatMap(make(options), (store) => IdempotencyStore.watched(options.name ?? "redis", store))
-    )
+    ),
+  /** `layer` with options from `Config`: each a value or a `Config`. A bad one fails the layer with a `ConfigError`. */
+  layerConfig: (
+    config: ConfigOf<RedisIdempotencyStore.Options>
+  ): Layer.Layer<IdempotencyStore, ConfigError, RedisConnection> =>
+    layerFromConfig(config, check, RedisIdempotencyStore.layer)
 }
 
 /**

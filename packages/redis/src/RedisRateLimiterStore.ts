@@ -3,8 +3,10 @@
  *
  * @since 0.1.0
  */
+import type { ConfigOf } from "@effect-resilience/core"
 import { RateLimiterStore } from "@effect-resilience/core"
-import { option, orDie } from "@effect-resilience/core/extension"
+import { layerFromConfig, option, orDie } from "@effect-resilience/core/extension"
+import type { ConfigError } from "effect/ConfigError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -35,13 +37,14 @@ export const rateLimiterStoreFields = {
   leases: option.optional(option.field<RedisRateLimiterStore.Leases, LeaseOptions>({}, readLeases))
 } satisfies option.Fields<RedisRateLimiterStore.Options>
 
+const check = (options: RedisRateLimiterStore.Options) =>
+  option.resolve("RedisRateLimiterStore", "redis", rateLimiterStoreFields, options)
+
 const make = (
   options: RedisRateLimiterStore.Options = {}
 ): Effect.Effect<RateLimiterStore.Service, never, RedisConnection | Scope> =>
   Effect.gen(function*() {
-    const { deniedFor, ...resolved } = yield* orDie(() =>
-      option.resolve("RedisRateLimiterStore", "redis", rateLimiterStoreFields, options)
-    )
+    const { deniedFor, ...resolved } = yield* orDie(() => check(options))
     const redis = yield* RedisConnection
     return yield* Effect.acquireRelease(
       Effect.sync(() => new Front(redis, new Plans(), { ...resolved, deniedFor: Duration.toMillis(deniedFor) })),
@@ -65,6 +68,10 @@ export const RedisRateLimiterStore = {
   make,
   /** `make` as a layer. */
   layer,
+  /** `layer` with options from `Config`: each a value or a `Config`. A bad one fails the layer with a `ConfigError`. */
+  layerConfig: (
+    config: ConfigOf<RedisRateLimiterStore.Options>
+  ): Layer.Layer<RateLimiterStore, ConfigError, RedisConnection> => layerFromConfig(config, check, layer),
   /** With the defaults. */
   Live: layer()
 } as const

@@ -3,8 +3,10 @@
  *
  * @since 0.1.0
  */
-import { fromNanos, option, orDie } from "@effect-resilience/core/extension"
+import type { ConfigOf } from "@effect-resilience/core"
+import { fromNanos, layerFromConfig, option, orDie } from "@effect-resilience/core/extension"
 import { StaleStore, StaleStoreError } from "@effect-resilience/http/StaleStore"
+import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -21,13 +23,14 @@ export const redisStaleStoreFields = {
 
 const entries = codec(StaleStore.Entry)
 
+const check = (options: RedisStaleStore.Options) =>
+  option.resolve("RedisStaleStore", options.name ?? "redis", redisStaleStoreFields, { ...options })
+
 const make = (
   options: RedisStaleStore.Options = {}
 ): Effect.Effect<StaleStore.Service, never, RedisConnection> =>
   Effect.gen(function*() {
-    const { maxBytes, name } = yield* orDie(() =>
-      option.resolve("RedisStaleStore", options.name ?? "redis", redisStaleStoreFields, { ...options })
-    )
+    const { maxBytes, name } = yield* orDie(() => check(options))
     const redis = yield* RedisConnection
     // Keys are made of URLs and of who asked: long, and no business of whoever reads the keys of a server.
     const keyOf = (key: string) => `${redis.prefix}stale:{${name}:${digest(key)}}`
@@ -75,7 +78,11 @@ export const RedisStaleStore = {
   make,
   /** `make` as a layer. `HttpResilience` has it in the `Registry`, under the name of each policy that uses it. */
   layer: (options: RedisStaleStore.Options = {}): Layer.Layer<StaleStore, never, RedisConnection> =>
-    Layer.effect(StaleStore, make(options))
+    Layer.effect(StaleStore, make(options)),
+  /** `layer` with options from `Config`: each a value or a `Config`. A bad one fails the layer with a `ConfigError`. */
+  layerConfig: (
+    config: ConfigOf<RedisStaleStore.Options>
+  ): Layer.Layer<StaleStore, ConfigError, RedisConnection> => layerFromConfig(config, check, RedisStaleStore.layer)
 }
 
 /**

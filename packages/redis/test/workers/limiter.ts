@@ -76,5 +76,6 @@ const program = Effect.gen(function*() {
 })
 
 await Effect.runPromise(Effect.scoped(program))
+// Stays until it was heard: whoever started it ends it.
+process.on("message", () => {})
 process.send?.({ admitted, failed, calls, roundTrips })
-process.disconnect()
