@@ -141,7 +141,7 @@ const observingPage = "docs/observing.md"
 const observing = texts.get(observingPage) ?? ""
 const inSources = (pattern) =>
   new Set(
-    walk("packages/core/src", ".ts").flatMap((file) =>
+    ["core", "redis"].flatMap((name) => walk(`packages/${name}/src`, ".ts")).flatMap((file) =>
       [...readFileSync(join(root, file), "utf8").matchAll(pattern)].map(([, name]) => name)
     )
   )
