@@ -30,7 +30,6 @@ import * as option from "./internal/options.js"
 import type { Watch } from "./internal/pool.js"
 import { Pool } from "./internal/pool.js"
 import { makeTag, orDie } from "./internal/tag.js"
-import type { Share } from "./internal/waiters.js"
 import { InternalError } from "./InternalError.js"
 import type { CallMetrics, Guard, KeyedOptions, KeyedTagClass, Observable, OnLayer, TagClass } from "./Pattern.js"
 
@@ -200,7 +199,7 @@ const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, ne
     const maxWait = lending._tag === "None" ? resolved.maxWait : Duration.max(resolved.maxWait, "250 millis")
     const pool = new Pool({ ...resolved, maxWait, fair: resolved.fair !== undefined }, watch)
     if (lending._tag === "Some") lender = yield* lending.value(pool.lentBy(name))
-    const { around = passThrough, check: isGood = Effect.void, resize = pool.resize } = lender ?? {}
+    const { around = passThrough, resize = pool.resize } = lender ?? {}
     yield* register({
       pattern: "Bulkhead",
       instance: name,
@@ -210,24 +209,22 @@ const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, ne
     })
     const within = (guard: Guard<BulkheadFullError>): Guard<BulkheadFullError> =>
       lender === undefined ? guard : (effect) => guard(around(effect))
-    const acquire = (permits?: number, share?: Share) =>
-      lender === undefined ? pool.acquire(permits, share) : Effect.zipRight(pool.acquire(permits, share), isGood)
     const service: Bulkhead.Service = {
       name,
       withPermit: within(pool.withPermit),
       withPermitsBy: (permits) => within(pool.withPermits(permitsOrDie(name, permits))),
       withPermitBy: ({ key, permits = 1 }) =>
         within(pool.withPermits(permitsOrDie(name, permits), shareOf("Bulkhead", name, resolved.fair, key))),
-      acquire: acquire(),
+      acquire: pool.acquire(),
       acquireBy: ({ key, permits = 1 }) =>
-        Effect.suspend(() => acquire(permitsOrDie(name, permits), shareOf("Bulkhead", name, resolved.fair, key))),
+        Effect.suspend(() => pool.acquire(permitsOrDie(name, permits), shareOf("Bulkhead", name, resolved.fair, key))),
       wouldAdmit: pool.wouldAdmit,
       available: pool.available,
       resize: (limit) => Effect.suspend(() => resize(limitOrDie(name, limit))),
       metrics: pool.metrics,
       ...instance.observable
     }
-    // A lent permit has to be checked, and the call interrupted with it.
+    // A call by a lent permit has to be interrupted with it.
     if (lender !== undefined) return service
     return lettingInAtOnce<typeof service, BulkheadFullError, string | undefined>(
       service,

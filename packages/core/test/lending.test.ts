@@ -1,7 +1,7 @@
 import { Bulkhead, Registry } from "@effect-resilience/core"
 import { enterAtOnce } from "@effect-resilience/core/extension"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, Option, TestClock } from "effect"
+import { Deferred, Effect, Fiber, Option, TestClock } from "effect"
 import { lentBulkhead } from "./utils/lender.js"
 
 const settle = Effect.repeatN(Effect.yieldNow(), 5)
@@ -98,18 +98,59 @@ describe("a bulkhead whose permits are lent", () => {
       expect(yield* Fiber.join(waiting)).toBe("TooManyPermits")
     }))
 
-  it.scoped("permits that are no good are found out before the call, and given back", () =>
+  it.scoped("while what is lent is no good nobody gets any, and all wait for what is lent next", () =>
     Effect.gen(function*() {
       let good = true
-      const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b" }), () => good)
-      borrower.lend({ limit: 1, hoped: 0, shut: undefined })
-      yield* bulkhead.withPermit(Effect.void)
+      const isGood = () => good
+      const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b", maxConcurrent: 2, maxQueued: 1 }))
+      borrower.lend({ limit: 2, hoped: 0, shut: undefined, isGood })
+      const gate = yield* Deferred.make<void>()
+      const call = () => Effect.fork(Effect.either(bulkhead.withPermit(Deferred.await(gate))))
+      const calls = [yield* call(), yield* call(), yield* call()]
+      yield* settle
       good = false
-      expect(yield* reasonOf(bulkhead.withPermit(Effect.dieMessage("it ran")))).toBe("LeaseLost")
-      expect(yield* reasonOf(Effect.scoped(bulkhead.acquire))).toBe("LeaseLost")
+      // Handed on by nobody, taken by nobody: and two may wait for what they held, besides the one in line.
+      yield* Deferred.succeed(gate, void 0)
+      calls.push(yield* call(), yield* call())
+      const scoped = yield* Effect.fork(reasonOf(Effect.scoped(bulkhead.acquire)))
+      yield* settle
+      expect([borrower.used(), borrower.waiting()]).toEqual([0, 3])
+      expect(yield* Fiber.join(scoped)).toBe("QueueFull")
+      good = true
+      borrower.lend({ limit: 2, hoped: 0, shut: undefined, isGood })
+      for (const one of calls) expect(yield* Fiber.join(one)).toMatchObject({ _tag: "Right" })
+      expect(yield* bulkhead.metrics).toMatchObject({ succeeded: 5, failed: 0, rejected: 1, active: 0 })
+    }))
+
+  it.scoped("a call that was handed a permit, and learns of it when that is no good any more, waits on", () =>
+    Effect.gen(function*() {
+      let good = true
+      const isGood = () => good
+      const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b" }))
+      for (const use of [bulkhead.withPermit(Effect.void), Effect.scoped(bulkhead.acquire)]) {
+        const waiting = yield* Effect.fork(use)
+        yield* settle
+        borrower.lend({ limit: 1, hoped: 0, shut: undefined, isGood })
+        expect(borrower.used()).toBe(1)
+        good = false
+        yield* settle
+        expect([borrower.used(), borrower.waiting()]).toEqual([0, 1])
+        good = true
+        borrower.lend({ limit: 1, hoped: 0, shut: undefined, isGood })
+        yield* Fiber.join(waiting)
+        expect(borrower.used()).toBe(0)
+        borrower.lend({ limit: 0, hoped: 1, shut: undefined })
+      }
+    }))
+
+  it.scoped("a call whose permits are lost has failed, and gives them back", () =>
+    Effect.gen(function*() {
+      const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b" }), () => true)
+      borrower.lend({ limit: 1, hoped: 0, shut: undefined })
+      expect(yield* reasonOf(bulkhead.withPermit(Effect.void))).toBe("LeaseLost")
       expect(borrower.used()).toBe(0)
-      // Failures of the calls, where all other reasons are a rejection that ran nothing.
-      expect(yield* bulkhead.metrics).toMatchObject({ failed: 2, rejected: 0 })
+      // All other reasons are a rejection that ran nothing.
+      expect(yield* bulkhead.metrics).toMatchObject({ failed: 1, rejected: 0 })
     }))
 
   it.scoped("a call waits for the lender even where it would not wait in line, and nobody is let in at once", () =>

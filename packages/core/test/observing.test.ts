@@ -718,7 +718,7 @@ describe("reasons", () => {
         return yield* rejection(bulkhead.withPermit(Effect.void))
       }),
       LeaseLost: Effect.gen(function*() {
-        const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b" }), () => false)
+        const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b" }), () => true)
         borrower.lend({ limit: 1, hoped: 0, shut: undefined })
         return yield* rejection(bulkhead.withPermit(Effect.void))
       }),

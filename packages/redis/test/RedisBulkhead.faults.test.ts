@@ -142,6 +142,56 @@ describe.skipIf(!canStart)("RedisBulkhead without Redis", () => {
     }))
 })
 
+/** The event loop is busy, as by a collection of garbage. */
+const stall = (millis: number) =>
+  Effect.sync(() => {
+    for (const end = performance.now() + millis; performance.now() < end;);
+  })
+
+describe.skipIf(inject("redisUrl") === undefined)(
+  "RedisBulkhead in a process that stood still for longer than its lease",
+  () => {
+    for (const onLeaseLost of ["interrupt", "report"] as const) {
+      it.scopedLive(`RB11: calls that waited wait on, and are let in by the next lease (${onLeaseLost})`, () =>
+        Effect.gen(function*() {
+          const options = { name: randomUUID(), maxConcurrent: 2, maxWait: "5 seconds" as const }
+          const bulkhead = yield* bulkheadOf(url, options, { lease: 300, onLeaseLost })
+          const held = yield* Effect.all([hold(bulkhead), hold(bulkhead)])
+          const waiting = yield* Effect.forEach(
+            Array.from({ length: 4 }),
+            () => Effect.fork(Effect.either(bulkhead.withPermit(Effect.succeed("done"))))
+          )
+          yield* eventually("they wait", Effect.map(bulkhead.metrics, ({ waiting }) => waiting === 4))
+          yield* stall(400)
+          // Their permits are handed on before anybody has seen that the lease is over.
+          for (const { end } of held) yield* end
+          for (const call of waiting) expect(yield* Fiber.join(call)).toMatchObject({ _tag: "Right", right: "done" })
+        }))
+    }
+
+    it.scopedLive("RB11: the first call asks Redis, and does not fail", () =>
+      Effect.gen(function*() {
+        const options = { name: randomUUID(), maxConcurrent: 1, maxQueued: 0 }
+        const bulkhead = yield* bulkheadOf(url, options, { lease: 300 })
+        yield* bulkhead.withPermit(Effect.void)
+        yield* stall(400)
+        expect(yield* bulkhead.withPermit(Effect.succeed("done"))).toBe("done")
+      }))
+
+    it.scopedLive("RB11: what is held for a scope is taken by the next lease, and nothing is kept beside it", () =>
+      Effect.gen(function*() {
+        const bulkhead = yield* bulkheadOf(url, { name: randomUUID(), maxConcurrent: 1 }, { lease: 200 })
+        yield* bulkhead.withPermit(Effect.void)
+        yield* stall(300)
+        yield* Effect.scoped(Effect.zipRight(
+          bulkhead.acquire,
+          Effect.map(bulkhead.metrics, ({ active }) => expect(active).toBe(1))
+        ))
+        expect((yield* bulkhead.metrics).active).toBe(0)
+      }))
+  }
+)
+
 describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead and a server that forgets", () => {
   const forget = (name: string) =>
     Effect.flatMap(

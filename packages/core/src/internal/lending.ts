@@ -31,6 +31,8 @@ export interface Borrower {
 export interface Terms {
   /** Permits that the process may hand out, until it is told of others. */
   readonly limit: number
+  /** Whether that still holds. While it does not, no permit is handed out, and calls wait. It always does by default. */
+  readonly isGood?: () => boolean
   /** Permits that the lender may still find: so many calls may wait for its answer beyond `maxQueued`. */
   readonly hoped: number
   /** Why nobody may wait, where that is so. */
@@ -48,8 +50,6 @@ export interface Lender {
   readonly queued: () => void
   /** Stands around each call, inside its permits. */
   readonly around: Guard<BulkheadFullError>
-  /** Fails where permits that were just taken are not good. */
-  readonly check: Effect.Effect<void, BulkheadFullError>
   /** An operator changes `maxConcurrent`. */
   readonly resize: (maxConcurrent: number) => Effect.Effect<void>
 }

@@ -17,6 +17,8 @@ export class Permits {
   most: number
   /** Why nobody may wait, where that is so. */
   shut: "StoreUnavailable" | undefined
+  /** Whether `limit` still holds, where it is lent for a time. */
+  isGood: (() => boolean) | undefined
 
   constructor(public limit: number, public maxQueued: number, private readonly queue: Queue) {
     this.most = limit
@@ -24,6 +26,16 @@ export class Permits {
 
   get waiting(): number {
     return this.queue.size
+  }
+
+  /** The time of what is lent is over: nothing is handed out, and calls wait, until it is lent anew. */
+  get isOver(): boolean {
+    return this.isGood !== undefined && !this.isGood()
+  }
+
+  /** Calls that may wait. What is over may be lent again: so many more may wait for that. */
+  get places(): number {
+    return this.isOver ? this.maxQueued + this.limit : this.maxQueued
   }
 
   /** Takes permits where they are free for this call. */
@@ -35,7 +47,7 @@ export class Permits {
 
   /** Whether so many are free, and it is nobody else's turn. The order of an empty queue asks for no time. */
   isFree(permits: number, rank: number, now: () => Nanos, share?: Share): boolean {
-    if (this.used + permits > this.limit) return false
+    if (this.used + permits > this.limit || this.isOver) return false
     return this.queue.size === 0 || this.queue.isNext(rank, now(), share)
   }
 
@@ -91,9 +103,10 @@ export class Permits {
     for (const waiter of this.queue) if (waiter.permits > most) this.turnAway(waiter, "TooManyPermits")
   }
 
-  /** What is lent has changed: so many permits, until there are others. */
-  lend(limit: number, now: Nanos): void {
+  /** What is lent has changed: so many permits, until there are others, and while they are good. */
+  lend(limit: number, isGood: (() => boolean) | undefined, now: Nanos): void {
     this.limit = limit
+    this.isGood = isGood
     this.serve(now)
   }
 
@@ -123,6 +136,7 @@ export class Permits {
 
   /** Hands out what is free, in order. */
   private serve(now: Nanos): void {
+    if (this.isOver) return
     while (this.queue.size > 0 && this.used < this.limit) {
       const next = this.queue.next(now)
       if (next === undefined || this.used + next.permits > this.limit) return
@@ -150,7 +164,7 @@ export class Permits {
   }
 
   private get isFull(): boolean {
-    return this.queue.size >= this.maxQueued
+    return this.queue.size >= this.places
   }
 
   private victim(rank: number, now: Nanos, share: Share | undefined): Waiter | undefined {

@@ -182,7 +182,7 @@ export class Pool {
     const rank = rankOf(fiber)
     if (pool.take(permits, rank, now, share)) return onEntered(this, this.entered(pool, share, 0n))
     if (pool.shut !== undefined) return this.refuse(pool, share, pool.shut)
-    if (fiber._tag === "None" || pool.maxQueued === 0) return this.refuse(pool, share, "QueueFull")
+    if (fiber._tag === "None" || pool.places === 0) return this.refuse(pool, share, "QueueFull")
     if (this.maxWait === 0n) return this.refuse(pool, share, "WaitExceeded")
     return this.wait(pool, new Turn(permits, rank, share), fiber.value, restore, onEntered)
   }
@@ -212,6 +212,13 @@ export class Pool {
       },
       decided: (verdict, waited, late): Effect.Effect<A, E | BulkheadFullError, R> => {
         const reason = verdict === true && late ? "DeadlineTooClose" : verdict
+        if (reason === true && pool.isOver) {
+          // It was its turn, but what it was handed is lent no longer: it waits on.
+          leave()
+          this.watch.queued(pool)
+          this.watch.used(pool)
+          return this.admit(pool, turn, restore, onEntered)
+        }
         if (reason === true) {
           ended(waited, "acquired")
           return onEntered(this, this.entered(pool, share, waited))
@@ -307,12 +314,12 @@ export class Pool {
       used: () => own.used,
       waiting: () => own.waiting,
       wanted: () => own.wanted,
-      lend: ({ hoped, limit, shut }) => {
+      lend: ({ hoped, isGood, limit, shut }) => {
         own.shut = shut
         own.maxQueued = maxQueued + hoped
-        own.lend(limit, now())
+        own.lend(limit, isGood, now())
         watch.limited(limit)
-        return own.trim(shut === undefined ? own.maxQueued : 0, now())
+        return own.trim(shut === undefined ? own.places : 0, now())
       },
       allow: (most) => own.allow(most),
       error: (reason) => watch.error(reason, own.used, own.waiting),

@@ -6,12 +6,11 @@ import { Effect } from "effect"
 /** A lender that does as the test says. */
 export const lentBulkhead = (
   make: Effect.Effect<Bulkhead.Service, never, any>,
-  isGood: () => boolean = () => true
+  isLost: () => boolean = () => false
 ) =>
   Effect.gen(function*() {
     let borrower: Borrower | undefined
     const told: Array<string> = []
-    const check = Effect.suspend(() => isGood() ? Effect.void : Effect.fail(borrower!.error("LeaseLost")))
     const bulkhead = yield* Effect.provideService(make, Lending, (given) => {
       borrower = given
       given.lend({ limit: 0, hoped: given.maxConcurrent, shut: undefined })
@@ -22,8 +21,7 @@ export const lentBulkhead = (
         queued: () => {
           told.push("queued")
         },
-        around: (effect) => Effect.zipRight(check, effect),
-        check,
+        around: (effect) => isLost() ? Effect.zipRight(Effect.fail(borrower!.error("LeaseLost")), effect) : effect,
         resize: (most) =>
           Effect.sync(() => {
             told.push(`resize ${most}`)

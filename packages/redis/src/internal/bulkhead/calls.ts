@@ -52,20 +52,17 @@ export class Calls {
     private readonly options: { readonly interrupt: boolean; readonly fences: boolean }
   ) {}
 
-  readonly check: Effect.Effect<void, BulkheadFullError> = Effect.suspend(() =>
-    this.lease.isGood() ? Effect.void : Exit.fail(this.lease.error())
-  )
-
   /** The lease is lost. Not to be called by a fiber that runs a call. */
   interruptAll(): void {
     for (const run of this.running) run.interrupt()
   }
 
   readonly around = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | BulkheadFullError, R> =>
-    this.options.interrupt ? this.within(this.fenced(effect)) : Effect.zipRight(this.check, this.fenced(effect))
+    this.options.interrupt ? this.within(this.fenced(effect)) : this.fenced(effect)
 
   private readonly within = hold<BulkheadFullError>((_, run) =>
     Effect.withFiberRuntime((fiber) => {
+      // Between its permit and here it was lost: nobody would interrupt the call.
       if (!this.lease.isGood()) return Exit.fail(this.lease.error())
       const call = new Run(fiber)
       this.running.add(call)

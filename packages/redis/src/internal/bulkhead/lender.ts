@@ -69,6 +69,7 @@ class RedisLender {
   private readonly bell = new Bell()
   /** It holds something. */
   private readonly holds = new Bell()
+  private readonly isGood = (): boolean => realNow() < this.until
   private readonly calls: Calls
   private readonly keys: ReadonlyArray<string>
   private readonly channel: string
@@ -85,7 +86,7 @@ class RedisLender {
     this.channel = channel
     this.most = borrower.maxConcurrent
     this.calls = new Calls({
-      isGood: () => realNow() < this.until,
+      isGood: this.isGood,
       fence: () => this.fence,
       error: () => borrower.error("LeaseLost")
     }, { interrupt: settings.onLeaseLost === "interrupt", fences: settings.fences })
@@ -101,7 +102,6 @@ class RedisLender {
       used: this.used,
       queued: this.queued,
       around: this.calls.around,
-      check: this.calls.check,
       resize: (most) =>
         Effect.sync(() => {
           this.resizeTo = most
@@ -185,7 +185,7 @@ class RedisLender {
   /** Sees the lease end, though the answer to a question may be still to come. */
   readonly watch: Effect.Effect<never> = Effect.forever(Effect.suspend(() => {
     if (this.held === 0) return this.holds.until(Infinity)
-    return realNow() < this.until ? this.holds.until(this.until) : this.ended()
+    return this.isGood() ? this.holds.until(this.until) : this.ended()
   }))
 
   private nextTime(now: number): number {
@@ -324,7 +324,12 @@ class RedisLender {
       local: Math.max(1, Math.floor(most / this.processes))
     }[settings.onStoreError]
     if (limit > 0) this.until = Infinity
-    borrower.lend({ limit, hoped: 0, shut: settings.onStoreError === "fail" ? "StoreUnavailable" : undefined })
+    borrower.lend({
+      limit,
+      isGood: this.isGood,
+      hoped: 0,
+      shut: settings.onStoreError === "fail" ? "StoreUnavailable" : undefined
+    })
   }
 
   private lose(): Effect.Effect<void> {
@@ -355,7 +360,7 @@ class RedisLender {
     if (this.closed) return
     const { failure, held, most, waits } = this
     const hoped = waits || failure !== undefined ? 0 : Math.max(0, most - held)
-    this.unmet += this.borrower.lend({ limit, hoped, shut: undefined })
+    this.unmet += this.borrower.lend({ limit, isGood: this.isGood, hoped, shut: undefined })
   }
 
   open(): void {
