@@ -142,6 +142,27 @@ describe.skipIf(!canStart)("RedisBulkhead without Redis", () => {
     }))
 })
 
+describe.skipIf(!canStart)("RedisBulkhead that is strict", () => {
+  it.scopedLive("RB12: who waits for the leases that nobody knows asks now and then, and is let in when they are over", () =>
+    Effect.gen(function*() {
+      const server = yield* Server.start()
+      const redis = yield* connect(server.url)
+      const lease = 1500
+      const bulkhead = { name: "b", maxConcurrent: 1, maxWait: "10 seconds" as const }
+      const [a, b] = yield* Effect.all([
+        bulkheadOf(server.url, bulkhead, { lease, strict: true }),
+        bulkheadOf(server.url, bulkhead, { lease, strict: true })
+      ])
+      const since = performance.now()
+      yield* Effect.all([a.withPermit(Effect.void), b.withPermit(Effect.void)], { concurrency: "unbounded" })
+      const waited = performance.now() - since
+      expect(waited).toBeGreaterThan(lease - 50)
+      expect(waited).toBeLessThan(lease + 200)
+      const stats = String(yield* redis.command("info", "commandstats"))
+      expect(Number(/cmdstat_evalsha:calls=(\d+)/.exec(stats)?.[1])).toBeLessThan(30)
+    }))
+})
+
 /** The event loop is busy, as by a collection of garbage. */
 const stall = (millis: number) =>
   Effect.sync(() => {

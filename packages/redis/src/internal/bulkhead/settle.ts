@@ -57,7 +57,7 @@ export interface Answer {
   readonly most: number
   /** What it may hold while another waits that is before it; undefined where none does. */
   readonly spare: number | undefined
-  /** Milliseconds until the first lease of another ends. */
+  /** Milliseconds until the first lease of another ends, or that of all who are not known. */
   readonly soon: number | undefined
   /** It waits for more. */
   readonly waits: boolean
@@ -124,13 +124,14 @@ if seq <= last then return {0} end
 if resize > 0 then redis.call('HSET', holders, '#most', resize) end
 local resized = field('#most')
 if resized > 0 then most = resized end
-local quiet = false
+-- Until then nobody is given any.
+local quiet = 0
 if strict then
   local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
   if redis.call('HGET', holders, '#run') ~= run then
     redis.call('HSET', holders, '#run', run, '#quiet', now + lease)
   end
-  quiet = now < field('#quiet')
+  quiet = field('#quiet')
 end
 
 local others = math.max(used - mine, 0)
@@ -160,7 +161,7 @@ local function place()
 end
 local function isFirst() return not first or place() < tonumber(redis.call('ZSCORE', line, first)) end
 local free = most - others - held
-if want > held and free > 0 and isFirst() and not quiet then
+if want > held and free > 0 and isFirst() and now >= quiet then
   local gain = math.min(want - held, free)
   -- Where others wait, no more than its share, or one at a time.
   if first then gain = math.min(gain, math.max(math.max(share(), need) - held, 1)) end
@@ -199,7 +200,8 @@ if head then
   if permits >= math.max(part, needs) then spare = part + 1
   elseif needs > part and processes > 1 then spare = math.max(0, math.floor((most - needs) / (processes - 1)))
   else spare = part end
-  redis.call('PUBLISH', channel, head .. ' ' .. spare .. ' ' .. math.max(free, 0))
+  -- What it is not given yet does not call it: it would ask again at once, for all of that time.
+  redis.call('PUBLISH', channel, head .. ' ' .. spare .. ' ' .. (now < quiet and 0 or math.max(free, 0)))
   if head == id then spare = -1 end
 end
 -- An operator has made it smaller: each parts with what is above its share.
@@ -211,6 +213,8 @@ end
 local soon = -1
 local next = redis.call('ZRANGE', ends, 0, 1, 'WITHSCORES')
 local at = next[1] == id and next[4] or next[2]
-if at then soon = math.ceil((tonumber(at) - now) / 1000) end
+at = tonumber(at or '0')
+if now < quiet and (at == 0 or quiet < at) then at = quiet end
+if at > 0 then soon = math.ceil((at - now) / 1000) end
 return {1, held, fence, lost, most, spare, soon, want > held and 1 or 0}`
 )
