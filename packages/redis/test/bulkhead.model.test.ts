@@ -43,13 +43,14 @@ class Model {
   }
 
   ask({ id, keep, need, resize, seq, want }: Ask, now: number) {
+    // What comes too late does nothing at all.
+    if (seq <= (this.holders.get(id)?.seq ?? 0)) return undefined
     for (const [who, { end }] of [...this.holders]) {
       if (end > now) continue
       this.holders.delete(who)
       this.line = this.line.filter((one) => one.id !== who)
     }
     const known = this.holders.get(id)
-    if (known !== undefined && seq <= known.seq) return undefined
     if (resize > 0) this.most = resize
     const others = this.used - (known?.permits ?? 0)
     const lost = keep > (known?.permits ?? 0) && others + keep > this.most
@@ -104,8 +105,11 @@ interface Step {
   readonly wanted: number
   readonly need: number
   readonly pass: number
-  /** What goes wrong: the answer is lost, the same comes again, the process starts anew, its entry is forgotten. */
-  readonly fault: "none" | "lost" | "again" | "crash" | "forgotten"
+  /**
+   * What goes wrong: the answer is lost, the same comes again, an earlier one comes after the time has passed, the process
+   * starts anew, its entry is forgotten.
+   */
+  readonly fault: "none" | "lost" | "again" | "late" | "crash" | "forgotten"
   readonly resize: number
 }
 
@@ -115,7 +119,7 @@ const step: fc.Arbitrary<Step> = fc.record({
   wanted: fc.nat(6),
   need: fc.integer({ min: 1, max: 4 }),
   pass: fc.constantFrom(0, 0, 0, 0, 100, 400, 1100),
-  fault: fc.constantFrom("none", "none", "none", "none", "none", "none", "lost", "again", "crash", "forgotten"),
+  fault: fc.constantFrom("none", "none", "none", "none", "none", "lost", "again", "late", "late", "crash", "forgotten"),
   resize: fc.constantFrom(0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 4, 7)
 })
 
@@ -139,6 +143,7 @@ const story = async (
   const model = new Model(most)
   const fresh = (): Process => ({ id: randomUUID(), seq: 0, held: 0, end: 0, spare: undefined })
   const processes = [fresh(), fresh(), fresh(), fresh()]
+  const common = { lease, patience, most, strict: false, channel }
   let fence = 0
   let shrunk = false
   const asks = async (ask: Ask) => answerOf(await Effect.runPromise(redis.run(settle, keys, argsOf(ask))))
@@ -153,6 +158,11 @@ const story = async (
       await Effect.runPromise(redis.command("del", ...keys))
       if (resize === 0) model.most = most
     }
+    if (fault === "late" && model.holders.has(me.id)) {
+      const late = { ...common, keep: 0, want: 1, need: 1, id: me.id, seq: me.seq, resize: 0 }
+      expect(model.ask(late, clock.us)).toBeUndefined()
+      expect(await asks(late)).toBeUndefined()
+    }
     const planned = plan({
       held: me.held,
       used: Math.min(used, me.held),
@@ -162,17 +172,7 @@ const story = async (
       settled: true,
       most: model.most
     })
-    const ask: Ask = {
-      ...planned,
-      id: me.id,
-      seq: ++me.seq,
-      lease,
-      patience,
-      most,
-      resize,
-      strict: false,
-      channel
-    }
+    const ask: Ask = { ...common, ...planned, id: me.id, seq: ++me.seq, resize }
     me.held = planned.keep
     const answer = await asks(ask)
     const expected = model.ask(ask, clock.us)
@@ -228,6 +228,31 @@ describe.skipIf(inject("redisUrl") === undefined)("the step of a shared bulkhead
       }),
     300_000
   )
+})
+
+describe.skipIf(inject("redisUrl") === undefined)("what comes late", () => {
+  it.scopedLive("RB10: finds a lease that is over, and takes no permit out of the world", () =>
+    Effect.gen(function*() {
+      const clock = { us: 0 }
+      const redis = yield* Effect.provideService(connect(url), Skew, () => clock.us)
+      const { channel, keys } = keysOf(redis.prefix, randomUUID())
+      const asks = (ask: Pick<Ask, "id" | "seq" | "keep" | "want">) =>
+        Effect.map(
+          redis.run(
+            settle,
+            keys,
+            argsOf({ ...ask, need: 1, lease, patience, most: 3, resize: 0, strict: false, channel })
+          ),
+          answerOf
+        )
+      expect(yield* asks({ id: "dead", seq: 1, keep: 0, want: 3 })).toMatchObject({ held: 3 })
+      expect(yield* asks({ id: "b", seq: 2, keep: 0, want: 1 })).toMatchObject({ held: 0 })
+      clock.us += 700_000_000
+      expect(yield* asks({ id: "b", seq: 3, keep: 0, want: 1 })).toMatchObject({ held: 0 })
+      clock.us += 400_000_000
+      expect(yield* asks({ id: "b", seq: 2, keep: 0, want: 1 })).toBeUndefined()
+      expect(yield* asks({ id: "b", seq: 4, keep: 0, want: 3 })).toMatchObject({ held: 3 })
+    }))
 })
 
 describe("the keys of a shared bulkhead", () => {

@@ -111,6 +111,9 @@ local function holder(who)
   return tonumber(permits), tonumber(last), tonumber(needs), tonumber(asked)
 end
 
+local _, last = holder(id)
+if seq <= last then return {0} end
+
 local used = field('#used')
 for _, gone in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', now)) do
   used = used - (holder(gone))
@@ -119,8 +122,7 @@ for _, gone in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', now)) do
   redis.call('ZREM', line, gone)
 end
 
-local mine, last = holder(id)
-if seq <= last then return {0} end
+local mine = holder(id)
 if resize > 0 then redis.call('HSET', holders, '#most', resize) end
 local resized = field('#most')
 if resized > 0 then most = resized end
