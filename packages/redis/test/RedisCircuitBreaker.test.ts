@@ -273,6 +273,42 @@ describe.skipIf(url === undefined)("a shared circuit breaker", () => {
   )
 
   it.scopedLive(
+    "does not hurry with failures that open nothing, and not without end with those that may",
+    () =>
+      Effect.gen(function*() {
+        if (!canStart) return
+        const { url } = yield* Server.start()
+        const rarely = { reportEvery: "1 hour" } as const
+        const byRate = { consecutiveFailures: false } as const
+        const tolerant = yield* member({ prefix: fresh(), url, silent: true }, byRate, rarely)
+        const patient = { ...byRate, minimumCalls: 1_000_000 } as const
+        const undecided = yield* member({ prefix: fresh(), url, silent: true }, patient, rarely)
+        const { redis } = tolerant
+        /** How many scripts run meanwhile, without those by which the two processes say that they are there. */
+        const during = (calls: Effect.Effect<unknown>) =>
+          Effect.gen(function*() {
+            const before = yield* scripts(redis)
+            const start = performance.now()
+            while (performance.now() - start < 400) {
+              yield* calls
+              yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+            }
+            const took = performance.now() - start
+            return { reports: (yield* scripts(redis)) - before - 2 * Math.ceil(took / 900) - 2, took }
+          })
+        const fails = ({ breaker }: typeof tolerant) => Effect.repeatN(Effect.exit(breaker.withBreaker(fail)), 24)
+        const third = Effect.zipRight(Effect.repeatN(tolerant.breaker.withBreaker(Effect.void), 49), fails(tolerant))
+        expect((yield* during(third)).reports).toBeLessThanOrEqual(0)
+        const hurried = yield* during(fails(undecided))
+        expect(hurried.reports).toBeGreaterThan(0)
+        expect(hurried.reports).toBeLessThanOrEqual(hurried.took / 50 + 1)
+        yield* tolerant.breaker.disable
+        expect((yield* during(fails(tolerant))).reports).toBeLessThanOrEqual(1)
+      }),
+    30_000
+  )
+
+  it.scopedLive(
     "RC7: whose Redis is gone keeps its time and then probes by itself, and meets the fleet again",
     () =>
       Effect.gen(function*() {

@@ -289,14 +289,14 @@ export class Breaker {
         const [settlement, next] = settle(this.config, state, period, result, time)
         const millis = openFor === undefined ? undefined : toMillis(openFor)
         flight?.lease?.settle(slow && outcome === "success" ? "failure" : outcome, millis)
-        return [{ settlement, time, window: totals(state, time) }, next]
+        return [{ settlement, time, window: totals(state, time), closed: state._tag === "Closed" }, next]
       }),
-      ({ settlement, time, window }) => {
+      ({ closed, settlement, time, window }) => {
         this.count(outcome, time)
         if (outcome === "failure") {
           this.watch.window(window)
           this.latest = errorIn(exit)
-          this.link?.failed()
+          if (closed) this.link?.failed()
         }
         if (opened(settlement)) this.breaking = this.breakingOf(settlement, outcome, exit)
         if (flight !== undefined) this.land(flight, outcome, exit, settlement, time)

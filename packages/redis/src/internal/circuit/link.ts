@@ -6,8 +6,11 @@ import { realNow } from "../realTime.js"
 import type { Script } from "../script.js"
 import { command, never, probe, report, result, states } from "./scripts.js"
 
-/** Failures after which a process does not wait for its next report. */
+/** Failures after which a process whose own window is bad does not wait for its next report. */
 const failuresThatHurry = 20
+
+/** Reports that hurry are so far apart at least, in milliseconds. */
+const betweenHurried = 50
 
 /** While the fleet has no lease to give it is asked again after this long, in microseconds: a probe may end sooner. */
 const askAgain = 200_000
@@ -70,6 +73,7 @@ export class Link implements SharedCircuits.Link {
   private heardAt = realNow()
   private dropped = 0
   private failures = 0
+  private hurriedAt = -Infinity
   private held: { readonly tally: SharedCircuits.Tally; readonly told: SharedCircuits.Counts } | undefined
   private probes = 0
   /** It opened by itself and is not closed since: said with each report, so that a vote that is lost comes with the next. */
@@ -154,8 +158,15 @@ export class Link implements SharedCircuits.Link {
     this.hold()
   }
 
+  /** Only what may open the circuit of the fleet hurries: it must be closed, and the window here bad. */
   readonly failed = (): void => {
-    if (++this.failures >= failuresThatHurry) this.report()
+    if (++this.failures < failuresThatHurry || this.known.state !== 0) return
+    const time = realNow()
+    if (time - this.hurriedAt < betweenHurried) return
+    this.failures = 0
+    if (!this.failing) return
+    this.hurriedAt = time
+    this.report()
   }
 
   readonly lease = (answered: (lease: SharedCircuits.Lease | undefined) => void): () => void => {
