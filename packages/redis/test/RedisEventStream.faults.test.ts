@@ -299,4 +299,42 @@ describe.skipIf(!canStart)("the stream of events, when Redis fails", () => {
       }),
     90_000
   )
+
+  it.scopedLive("RE14: a consumer asks rarely where its group cannot be made, and fails where it may not", () =>
+    Effect.gen(function*() {
+      const server = yield* Server.start()
+      const redis = yield* observer(server)
+      const asked = Effect.promise(async () =>
+        Number(/cmdstat_evalsha:calls=(\d+)/.exec(await redis.info("commandstats"))?.[1] ?? 0)
+      )
+      const dealt = yield* Ref.make(0)
+      yield* Effect.gen(function*() {
+        yield* until(Effect.map(asked, (calls) => calls > 0))
+        yield* Effect.promise(() => redis.config("SET", "maxmemory", "1"))
+        const consuming = yield* Effect.fork(
+          RedisEventStream.consume({ group: "mail", from: "start" }, () => Ref.update(dealt, (n) => n + 1))
+        )
+        const before = yield* asked
+        yield* Effect.sleep("500 millis")
+        expect((yield* asked) - before).toBeLessThan(20)
+        // It goes on as soon as there is room.
+        yield* Effect.promise(() => redis.config("SET", "maxmemory", "0"))
+        yield* emit(1, 3)
+        yield* until(Effect.map(dealt, (n) => n === 3))
+        yield* Fiber.interrupt(consuming)
+      }).pipe(Effect.provide(publishing(server)))
+
+      yield* Effect.promise(() =>
+        redis.acl("SETUSER", "reader", "on", ">secret", "~*", "&*", "+@all", "-xgroup|create") as Promise<unknown>
+      )
+      const limited = RedisConnection.layer({
+        server: { _tag: "Standalone", url: server.url.replace("//", "//reader:secret@") }
+      })
+      const failed = yield* RedisEventStream.consume({ group: "other" }, () => Effect.void).pipe(
+        Effect.flip,
+        Effect.timeout("5 seconds"),
+        Effect.provide(Layer.provideMerge(limited, quiet))
+      )
+      expect(failed).toMatchObject({ _tag: "RedisUnavailableError", reason: "Denied" })
+    }))
 })

@@ -41,6 +41,12 @@ describe("what an error says", () => {
       [new ReplyError("CLUSTERDOWN Hash slot not served"), "ClusterDown"],
       [new ReplyError("NOAUTH Authentication required."), "Denied"],
       [new ReplyError("NOPERM User u has no permissions"), "Denied"],
+      [
+        new ReplyError(
+          "ERR The user executing the script can't run this command or subcommand script: 1, on @user_script:12."
+        ),
+        "Denied"
+      ],
       [new ReplyError("ERR value is not an integer"), "Reply"],
       [new Error("Stream isn't writeable and enableOfflineQueue options is false"), "NotReady"],
       [new Error("Connection is closed."), "Disconnected"],

@@ -26,9 +26,14 @@ const unsent = /isn't writeable|isn't ready/
 const codeOf = (message: string): string =>
   /^-?([A-Z]+)\b/.exec(message.replace(/^-?ERR Error running script.*? -(?=[A-Z]+ )/, ""))?.[1] ?? ""
 
+/** What Redis 7 says, without a code, where the user may not do what the script does. */
+const scriptDenied = /user executing the script can't/
+
 /** Why a command failed, as far as its error tells. @internal */
 export const reasonOf = (error: Error & { readonly lastNodeError?: unknown }): Reason => {
-  if (error.name === "ReplyError") return byCode[codeOf(error.message)] ?? "Reply"
+  if (error.name === "ReplyError") {
+    return scriptDenied.test(error.message) ? "Denied" : byCode[codeOf(error.message)] ?? "Reply"
+  }
   if (error.lastNodeError instanceof Error) return reasonOf(error.lastNodeError)
   if (/timed out|ETIMEDOUT/.test(error.message)) return "Timeout"
   return unsent.test(error.message) ? "NotReady" : "Disconnected"

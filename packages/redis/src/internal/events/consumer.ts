@@ -11,11 +11,17 @@ import type { Entry } from "./entry.js"
 import { elementOf, entriesOf, entriesRead } from "./entry.js"
 import { streamKeys } from "./keys.js"
 
-// KEYS: entries. ARGV: group, where it begins, life of a stream that is not there yet. A group that is there stays.
+// KEYS: entries. ARGV: group, where it begins, life of a stream that is not there yet. A group that is there stays; why one
+// cannot be made is told.
 const create = script(
   "events.group",
   `local isNew = redis.call('EXISTS', KEYS[1]) == 0
-redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], ARGV[2], 'MKSTREAM')
+for _, group in ipairs(isNew and {} or redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  for i = 1, #group, 2 do
+    if group[i] == 'name' and group[i + 1] == ARGV[1] then return 1 end
+  end
+end
+redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], ARGV[2], 'MKSTREAM')
 if isNew then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end
 return 1`
 )
@@ -69,6 +75,7 @@ const isNoGroup = ({ detail }: RedisUnavailableError) => /NOGROUP|UNBLOCKED/.tes
 
 class Consumer<R> {
   private isKnown = false
+  private from: string
   private failures = 0
   private nextClaim = 0
 
@@ -79,7 +86,10 @@ class Consumer<R> {
     private readonly handle: (
       element: RedisEventStream.Event | RedisEventStream.Undecoded
     ) => Effect.Effect<unknown, unknown, R>
-  ) {}
+  ) {
+    const { from } = options
+    this.from = from === "now" ? "$" : from === "start" ? "0" : from
+  }
 
   private get keys() {
     return streamKeys(this.redis, this.options.stream)
@@ -88,13 +98,12 @@ class Consumer<R> {
     return this.options.consumer ?? this.redis.id
   }
 
-  /** A group of a stream that was lost begins with all that came since. */
-  private enter(from: string): Effect.Effect<void, RedisUnavailableError> {
+  private readonly enter: Effect.Effect<void, RedisUnavailableError> = Effect.suspend(() => {
     const life = Math.ceil(Duration.toMillis(this.options.expireAfter))
-    return Effect.map(this.redis.run(create, [this.keys.entries], [this.options.group, from, life]), () => {
+    return Effect.map(this.redis.run(create, [this.keys.entries], [this.options.group, this.from, life]), () => {
       this.isKnown = true
     })
-  }
+  })
 
   private warn(text: string, ...more: ReadonlyArray<unknown>): Effect.Effect<void> {
     return Effect.logWarning(
@@ -170,8 +179,7 @@ class Consumer<R> {
   }
 
   private readonly step: Effect.Effect<void, RedisUnavailableError, R> = Effect.gen(this, function*() {
-    const { from } = this.options
-    if (!this.isKnown) yield* this.enter(from === "now" ? "$" : from === "start" ? "0" : from)
+    if (!this.isKnown) yield* this.enter
     yield* Effect.flatMap(this.claimed, (entries) => this.deal(entries))
     yield* Effect.flatMap(this.fresh, (entries) => this.deal(entries))
     this.failures = 0
@@ -180,7 +188,12 @@ class Consumer<R> {
   readonly run: Effect.Effect<never, RedisUnavailableError, R> = Effect.forever(
     Effect.catchAll(this.step, (error) => {
       this.failures++
-      if (isNoGroup(error)) return this.enter("0").pipe(Effect.catchAll(() => backOff(this.failures)))
+      if (isNoGroup(error)) {
+        // A group of a stream that was lost begins with all that came since.
+        this.isKnown = false
+        this.from = "0"
+        return this.failures === 1 ? Effect.void : backOff(this.failures)
+      }
       return isLasting(error) ? Effect.fail(error) : backOff(this.failures)
     })
   )
