@@ -372,6 +372,42 @@ describe.skipIf(url === undefined)("a shared circuit breaker", () => {
       yield* works(members)
     }))
 
+  it.scopedLive("RC12: takes what an operator did long ago, and a fail-over brought back, for no operator's action", () =>
+    Effect.gen(function*() {
+      const where = { prefix: fresh() }
+      const shared = { reportEvery: "20 millis" } as const
+      const members = yield* Effect.all([member(where, {}, shared), member(where, {}, shared)])
+      const [a, b] = members
+      const key = `${where.prefix}cb:{payments}:s`
+      yield* a.breaker.reset
+      const before = (yield* Effect.orDie(a.redis.command("hgetall", key))) as ReadonlyArray<string> | object
+      const old = Array.isArray(before) ? before.map(String) : Object.entries(before).flat().map(String)
+      expect(old.length).toBe(16)
+      const epochs = Effect.forEach(
+        members,
+        ({ breaker }) => Effect.map(breaker.metrics, ({ shared }) => shared?.epoch ?? 0)
+      )
+      /** The server has what it had then, and both have heard so. */
+      const failOver = Effect.gen(function*() {
+        const known = yield* epochs
+        yield* Effect.orDie(a.redis.command("hset", key, ...old))
+        yield* until(Effect.map(epochs, (now) => now.every((epoch, i) => epoch !== known[i])))
+        yield* Effect.sleep(60)
+      })
+      yield* Effect.all([a.trip, b.trip])
+      yield* until(Effect.sync(() => members.every(({ told }) => told.includes("fleet Open"))))
+      yield* failOver
+      expect([yield* a.breaker.state, yield* b.breaker.state]).toEqual(["Open", "Open"])
+      for (const { told } of members) expect(told).not.toContain("Closed Shared")
+      yield* b.breaker.disable
+      yield* all(members, "Disabled")
+      yield* failOver
+      expect([yield* a.breaker.state, yield* b.breaker.state]).toEqual(["Disabled", "Disabled"])
+      // What an operator does now counts.
+      yield* a.breaker.reset
+      yield* all(members, "Closed")
+    }))
+
   it.scopedLive("RC6: that lost its messages asks as soon as it hears again", () =>
     Effect.gen(function*() {
       if (!canStart) return

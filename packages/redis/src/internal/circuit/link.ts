@@ -266,11 +266,13 @@ export class Link implements SharedCircuits.Link {
 
   /** What the server says. `anew`: the circuit is to hear it although it is nothing new. */
   private hear(heard: Heard, anew = false): void {
-    const { epoch, state } = this.known
+    const { epoch, operator, state } = this.known
     // The server lost what it knew. The circuit keeps what it has, and begins anew with the next.
     if (heard.epoch < epoch) this.lost()
     const same = heard.epoch === epoch && heard.state === state && !this.unknown
-    if (!same || anew) this.take(heard)
+    // What it has of an older time is no operator's action of now.
+    const old = heard.epoch < epoch || (heard.epoch === epoch && operator === 0)
+    if (!same || anew) this.take(old ? { ...heard, operator: 0 } : heard)
   }
 
   private take(heard: Heard): void {
