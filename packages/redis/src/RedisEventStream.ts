@@ -23,8 +23,10 @@ import type { RedisUnavailableError } from "./RedisUnavailableError.js"
 
 /** What changes rarely, however many calls there are. */
 const changeTags: ReadonlySet<ResilienceEvent["_tag"]> = new Set([
+  "FleetChanged",
   "HighWaterReached",
   "InternalError",
+  "LeaseLost",
   "LevelChanged",
   "LimitChanged",
   "LowWaterReached",
@@ -116,7 +118,7 @@ export class RedisEventStream
     (stream) => stream.metrics
   )
 
-  /** The default filter: changes of state, limits and levels, what operators did, and failures of helpers. */
+  /** The default filter: changes of state, limits and levels, lost leases, what operators did, and failures of helpers. */
   static readonly changes = (event: ResilienceEvent): boolean => changeTags.has(event._tag)
 
   /** The filter that keeps all: several events for each call. */

@@ -1,7 +1,7 @@
-import { Bulkhead, CircuitBreaker, ResilienceLive } from "@effect-resilience/core"
+import { Bulkhead, CircuitBreaker, ResilienceEvent, ResilienceLive } from "@effect-resilience/core"
 import { RedisConnection, RedisEventStream } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Chunk, Deferred, Effect, Exit, FastCheck, Layer, Logger, Stream } from "effect"
+import { Cause, Chunk, Deferred, Effect, Exit, FastCheck, Layer, Logger, SchemaAST, Stream } from "effect"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import type { Entry } from "../src/internal/events/entry.js"
@@ -335,5 +335,46 @@ describe("the numbers of entries", () => {
         }
       }
     ))
+  })
+})
+
+/** The tags of all events. */
+const tagsOf = (ast: SchemaAST.AST): ReadonlyArray<string> => {
+  if (SchemaAST.isUnion(ast)) return ast.types.flatMap(tagsOf)
+  const struct = SchemaAST.isTransformation(ast) ? ast.to : ast
+  if (!SchemaAST.isTypeLiteral(struct)) throw new Error(`an event is no struct: ${String(ast)}`)
+  const tag = struct.propertySignatures.find(({ name }) => name === "_tag")?.type
+  if (tag === undefined || !SchemaAST.isLiteral(tag)) throw new Error(`an event has no tag: ${String(ast)}`)
+  return [String(tag.literal)]
+}
+
+/** Of these there is one for each call, or each attempt of one. */
+const ofCalls = [
+  "Accepted",
+  "Allowed",
+  "CallFailed",
+  "CallIgnored",
+  "CallRejected",
+  "CallSucceeded",
+  "CompletedInTime",
+  "Exceeded",
+  "FallbackExhausted",
+  "FallbackUsed",
+  "PermitAcquired",
+  "PermitReleased",
+  "Rejected",
+  "RetryExhausted",
+  "RetryScheduled",
+  "RetrySucceeded",
+  "Shed",
+  "TimedOut"
+]
+
+describe("the events that are published by default", () => {
+  it("are all but those of single calls", () => {
+    const left = tagsOf(ResilienceEvent.ast).filter((tag) =>
+      !RedisEventStream.changes({ ...change(1), _tag: tag } as ResilienceEvent)
+    )
+    expect([...new Set(left)].sort()).toEqual(ofCalls)
   })
 })
