@@ -28,7 +28,7 @@ export const fleetFields = {
   label: name(ownLabel, "host:pid"),
   interval: option.duration("1 second", { min: 100, max: 60_000 }),
   expireAfter: option.duration("5 seconds", { min: 300, max: 600_000 }),
-  maxBytes: option.integer(262_144, { min: 1024, max: 16_777_216 }),
+  maxBytes: option.integer(65_536, { min: 1024, max: 16_777_216 }),
   stream: name("events")
 } satisfies option.Fields<RedisFleet.Options>
 
@@ -179,7 +179,7 @@ export declare namespace RedisFleet {
     readonly interval?: Duration.DurationInput | undefined
     /** One that was not heard for so long is gone. At least three times `interval`. Defaults to `"5 seconds"`. */
     readonly expireAfter?: Duration.DurationInput | undefined
-    /** The longest report; instances that do not find room in it are counted. Defaults to `262144`. */
+    /** The longest report; instances that do not find room in it are counted. Defaults to `65536`. */
     readonly maxBytes?: number | undefined
     /** The stream whose events are those of the fleet. Defaults to `"events"`, that of `RedisEventStream`. */
     readonly stream?: string | undefined

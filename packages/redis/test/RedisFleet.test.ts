@@ -2,7 +2,7 @@ import { Bulkhead, CircuitBreaker, Fleet, ResilienceLive } from "@effect-resilie
 import { RedisConnection, RedisEventStream, RedisFleet } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
 import type { Context } from "effect"
-import { Cause, Chunk, Deferred, Effect, Exit, Layer, Option, Scope, Stream } from "effect"
+import { Cause, Chunk, Deferred, Effect, Exit, Fiber, Layer, Option, Scope, Stream } from "effect"
 import { Redis } from "ioredis"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
@@ -36,6 +36,8 @@ const within = (context: Context.Context<Env>) => <A, E, R>(effect: Effect.Effec
 const open = (layer: ReturnType<typeof member>) => Effect.map(Layer.build(layer), within)
 const statusOf = (label: string) =>
   Effect.map(Fleet.view, ({ processes }) => processes.find((one) => one.label === label)?.status)
+
+const instanceOf = (n: number) => ({ pattern: "Bulkhead", instance: `n${n} ü€`, metrics: { limit: n }, settings: null })
 
 describe.skipIf(url === undefined)("RedisFleet", () => {
   it.scopedLive("each sees how the instances of all do, itself first, and none that left", () => {
@@ -160,6 +162,35 @@ describe.skipIf(url === undefined)("RedisFleet", () => {
     }).pipe(Effect.provide(member(fleet, "one")))
   })
 
+  it.scopedLive("RE15: many processes are read a few at a time, and what others ask comes between", () => {
+    const fleet = randomUUID()
+    return Effect.gen(function*() {
+      const redis = yield* RedisConnection
+      const index = `fleet-test:f:{${fleet}}`
+      const report = reportOf({
+        label: "one of many",
+        interval: 1000,
+        instances: Array.from({ length: 500 }, (_, n) => instanceOf(n)),
+        maxBytes: 65_536
+      })
+      const ids = Array.from({ length: 100 }, (_, n) => `p${n}`)
+      yield* Effect.forEach(ids, (id) =>
+        Effect.zipRight(
+          redis.command("zadd", index, Date.now(), id),
+          redis.command("set", `${index}:p:${id}`, report, "px", 10_000)
+        ), { discard: true })
+      yield* redis.command("pexpire", index, 10_000)
+      let answered = 0
+      const others = yield* Effect.fork(Effect.forever(Effect.map(redis.command("ping"), () => answered++)))
+      const processes = yield* RedisFleet.processes({ fleet })
+      yield* Fiber.interrupt(others)
+      expect(processes).toHaveLength(100)
+      expect(processes.every(({ instances, omitted }) => instances.length > 300 && instances.length + omitted === 500))
+        .toBe(true)
+      expect(answered).toBeGreaterThan(8)
+    }).pipe(Effect.provide(connection(String(url), "fleet-test:")))
+  })
+
   it.scopedLive("a report of another version is said to be one", () => {
     const fleet = randomUUID()
     return Effect.gen(function*() {
@@ -255,8 +286,7 @@ describe.skipIf(!canStart)("the fleet, when Redis fails", () => {
 })
 
 describe("a report", () => {
-  const instance = (n: number) => ({ pattern: "Bulkhead", instance: `n${n} ü€`, metrics: { limit: n }, settings: null })
-  const instances = Array.from({ length: 500 }, (_, n) => instance(n))
+  const instances = Array.from({ length: 500 }, (_, n) => instanceOf(n))
 
   it("is never longer than it may be, and counts what it leaves out", () => {
     for (const maxBytes of [1024, 5000, 262_144]) {
@@ -267,6 +297,35 @@ describe("a report", () => {
       expect(told).toEqual(instances.slice(0, told.length))
       expect(told.length).toBe(maxBytes === 262_144 ? 500 : told.length)
       expect(told.length).toBeGreaterThan(0)
+    }
+  })
+
+  it("that is none, or of another version, is a problem and no error", () => {
+    const good = { version: 1, label: "a", interval: 1000, omitted: 0, instances: [instanceOf(1)] }
+    const seen = (report: unknown) => processOf("id", 0, typeof report === "string" ? report : JSON.stringify(report))
+    expect(seen(good)).toMatchObject({ label: "a", problem: Option.none(), instances: [instanceOf(1)] })
+    const bad = [
+      "no JSON",
+      ...["", null, 1, []],
+      ...[{ version: 2 }, { label: 1 }, { interval: 0 }, { omitted: "1" }, { instances: {} }].map((part) => ({
+        ...good,
+        ...part
+      })),
+      ...[null, { pattern: 1 }, { instance: null }, { metrics: [] }, { metrics: null }, { settings: 1 }].map((
+        part
+      ) => ({
+        ...good,
+        instances: [part === null ? null : { ...instanceOf(1), ...part }]
+      }))
+    ]
+    for (const report of bad) {
+      const { instances, label, problem, status } = seen(report)
+      expect([label, status, instances, Option.isSome(problem)], JSON.stringify(report)).toEqual([
+        "id",
+        "Live",
+        [],
+        true
+      ])
     }
   })
 

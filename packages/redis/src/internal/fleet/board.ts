@@ -1,13 +1,11 @@
 import type { Fleet } from "@effect-resilience/core"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Either from "effect/Either"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
 import type { RedisConnection } from "../../RedisConnection.js"
 import type { RedisUnavailableError } from "../../RedisUnavailableError.js"
 import { script } from "../script.js"
-import { Report } from "./report.js"
+import { readReport } from "./report.js"
 
 /*
  * Where processes leave their reports: a key for each that expires by itself, and an index of when each was heard.
@@ -39,6 +37,8 @@ return heard`
 const remembered = 60_000
 /** Processes that are read. */
 const most = 500
+/** Reports that are read at once: what else this process asks of Redis, and does, comes between. */
+const atOnce = 8
 /** Reports that one may miss, and a half, before it is late. */
 const patience = 2.5
 
@@ -66,8 +66,6 @@ export const leaveOf = ({ fleet, redis }: Telling) => {
   return redis.run(leave, [index, report(redis.id)], [redis.id])
 }
 
-const decode = Schema.decodeUnknownEither(Report)
-
 /** What is known of a process by its report, which may have expired. @internal */
 export const processOf = (id: string, age: number, report: unknown): Fleet.Process => {
   const known = { id, age: Duration.millis(age) }
@@ -75,25 +73,17 @@ export const processOf = (id: string, age: number, report: unknown): Fleet.Proce
   if (report === null || report === undefined) {
     return { ...known, ...nothing, status: "Gone", problem: Option.none() }
   }
-  return Either.match(decode(report), {
-    onLeft: () => ({
-      ...known,
-      ...nothing,
-      status: "Live" as const,
-      problem: Option.some("its report cannot be read here: it may be of another version")
-    }),
-    onRight: ({ instances, interval, label, omitted }) => ({
-      ...known,
-      label,
-      instances,
-      omitted,
-      status: age > patience * interval ? "Late" as const : "Live" as const,
-      problem: Option.none()
-    })
-  })
+  const read = readReport(String(report))
+  if (read === undefined) {
+    const problem = Option.some("its report cannot be read here: it may be of another version")
+    return { ...known, ...nothing, status: "Live", problem }
+  }
+  const { instances, interval, label, omitted } = read
+  const status = age > patience * interval ? "Late" : "Live"
+  return { ...known, label, instances, omitted, status, problem: Option.none() }
 }
 
-/** All processes, the one that was heard last first: in two round trips. @internal */
+/** All processes, the one that was heard last first: a round trip for the list, and one for a few reports each. @internal */
 export const readAll = (
   redis: RedisConnection.Service,
   fleet: string
@@ -102,7 +92,11 @@ export const readAll = (
     const { index, report } = keys(redis, fleet)
     const heard = (yield* redis.run(list, [index], [most])) as ReadonlyArray<unknown>
     const ids = heard.filter((_, i) => i % 2 === 0).map(String)
-    if (ids.length === 0) return []
-    const reports = (yield* redis.command("mget", ...ids.map(report))) as ReadonlyArray<unknown>
-    return ids.map((id, i) => processOf(id, Number(heard[2 * i + 1]), reports[i]))
+    const processes: Array<Fleet.Process> = []
+    for (let from = 0; from < ids.length; from += atOnce) {
+      const few = ids.slice(from, from + atOnce)
+      const reports = (yield* redis.command("mget", ...few.map(report))) as ReadonlyArray<unknown>
+      few.forEach((id, i) => processes.push(processOf(id, Number(heard[2 * (from + i) + 1]), reports[i])))
+    }
+    return processes
   })

@@ -1,36 +1,56 @@
-import type { Registry } from "@effect-resilience/core"
+import type { Fleet, Registry } from "@effect-resilience/core"
 import { toWire } from "@effect-resilience/core/extension"
-import * as Schema from "effect/Schema"
 import { Buffer } from "node:buffer"
 
 /*
  * What a process tells of itself: its label, how often it tells, and its instances.
  */
 
-const Figures = Schema.Record({ key: Schema.String, value: Schema.Unknown })
+type Figures = Readonly<Record<string, unknown>>
 
 /** @internal */
-export const Report = Schema.parseJson(Schema.Struct({
-  version: Schema.Literal(1),
-  label: Schema.String,
+export type Instance = Fleet.Instance
+
+interface Report {
+  readonly version: 1
+  readonly label: string
   /** Milliseconds between two reports. */
-  interval: Schema.Positive,
+  readonly interval: number
   /** Instances that did not find room. */
-  omitted: Schema.NonNegativeInt,
-  instances: Schema.Array(Schema.Struct({
-    pattern: Schema.String,
-    instance: Schema.String,
-    metrics: Figures,
-    settings: Schema.NullOr(Figures)
-  }))
-}))
+  readonly omitted: number
+  readonly instances: ReadonlyArray<Instance>
+}
 
-/** @internal */
-export type Instance = (typeof Report.Type)["instances"][number]
+const isFigures = (value: unknown): value is Figures =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
 
-const figures = (value: unknown): Record<string, unknown> => {
-  const wire = toWire(value)
-  return typeof wire === "object" && wire !== null && !Array.isArray(wire) ? { ...wire } : {}
+const isInstance = (value: unknown): boolean =>
+  isFigures(value) && typeof value["pattern"] === "string" && typeof value["instance"] === "string" &&
+  isFigures(value["metrics"]) && (value["settings"] === null || isFigures(value["settings"]))
+
+const isReport = (value: unknown): value is Report =>
+  isFigures(value) && value["version"] === 1 && typeof value["label"] === "string" &&
+  typeof value["interval"] === "number" && value["interval"] > 0 && typeof value["omitted"] === "number" &&
+  Array.isArray(value["instances"]) && value["instances"].every(isInstance)
+
+/**
+ * A report as it was written, or nothing where it is of another version. By hand: a schema would take several times as
+ * long, for thousands of instances each second.
+ *
+ * @internal
+ */
+export const readReport = (text: string): Report | undefined => {
+  try {
+    const report: unknown = JSON.parse(text)
+    return isReport(report) ? report : undefined
+  } catch {
+    return undefined
+  }
+}
+
+const figures = (value: unknown): Figures => {
+  const wire: unknown = toWire(value)
+  return isFigures(wire) ? { ...wire } : {}
 }
 
 /** Instances as JSON. @internal */
@@ -61,6 +81,6 @@ export const reportOf = (
     texts.push(text)
   }
   const omitted = instances.length - texts.length
-  const head = JSON.stringify({ version: 1, label, interval, omitted })
+  const head = JSON.stringify({ version: 1, label, interval, omitted } satisfies Omit<Report, "instances">)
   return `${head.slice(0, -1)},"instances":[${texts.join(",")}]}`
 }
