@@ -85,6 +85,22 @@ describe("the fleet on the dashboard", () => {
       expect(told.filter(({ recent }) => recent.calls !== undefined)).toEqual([])
     }))
 
+  it.scopedLive("of many processes tells how many there are, and all of those that the page shows", () =>
+    Effect.gen(function*() {
+      const { members, url } = yield* serve(...Array.from({ length: 30 }, (_, n) => `p${n}`))
+      yield* Effect.forEach(
+        members,
+        ({ status }, n) => Ref.set(status, { status: n < 20 ? "Live" : n < 25 ? "Late" : "Gone", age: 0 })
+      )
+      const viewer = yield* openViewer(`${url}/events`)
+      const fleet = yield* eventually(() =>
+        viewer.told().map(({ data }) => data.fleet).find((fleet) => fleet?.processes)
+      )
+      expect(fleet).toMatchObject({ count: 30, late: 5, gone: 5 })
+      expect(fleet.processes.map(({ label }: { label: string }) => label))
+        .toEqual(Array.from({ length: 12 }, (_, n) => `p${n}`))
+    }))
+
   it.scopedLive("is not told where there is none", () =>
     Effect.gen(function*() {
       const { url } = yield* serveNode(mounted)

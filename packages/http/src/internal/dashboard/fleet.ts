@@ -25,8 +25,17 @@ const processWire = ({ age, id, instances, label, omitted, problem, status }: Fl
   }))
 })
 
-/** All processes, for the page. @internal */
-export const fleetWire = ({ problem, processes }: Fleet.View): Json => ({
-  problem: Option.getOrNull(problem),
-  processes: processes.map(processWire)
-})
+/** Processes that the page has a column for. */
+const shownProcesses = 12
+
+/** The processes that the page shows, and how many there are: each viewer is sent it each second. @internal */
+export const fleetWire = ({ problem, processes }: Fleet.View): Json => {
+  const withStatus = (status: Fleet.Status) => processes.filter((process) => process.status === status).length
+  return {
+    problem: Option.getOrNull(problem),
+    count: processes.length,
+    late: withStatus("Late"),
+    gone: withStatus("Gone"),
+    processes: processes.slice(0, shownProcesses).map(processWire)
+  }
+}

@@ -15,12 +15,11 @@ import { about } from "./store.js"
  *   settings: Record<string, any> | null }} Told
  * @typedef {{ id: string, label: string, status: "Live" | "Late" | "Gone", heardAgo: number | null, omitted: number,
  *   problem: string | null, instances: ReadonlyArray<Told> }} Process
- * @typedef {{ problem: string | null, processes: ReadonlyArray<Process> }} Fleet
+ * @typedef {{ problem: string | null, count: number, late: number, gone: number, processes: ReadonlyArray<Process> }} Fleet
  */
 
 /** More are found by the filter. */
 const shownRows = 60
-const shownProcesses = 12
 /** Seconds over which a rate is taken. */
 const rateOver = 5
 
@@ -106,13 +105,11 @@ const headOf = ({ heardAgo, label, omitted, problem, status }, /** @type {number
     omitted > 0 && h("div", { class: "quiet" }, `${count(omitted)} more instances`)
   )
 
-/** @param {ReadonlyArray<Process>} processes @param {number} troubled instances that are not well somewhere */
-const titleOf = (processes, troubled) => {
-  /** @param {string} status */
-  const withStatus = (status) => processes.filter((process) => process.status === status).length
-  const [late, gone] = [withStatus("Late"), withStatus("Gone")]
+/** @param {Fleet} fleet @param {number} troubled instances that are not well somewhere */
+const titleOf = (fleet, troubled) => {
+  const { gone, late } = fleet
   const parts = [
-    some(processes.length, "process", "processes"),
+    some(fleet.count, "process", "processes"),
     late > 0 && `${late} late`,
     gone > 0 && `${gone} gone`,
     troubled > 0 && `${some(troubled, "instance")} in trouble`
@@ -142,10 +139,9 @@ export const drawFleet = (section, filter, jump) => {
     return ""
   }
   const { problem, processes } = about.fleet
-  const shown = processes.slice(0, shownProcesses)
   /** @type {Map<string, { pattern: string, instance: string, level: number, cells: Map<string, ReadonlyArray<Node>> }>} */
   const rows = new Map()
-  for (const process of shown) {
+  for (const process of processes) {
     for (const told of process.instances) {
       const { instance, pattern } = told
       const row = rows.get(told.id) ?? { pattern, instance, level: 0, cells: new Map() }
@@ -161,12 +157,12 @@ export const drawFleet = (section, filter, jump) => {
       words.every((word) => `${instance} ${labelOf(pattern)} ${pattern}`.toLowerCase().includes(word))
     )
     .sort((a, b) => b.level - a.level || a.instance.localeCompare(b.instance) || a.pattern.localeCompare(b.pattern))
-  const text = titleOf(processes, [...rows.values()].filter(({ level }) => level >= 2).length)
+  const text = titleOf(about.fleet, [...rows.values()].filter(({ level }) => level >= 2).length)
   fleetPart.title.textContent = text
   fleetPart.notice.hidden = problem === null
   fleetPart.notice.textContent = problem ?? ""
   fleetTable.replaceChildren(
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "instance"), ...shown.map(headOf))),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "instance"), ...processes.map(headOf))),
     h(
       "tbody",
       {},
@@ -180,7 +176,7 @@ export const drawFleet = (section, filter, jump) => {
             h("button", { type: "button", class: "link", click: () => jump({ instance, pattern }) }, instance),
             h("div", { class: "pattern" }, labelOf(pattern))
           ),
-          ...shown.map(({ id, status }) =>
+          ...processes.map(({ id, status }) =>
             h("td", { class: status === "Live" ? "" : "notHeard" }, ...cells.get(id) ?? ["–"])
           )
         )
@@ -188,7 +184,8 @@ export const drawFleet = (section, filter, jump) => {
     )
   )
   fleetPart.more.textContent = [
-    processes.length > shown.length && `${processes.length - shown.length} more processes are not shown.`,
+    about.fleet.count > processes.length &&
+    `${about.fleet.count - processes.length} more processes are not shown.`,
     found.length > shownRows && `${found.length - shownRows} more instances are not shown: filter for them.`
   ].filter(Boolean).join(" ")
   if (section.childElementCount === 0) section.append(...Object.values(fleetPart))
