@@ -183,7 +183,10 @@ describe.skipIf(url === undefined)("the scripts of a shared circuit", () => {
           for (const key of keys) {
             const ttl = Number(await run(redis.command("pttl", key)))
             expect(ttl, key).not.toBe(-1)
-            expect(ttl).toBeLessThanOrEqual(scripts.remembered + 70_000)
+            // What is older than the window counts for nothing, and takes no room.
+            const isVotes = keys.indexOf(key) > 0 && keys.indexOf(key) < 5
+            const longest = isVotes ? (s.window + settings.bucket) / 1000 : scripts.remembered + 70_000
+            expect(ttl, key).toBeLessThanOrEqual(longest)
           }
           for (const message of heard.splice(0)) {
             const told = readMessage(message)

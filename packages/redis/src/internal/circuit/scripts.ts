@@ -88,9 +88,8 @@ if st == 0 and heard == ep and (calls > 0 or tripped) then
   redis.call('ZADD', KEYS[3], now, instance)
   if failing or tripped then redis.call('ZADD', KEYS[4], now, instance) else redis.call('ZREM', KEYS[4], instance) end
   if tripped then redis.call('ZADD', KEYS[5], now, instance) end
-  keep(KEYS[2], window)
+  for i = 2, 5 do redis.call('PEXPIRE', KEYS[i], math.ceil((window + bucket) / 1000)) end
   for i = 3, 5 do
-    keep(KEYS[i], window)
     redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now - window)
   end
   local sums = {c = 0, f = 0, s = 0}
