@@ -1,10 +1,13 @@
 /**
- * Decisions that go to Redis: ours each way, beside bare scripts and the limiters of others, in one run against one server.
+ * Decisions that go to Redis: ours each way, beside bare scripts and the limiters of others, in one run against one server;
+ * and what permits and checks of a circuit that processes share cost it.
  * Method: README.md beside this folder.
  *
  * `--json` prints the result for machines as the last line, `--quick` takes two short rounds, `--rounds n` so many.
  */
 import { cpus, loadavg } from "node:os"
+import { breakerCase } from "./redis/breaker.js"
+import { bulkheadCases } from "./redis/bulkhead.js"
 import { denials, leases } from "./redis/checks.js"
 import type { Load } from "./redis/load.js"
 import { run } from "./redis/load.js"
@@ -105,6 +108,8 @@ for (const subject of Object.values(subjects)) await subject.close()
 
 const leased = await leases(path, quick ? 2 : 5)
 const told = await denials(path, quick ? 500 : 5000)
+const bulkheads = await bulkheadCases(path, 2000)
+const breaker = await breakerCase(path)
 await server.stop()
 
 const figures = (name: string, callers: number, keys: number, figure: keyof Measured) =>
@@ -139,6 +144,13 @@ for (const { callers, keys } of loads) {
   }
 }
 
+say("\npermits in a second, of processes that share them")
+for (const { name, permitsPerSecond } of bulkheads) {
+  say(`    ${name.padEnd(52)} ${String(permitsPerSecond).padStart(9)}/s`)
+}
+say(`\nns of ${breaker.name}: ${breaker.nanos}; shared with nobody: ${breaker.aloneNanos}`)
+say(`  and ${breaker.reportsPerSecond} round trips in a second, however many checks there are`)
+
 /** Where the server and this process get a core only now and then, the time that passes says little. */
 const busy = (loadavg()[0] ?? 0) > 1.5 * cpus().length
 /** Ours over a peer, round by round. */
@@ -156,7 +168,9 @@ const cases = targets({
   ratio,
   roundTrips: (name, callers, keys) => figures(name, callers, keys, "roundTrips"),
   leased,
-  told
+  told,
+  bulkheads,
+  breaker
 }).map(({ better, name, target, values }) => {
   const [low, middle, high] = [0.25, 0.5, 0.75].map((q) => rounded(quantile(values, q))) as [number, number, number]
   // Missed only where the whole middle of the rounds lies beyond the target.
@@ -172,5 +186,7 @@ const machine = {
   cores: cpus().length
 }
 if (args.includes("--json")) {
-  console.log(JSON.stringify({ machine: { ...machine, busy, rounds, load: load1() }, figures: all, cases }))
+  console.log(
+    JSON.stringify({ machine: { ...machine, busy, rounds, load: load1() }, figures: all, bulkheads, breaker, cases })
+  )
 }

@@ -1,4 +1,6 @@
 /** What the bench is to show. */
+import type { BreakerCase } from "./breaker.js"
+import type { BulkheadCase } from "./bulkhead.js"
 import type { Leased } from "./checks.js"
 
 export interface Found {
@@ -7,6 +9,8 @@ export interface Found {
   readonly roundTrips: (name: string, callers: number, keys: number) => ReadonlyArray<number>
   readonly leased: Leased
   readonly told: { readonly told: number; readonly false: number }
+  readonly bulkheads: ReadonlyArray<BulkheadCase>
+  readonly breaker: BreakerCase
 }
 
 export interface Target {
@@ -18,7 +22,7 @@ export interface Target {
 
 const trivial = "bare EVALSHA, trivial"
 
-export const targets = ({ leased, ratio, roundTrips, told }: Found): ReadonlyArray<Target> => {
+export const targets = ({ breaker, bulkheads, leased, ratio, roundTrips, told }: Found): ReadonlyArray<Target> => {
   const atLeast = (name: string, target: number, values: ReadonlyArray<number>): Target => ({
     name,
     better: "more",
@@ -45,6 +49,7 @@ export const targets = ({ leased, ratio, roundTrips, told }: Found): ReadonlyArr
     atLeast("leased: of the limit usable, four lessees of one key", 0.99, [leased.usable]),
     atMost("leased: overshoot in the worst second", 0.01, [leased.overshoot]),
     over("denied", 256, 1000, 30),
-    atMost(`denied: false ones of ${told.told}`, 0, [told.false])
+    atMost(`denied: false ones of ${told.told}`, 0, [told.false]),
+    ...[...bulkheads, breaker].map((one) => atMost(`round trips: ${one.name}`, one.target, [one.measured]))
   ]
 }
