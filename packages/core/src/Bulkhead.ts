@@ -291,6 +291,19 @@ const checkKeyed = ({ name, ...given }: KeyedOwn & { readonly name: string }) =>
   return { keyed, own: option.pick(given, poolFields) }
 }
 
+/** Who asked for shared permits is not to have others without a word. */
+const unshared = (name: string) =>
+  Effect.die(
+    new option.InvalidOptionError(
+      "Bulkhead",
+      name,
+      "shared",
+      true,
+      "false",
+      "a keyed bulkhead shares no permits with other processes"
+    )
+  )
+
 const buildKeyed = (
   options: KeyedOwn & { readonly name: string },
   site: string
@@ -298,6 +311,7 @@ const buildKeyed = (
   Effect.gen(function*() {
     const { keyed, own } = yield* orDie(() => checkKeyed(options))
     const { name } = options
+    if (Option.isSome(Context.getOption(yield* Effect.context<never>(), Lending))) return yield* unshared(name)
     const instance = yield* openInstance<Bulkhead.Event>("Bulkhead", name)
     const { emitter } = instance
     const { metrics: calls, watch } = addUp(watchOf(instance, false))

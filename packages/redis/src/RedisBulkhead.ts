@@ -84,7 +84,10 @@ export class RedisBulkhead {
       (options) => check(bulkhead.key.replace(/^.*\//, ""), options),
       (options) => RedisBulkhead.layer(bulkhead, options)
     )
-  /** The same for another layer of a tag: `shared(Reports.layer({ maxConcurrent: 5 }))`. */
+  /**
+   * The same for another layer of a tag: `shared(Reports.layer({ maxConcurrent: 5 }))`. That of a keyed bulkhead dies with
+   * an `InvalidOptionError`: its keys have a pool each, which is not shared.
+   */
   static readonly shared = shared
   /** An instance that is nobody's service. */
   static readonly make = (

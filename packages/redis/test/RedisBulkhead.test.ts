@@ -228,6 +228,23 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
       expect(yield* Effect.provide(Exports.available, own)).toBe(1)
     }))
 
+  it.scopedLive("RB13: a layer in which nothing can be shared dies, and does not run unshared", () =>
+    Effect.gen(function*() {
+      const name = randomUUID()
+      class Keyed extends Bulkhead.Keyed<Keyed>()(name, { maxConcurrent: 1 }) {}
+      class Other extends Bulkhead.Tag<Other>()(name, { maxConcurrent: 1 }) {}
+      const redis = RedisConnection.layer({ server: { _tag: "Standalone", url } })
+      const built = (layer: Layer.Layer<never, never, RedisConnection>) =>
+        Effect.map(
+          Effect.exit(Layer.build(Layer.provide(layer, redis))),
+          (exit) => Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "no error"
+        )
+      expect(yield* built(Layer.discard(RedisBulkhead.shared(Keyed.Live)))).toContain(
+        `Bulkhead "${name}": a keyed bulkhead shares no permits with other processes`
+      )
+      expect(yield* built(Layer.discard(RedisBulkhead.shared(Other.Live)))).toBe("no error")
+    }))
+
   it.scopedLive("bad options die by name", () =>
     Effect.gen(function*() {
       const bad: ReadonlyArray<readonly [RedisBulkhead.Options, string]> = [
