@@ -174,6 +174,24 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
       yield* kept.end
     }))
 
+  it.scopedLive("RB14: a layer that closes turns away who waits for it, and who comes later", () =>
+    Effect.gen(function*() {
+      const options = { name: randomUUID(), maxConcurrent: 1, maxWait: Infinity }
+      const scope = yield* Scope.make()
+      const bulkhead = yield* Scope.extend(bulkheadOf(url, options), scope)
+      const kept = yield* hold(bulkhead)
+      const call = bulkhead.withPermit(Effect.void).pipe(
+        Effect.timeoutFail({ duration: "2 seconds", onTimeout: () => new Error("it waits") }),
+        Effect.flip
+      )
+      const waiting = yield* Effect.fork(call)
+      yield* eventually("it waits", Effect.map(bulkhead.metrics, ({ waiting }) => waiting === 1))
+      yield* Scope.close(scope, Exit.void)
+      expect(yield* Fiber.join(waiting)).toMatchObject({ reason: "StoreUnavailable" })
+      expect(yield* kept.end).toMatchObject({ _tag: "Success" })
+      expect(yield* call).toMatchObject({ reason: "StoreUnavailable" })
+    }))
+
   it.scopedLive("fences grow from one holder to the next, and are read by calls alone", () =>
     Effect.gen(function*() {
       const name = randomUUID()

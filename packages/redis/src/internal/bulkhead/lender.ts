@@ -371,7 +371,8 @@ class RedisLender {
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.closed = true
     const used = Math.min(this.borrower.used(), this.held)
-    this.borrower.lend({ limit: 0, hoped: 0, shut: undefined })
+    // Nobody lends any more, and who waited would wait for ever.
+    this.borrower.lend({ limit: 0, hoped: 0, shut: "StoreUnavailable" })
     if (this.seq === 0) return Effect.void
     return Effect.ignore(this.send({ limit: 0, keep: used, want: used, need: 1 }, 0))
   })
