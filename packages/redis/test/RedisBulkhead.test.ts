@@ -142,6 +142,22 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
       expect(yield* Effect.all([a.available, b.available])).toEqual([0, 0])
     }))
 
+  it.scopedLive("where nobody waits, what is not used is given back after one to two seconds", () =>
+    Effect.gen(function*() {
+      const times = yield* Effect.forEach(Array.from({ length: 8 }), (_, i) =>
+        Effect.gen(function*() {
+          const bulkhead = yield* bulkheadOf(url, { name: randomUUID(), maxConcurrent: 4 })
+          const held = yield* hold(bulkhead, 2)
+          yield* Effect.sleep(i * 100)
+          yield* held.end
+          const since = performance.now()
+          yield* eventually("it holds nothing", Effect.map(bulkhead.metrics, ({ limit }) => limit === 0))
+          return performance.now() - since
+        }), { concurrency: "unbounded" })
+      expect(Math.min(...times)).toBeGreaterThan(700)
+      expect(Math.max(...times)).toBeLessThan(2400)
+    }))
+
   it.scopedLive("an operator's limit is that of all processes", () =>
     Effect.gen(function*() {
       const name = randomUUID()

@@ -25,6 +25,8 @@ export interface Settings {
 
 /** A process that holds or waits asks again after so many milliseconds at the latest, whatever it hears. */
 const poll = 1000
+/** It asks so long before that at the earliest, so that not all ask together. */
+const early = 0.25
 /** How long one that waits is believed to be there. */
 const patience = 2500
 /** A process keeps for so long what it was given, or permits would go round faster than calls end. */
@@ -195,7 +197,8 @@ class RedisLender {
   }
 
   private agePeak(now: number): void {
-    if (now < this.peakSince + poll) return
+    // With each of its asks, or what was used once would count for another second.
+    if (now < this.peakSince + poll * (1 - early)) return
     this.formerPeak = this.peak
     this.peak = this.borrower.used()
     this.peakSince = now
@@ -261,7 +264,7 @@ class RedisLender {
     // An answer from before an operator changed it knows nothing of that.
     if (this.resizeTo === 0) this.resized(answer.most)
     const { lease } = this.settings
-    const again = Math.min(lease / 3, poll) * (0.75 + 0.25 * this.random())
+    const again = Math.min(lease / 3, poll) * (1 - early * this.random())
     const soon = answer.waits && answer.soon !== undefined ? answer.soon + 1 + 4 * this.random() : Infinity
     this.due = answer.held > 0 || answer.waits ? now + Math.min(again, soon) : Infinity
     this.lend(this.plan().limit)
