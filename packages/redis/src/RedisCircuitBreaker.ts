@@ -123,8 +123,8 @@ export declare namespace RedisCircuitBreaker {
     /** How often a process tells what it saw, and asks while something is open. Defaults to `"1 second"`. */
     readonly reportEvery?: Duration.DurationInput | undefined
     /**
-     * The longest time for which a probe is waited for when its process died; `halfOpenTimeout` of the breaker where that
-     * is less. Defaults to `"1 minute"`.
+     * How long a probe may take, and is waited for when its process died; `halfOpenTimeout` of the breaker where that is
+     * less. One that takes longer is a failure. Defaults to `"1 minute"`.
      */
     readonly probeLease?: Duration.DurationInput | undefined
     /** Whether `forceOpen`, `disable`, `metricsOnly` and `reset` are for the whole fleet. Defaults to `"fleet"`. */

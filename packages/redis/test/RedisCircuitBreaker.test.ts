@@ -217,6 +217,36 @@ describe.skipIf(url === undefined)("a shared circuit breaker", () => {
       expect((yield* a.breaker.metrics).shared?.epoch).toBeGreaterThan(before)
     }))
 
+  it.scopedLive("RC13: opens again for a probe that hangs, as a circuit that is alone", () =>
+    Effect.gen(function*() {
+      const where = { prefix: fresh() }
+      const options = {
+        openDuration: "300 millis",
+        halfOpenMaxCalls: 1,
+        successThreshold: 1,
+        halfOpenTimeout: "200 millis"
+      } as const
+      const shared = { reportEvery: "20 millis" } as const
+      const members = yield* Effect.all([member(where, options, shared), member(where, options, shared)])
+      const [a, b] = members
+      yield* Effect.all([a.trip, b.trip])
+      yield* until(Effect.sync(() => members.every(({ told }) => told.includes("fleet Open"))))
+      const began: Array<number> = []
+      const hang = Effect.zipRight(Effect.sync(() => began.push(performance.now())), Effect.sleep("1 second"))
+      yield* Effect.forEach(members, ({ breaker }) =>
+        Effect.forkScoped(
+          Effect.forever(
+            Effect.zipRight(Effect.fork(Effect.ignore(breaker.withBreaker(hang))), Effect.sleep("5 millis"))
+          )
+        ))
+      const openings = () => a.told.filter((text) => text === "fleet Open").length
+      yield* until(Effect.sync(() => began.length >= 4))
+      expect(openings()).toBeGreaterThanOrEqual(4)
+      // From one probe to the next: the time that it may take, and the time that the circuit is open.
+      const between = began.slice(1).map((time, i) => time - Number(began[i]))
+      expect(Math.min(...between)).toBeGreaterThan(450)
+    }))
+
   it.scopedLive("RC9: loses no lease, whenever a probe is interrupted", () =>
     Effect.gen(function*() {
       const where = { prefix: fresh() }

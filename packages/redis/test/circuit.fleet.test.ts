@@ -164,13 +164,16 @@ const losesAnOwner = (members: ReadonlyArray<Member>) =>
     const closings = rest.flatMap(({ said }) =>
       said.flatMap((one) => one._tag === "state" && one.to === "Closed" && one.at > killed ? [one] : [])
     )
-    const over = owner.probes(began).find(({ hangs }) => hangs)!.began + lease
+    // A process that lives has 0.2 s to say that its probe took too long.
+    const over = owner.probes(began).find(({ hangs }) => hangs)!.began + lease + 200
     // The other place serves one probe, and two must succeed.
     const closed = Math.min(...closings.map(({ at }) => at))
     const lag = Math.max(0, ...closings.flatMap(({ lags }) => lags).flatMap(([at, late]) => at > over ? [late] : []))
     told(`closed ${(closed - over).toFixed(0)} ms after the lease of the killed was over, lag ${lag.toFixed(0)} ms`)
     expect(closed - over).toBeGreaterThan(-200)
-    expect(closed - over - lag).toBeLessThan(200 + 150)
+    // Where the probe of another hung too, that one failed, and they were open once more.
+    const again = rest.some(owns) ? 600 : 0
+    expect(closed - over - lag).toBeLessThan(200 + 150 + again)
     const { atOnce, sent } = probesOf(members, began)
     // One more than two, for the one that never came back.
     expect(sent).toBeLessThanOrEqual(4)

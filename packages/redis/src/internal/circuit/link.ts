@@ -2,7 +2,7 @@ import type { SharedCircuits } from "@effect-resilience/core"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { RedisConnection } from "../../RedisConnection.js"
-import { realNow } from "../realTime.js"
+import { later, realNow } from "../realTime.js"
 import type { Script } from "../script.js"
 import { command, never, probe, report, result, states } from "./scripts.js"
 
@@ -15,6 +15,12 @@ const betweenHurried = 50
 /** While the fleet has no lease to give it is asked again after this long, in microseconds: a probe may end sooner. */
 const askAgain = 200_000
 
+/** How long before the end of its lease a probe that is still out fails, in milliseconds: time to say so. */
+const timeToSay = 200
+
+/** The longest time that a timer takes, in milliseconds. */
+const longestTimer = 2 ** 31 - 1
+
 /** Lengths of time in microseconds, as the scripts take them: -1 is without end. */
 const micros = (millis: number): number => millis * 1000 >= never ? -1 : Math.ceil(millis * 1000)
 
@@ -23,7 +29,7 @@ export interface Common {
   readonly redis: RedisConnection.Service
   readonly channel: string
   readonly advisory: boolean
-  /** The longest lease of a probe, in milliseconds; the breaker's `halfOpenTimeout` where that is less. */
+  /** How long a probe may take, in milliseconds; the breaker's `halfOpenTimeout` where that is less. */
   readonly probeLease: number
   readonly operators: "fleet" | "local"
   /** How many processes must fail for the fleet to open. */
@@ -174,11 +180,11 @@ export class Link implements SharedCircuits.Link {
     const { halfOpenMaxCalls, halfOpenTimeout } = this.circuit.settings
     let lease: SharedCircuits.Lease | undefined
     let back = false
-    const lasts = micros(Math.min(halfOpenTimeout, this.common.probeLease))
-    this.ask(probe, [id, halfOpenMaxCalls, lasts], (heard, granted) => {
+    const most = Math.min(halfOpenTimeout, this.common.probeLease)
+    this.ask(probe, [id, halfOpenMaxCalls, micros(most + timeToSay)], (heard, granted) => {
       if (heard === undefined) this.lost()
       else this.hear(heard, true)
-      if (heard !== undefined && granted) lease = this.leaseOf(id, heard.epoch)
+      if (heard !== undefined && granted) lease = this.leaseOf(id, heard.epoch, most)
       if (back) lease?.settle("ignored", undefined)
       else answered(lease)
     })
@@ -188,22 +194,24 @@ export class Link implements SharedCircuits.Link {
     }
   }
 
-  private leaseOf(id: string, epoch: number): SharedCircuits.Lease {
+  /** A probe that takes longer than it may fails: a dependency that hangs opens the circuit as one that fails. */
+  private leaseOf(id: string, epoch: number, most: number): SharedCircuits.Lease {
     const { halfOpenMaxCalls, successThreshold } = this.circuit.settings
     let over = false
-    return {
-      settle: (outcome, openFor) => {
-        if (over) return
-        over = true
-        const said = openFor === undefined ? outcome : "open"
-        const length = micros(openFor ?? this.circuit.openFor())
-        this.ask(result, [id, epoch, said, halfOpenMaxCalls, successThreshold, length], (heard) => {
-          if (heard !== undefined) return this.hear(heard)
-          this.dropped++
-          this.lost()
-        })
-      }
+    const settle: SharedCircuits.Lease["settle"] = (outcome, openFor) => {
+      if (over) return
+      over = true
+      stop()
+      const said = openFor === undefined ? outcome : "open"
+      const length = micros(openFor ?? this.circuit.openFor())
+      this.ask(result, [id, epoch, said, halfOpenMaxCalls, successThreshold, length], (heard) => {
+        if (heard !== undefined) return this.hear(heard)
+        this.dropped++
+        this.lost()
+      })
     }
+    const stop = later(Math.min(most, longestTimer), () => settle("failure", undefined))
+    return { settle }
   }
 
   readonly command = (wanted: SharedCircuits.Command): Effect.Effect<void> => {
