@@ -66,7 +66,7 @@ export declare namespace Fleet {
     /** How long ago it was heard. */
     readonly age: Duration.Duration
     readonly instances: ReadonlyArray<Instance>
-    /** Instances that it has and could not tell of, because there were too many. */
+    /** Instances that it has and could not tell of, because there were too many or they failed to. */
     readonly omitted: number
     /** What it said and this process does not understand: it may run another version. */
     readonly problem: Option.Option<string>

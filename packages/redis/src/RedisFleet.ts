@@ -6,6 +6,7 @@
 import type { ConfigOf } from "@effect-resilience/core"
 import { Fleet, Registry } from "@effect-resilience/core"
 import { layerFromConfig, option, orDie } from "@effect-resilience/core/extension"
+import * as Array from "effect/Array"
 import type { ConfigError } from "effect/ConfigError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -15,7 +16,7 @@ import * as Random from "effect/Random"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { leaveOf, readAll, tellOf } from "./internal/fleet/board.js"
-import { instancesOf, reportOf } from "./internal/fleet/report.js"
+import { instanceOf, reportOf } from "./internal/fleet/report.js"
 import { ownLabel } from "./internal/label.js"
 import { name } from "./internal/name.js"
 import { RedisConnection } from "./RedisConnection.js"
@@ -59,12 +60,25 @@ const make = (options: RedisFleet.Options) =>
     const registry = yield* Registry
     const telling = { redis, fleet, expireAfter: Duration.toMillis(expireAfter) }
     let problem: RedisUnavailableError | undefined
-    const warn = (text: string, error: RedisUnavailableError) =>
-      Effect.logWarning(`RedisFleet "${fleet}": ${text}`, error)
+    const warn = (text: string, problem: unknown) => Effect.logWarning(`RedisFleet "${fleet}": ${text}`, problem)
 
-    const instances = Effect.map(registry.snapshot, instancesOf)
-    const tell = Effect.flatMap(instances, (instances) =>
-      tellOf(telling, reportOf({ label, interval: Duration.toMillis(interval), instances, maxBytes }))).pipe(
+    const silentOnes = new WeakSet<Registry.Entry>()
+    /** What fails in it is left out: an instance must not take its process with it. */
+    const ask = (entry: Registry.Entry) =>
+      Effect.map(entry.snapshot, (metrics) => Option.some(instanceOf(entry, metrics))).pipe(
+        Effect.catchAllCause((cause) => {
+          if (silentOnes.has(entry)) return Effect.succeedNone
+          silentOnes.add(entry)
+          return Effect.as(warn(`${entry.pattern} "${entry.instance}" cannot tell how it does`, cause), Option.none())
+        })
+      )
+    const asked = Effect.flatMap(registry.list, (entries) =>
+      Effect.map(Effect.forEach(entries, ask), (answers) => {
+        const instances = Array.getSomes(answers)
+        return { instances, silent: entries.length - instances.length }
+      }))
+    const tell = Effect.flatMap(asked, (own) =>
+      tellOf(telling, reportOf({ label, interval: Duration.toMillis(interval), maxBytes, ...own }))).pipe(
         Effect.matchEffect({
           onSuccess: () =>
             Effect.sync(() => {
@@ -84,13 +98,13 @@ const make = (options: RedisFleet.Options) =>
     yield* Effect.addFinalizer(() => Effect.ignore(leaveOf(telling)))
     yield* Effect.forkScoped(Effect.interruptible(Effect.forever(Effect.zipRight(tell, pause))))
 
-    const self = Effect.map(instances, (instances): Fleet.Process => ({
+    const self = Effect.map(asked, ({ instances, silent }): Fleet.Process => ({
       id: redis.id,
       label,
       status: "Live",
       age: Duration.zero,
       instances,
-      omitted: 0,
+      omitted: silent,
       problem: Option.none()
     }))
     const others = Effect.map(

@@ -1,4 +1,5 @@
 import { Bulkhead, CircuitBreaker, Fleet, ResilienceLive } from "@effect-resilience/core"
+import { register } from "@effect-resilience/core/extension"
 import { RedisConnection, RedisEventStream, RedisFleet } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
 import type { Context } from "effect"
@@ -65,10 +66,11 @@ describe.skipIf(url === undefined)("RedisFleet", () => {
       expect(processes[0]?.id).toBe(yield* inTwo(Effect.map(Fleet, ({ self }) => self)))
 
       // One that looks from outside is not one of them.
-      const seen = yield* RedisFleet.processes({ fleet }).pipe(
-        Effect.provide(connection(String(url), "fleet-test:"))
+      const seen = Effect.map(RedisFleet.processes({ fleet }), (all) => all.map(({ label }) => label).join())
+      yield* Effect.provide(
+        until(Effect.map(seen, (labels) => labels === "one,two")),
+        connection(String(url), "fleet-test:")
       )
-      expect(seen.map(({ label }) => label)).toEqual(["one", "two"])
 
       // One that ends in order is not shown as dead.
       yield* Scope.close(scope, Exit.void)
@@ -162,6 +164,29 @@ describe.skipIf(url === undefined)("RedisFleet", () => {
     }).pipe(Effect.provide(member(fleet, "one")))
   })
 
+  it.scopedLive("RE16: an instance that cannot tell how it does is left out, and its process goes on", () => {
+    const fleet = randomUUID()
+    return Effect.gen(function*() {
+      const inOne = yield* open(member(fleet, "one"))
+      const inTwo = yield* open(member(fleet, "two"))
+      yield* inOne(Bulkhead.make({ name: "reports", maxConcurrent: 7 }))
+      yield* inOne(
+        register({ pattern: "Own", instance: "broken", site: "here", snapshot: Effect.die("none"), actions: {} })
+      )
+      // Longer than a process lives that does not tell.
+      yield* Effect.sleep("700 millis")
+      const seen = Effect.map(
+        Fleet.view,
+        ({ processes }) =>
+          processes.filter(({ label }) => label === "one").map((
+            { instances, omitted, status }
+          ) => [status, omitted, ...instances.map(({ instance }) => instance)])
+      )
+      yield* until(Effect.map(inTwo(seen), (one) => one.join() === "Live,1,reports"))
+      expect(yield* inOne(seen)).toEqual([["Live", 1, "reports"]])
+    }).pipe(Effect.provide(quiet))
+  })
+
   it.scopedLive("RE15: many processes are read a few at a time, and what others ask comes between", () => {
     const fleet = randomUUID()
     return Effect.gen(function*() {
@@ -171,6 +196,7 @@ describe.skipIf(url === undefined)("RedisFleet", () => {
         label: "one of many",
         interval: 1000,
         instances: Array.from({ length: 500 }, (_, n) => instanceOf(n)),
+        silent: 0,
         maxBytes: 65_536
       })
       const ids = Array.from({ length: 100 }, (_, n) => `p${n}`)
@@ -290,7 +316,7 @@ describe("a report", () => {
 
   it("is never longer than it may be, and counts what it leaves out", () => {
     for (const maxBytes of [1024, 5000, 262_144]) {
-      const text = reportOf({ label: "ü".repeat(100), interval: 1000, instances, maxBytes })
+      const text = reportOf({ label: "ü".repeat(100), interval: 1000, instances, silent: 0, maxBytes })
       expect(Buffer.byteLength(text)).toBeLessThanOrEqual(maxBytes)
       const { instances: told, omitted } = processOf("a", 0, text)
       expect(told.length + omitted).toBe(500)
@@ -330,7 +356,7 @@ describe("a report", () => {
   })
 
   it("is late after two and a half intervals, and gone without one", () => {
-    const text = reportOf({ label: "a", interval: 1000, instances: [], maxBytes: 1024 })
+    const text = reportOf({ label: "a", interval: 1000, instances: [], silent: 0, maxBytes: 1024 })
     expect(processOf("a", 2500, text).status).toBe("Live")
     expect(processOf("a", 2501, text).status).toBe("Late")
     expect(processOf("a", 0, null).status).toBe("Gone")

@@ -16,7 +16,7 @@ interface Report {
   readonly label: string
   /** Milliseconds between two reports. */
   readonly interval: number
-  /** Instances that did not find room. */
+  /** Instances that did not find room, or could not be asked. */
   readonly omitted: number
   readonly instances: ReadonlyArray<Instance>
 }
@@ -53,21 +53,22 @@ const figures = (value: unknown): Figures => {
   return isFigures(wire) ? { ...wire } : {}
 }
 
-/** Instances as JSON. @internal */
-export const instancesOf = ({ instances }: Registry.Snapshot): ReadonlyArray<Instance> =>
-  instances.map(({ instance, metrics, pattern, settings }) => ({
-    pattern,
-    instance,
-    metrics: figures(metrics),
-    settings: settings === undefined ? null : figures(settings)
-  }))
+/** An instance as JSON. @internal */
+export const instanceOf = ({ instance, pattern, settings }: Registry.Entry, metrics: object): Instance => ({
+  pattern,
+  instance,
+  metrics: figures(metrics),
+  settings: settings === undefined ? null : figures(settings)
+})
 
 /** The report, with as many instances as there is room for. @internal */
 export const reportOf = (
-  { instances, interval, label, maxBytes }: {
+  { instances, interval, label, maxBytes, silent }: {
     readonly label: string
     readonly interval: number
     readonly instances: ReadonlyArray<Instance>
+    /** Instances that could not be asked. */
+    readonly silent: number
     readonly maxBytes: number
   }
 ): string => {
@@ -80,7 +81,7 @@ export const reportOf = (
     if (size > maxBytes) break
     texts.push(text)
   }
-  const omitted = instances.length - texts.length
+  const omitted = instances.length - texts.length + silent
   const head = JSON.stringify({ version: 1, label, interval, omitted } satisfies Omit<Report, "instances">)
   return `${head.slice(0, -1)},"instances":[${texts.join(",")}]}`
 }
