@@ -1,8 +1,8 @@
-import { Bulkhead, CircuitBreaker, RateLimiter, ResilienceLive, Retry } from "@effect-resilience/core"
+import { Bulkhead, CircuitBreaker, Fleet, RateLimiter, ResilienceLive, Retry } from "@effect-resilience/core"
 import { Dashboard } from "@effect-resilience/http"
 import { HttpRouter } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Layer, Option, Ref } from "effect"
+import { Context, Effect, Layer, Option, Ref } from "effect"
 import type { Page } from "playwright-core"
 import { executablePath, openBrowser, openPage } from "./utils/browser.js"
 import { eventually, openViewer } from "./utils/events.js"
@@ -99,6 +99,25 @@ describe("the fleet on the dashboard", () => {
       expect(fleet).toMatchObject({ count: 30, late: 5, gone: 5 })
       expect(fleet.processes.map(({ label }: { label: string }) => label))
         .toEqual(Array.from({ length: 12 }, (_, n) => `p${n}`))
+    }))
+
+  it.scopedLive("is looked at again after a look that failed", () =>
+    Effect.gen(function*() {
+      const { live } = yield* openFleet("one", "two")
+      const looks = yield* Ref.make(0)
+      const failing = Layer.map(live, (context) => {
+        const fleet = Context.get(context, Fleet)
+        const view = Effect.flatMap(
+          Ref.getAndUpdate(looks, (n) => n + 1),
+          (before) => before === 0 ? Effect.die("the first look fails") : fleet.view
+        )
+        return Context.add(context, Fleet, { ...fleet, view })
+      })
+      const context = yield* Layer.build(Layer.provide(dashboard, failing))
+      const { url } = yield* Effect.provide(serveNode(mounted), context)
+      const viewer = yield* openViewer(`${url}/resilience/events`)
+      yield* eventually(() => viewer.told().some(({ data }) => data.fleet?.count === 2))
+      expect(yield* looks).toBeGreaterThan(1)
     }))
 
   it.scopedLive("is not told where there is none", () =>

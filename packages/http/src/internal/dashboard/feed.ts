@@ -88,19 +88,22 @@ export class Feed {
 
   /** Looks at the other processes, and hears them, for the length of the scope. */
   private attendFleet({ events, self, view }: Fleet.Service): Effect.Effect<void, never, Scope> {
-    const look = Effect.map(view, (seen) => {
+    const warn = <A, E>(effect: Effect.Effect<A, E>) =>
+      Effect.catchAllCause(effect, (cause) => Effect.logWarning("The dashboard could not look at the fleet", cause))
+    const look = warn(Effect.map(view, (seen) => {
       this.fleet = fleetWire(seen)
-    })
+    }))
     const hear = Stream.runForEach(events, ({ event, label, process }) =>
       Effect.sync(() => {
         // What happens here is heard on the bus.
         if (process !== self) this.options.watch.hear(event, label)
       }))
     const pause = Effect.sleep(Duration.max(this.options.interval, fleetInterval))
-    return Effect.forEach([Effect.forever(Effect.zipRight(look, pause)), hear], (loop) =>
-      Effect.forkScoped(
-        Effect.catchAllCause(loop, (cause) => Effect.logWarning("The dashboard could not look at the fleet", cause))
-      ), { discard: true })
+    return Effect.forEach(
+      [Effect.forever(Effect.zipRight(look, pause)), warn(hear)],
+      (loop) => Effect.forkScoped(loop),
+      { discard: true }
+    )
   }
 
   /** One look at all instances. What fails in it is left out of this sample: a page must not hurt what it shows. */
