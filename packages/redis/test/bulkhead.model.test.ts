@@ -54,6 +54,7 @@ class Model {
     if (resize > 0) this.most = resize
     const others = this.used - (known?.permits ?? 0)
     const lost = keep > (known?.permits ?? 0) && others + keep > this.most
+    const regained = lost ? 0 : Math.max(0, keep - (known?.permits ?? 0))
     const me = { permits: lost ? known?.permits ?? 0 : keep, seq, need, asked: now, end: now + patience }
     let ticket = this.line.find((one) => one.id === id)?.ticket ?? ++this.tickets
     this.line = this.line.filter((one) => one.id !== id)
@@ -95,7 +96,7 @@ class Model {
         : part
     }
     if (this.used > this.most) spare = this.share()
-    return { held: me.permits, lost, most: this.most, spare, waits, gained }
+    return { held: me.permits, lost, most: this.most, spare, waits, gained: gained + regained }
   }
 }
 
@@ -252,6 +253,34 @@ describe.skipIf(inject("redisUrl") === undefined)("what comes late", () => {
       clock.us += 400_000_000
       expect(yield* asks({ id: "b", seq: 2, keep: 0, want: 1 })).toBeUndefined()
       expect(yield* asks({ id: "b", seq: 4, keep: 0, want: 3 })).toMatchObject({ held: 3 })
+    }))
+})
+
+describe.skipIf(inject("redisUrl") === undefined)("what is regained", () => {
+  it.scopedLive("RB15: has a fence beyond those that others had meanwhile", () =>
+    Effect.gen(function*() {
+      const clock = { us: 0 }
+      const redis = yield* Effect.provideService(connect(url), Skew, () => clock.us)
+      const { channel, keys } = keysOf(redis.prefix, randomUUID())
+      const asks = (ask: Pick<Ask, "id" | "seq" | "keep" | "want">) =>
+        Effect.map(
+          redis.run(
+            settle,
+            keys,
+            argsOf({ ...ask, need: 1, lease, patience, most: 1, resize: 0, strict: false, channel })
+          ),
+          (reply) => answerOf(reply)!
+        )
+      const first = yield* asks({ id: "a", seq: 1, keep: 0, want: 1 })
+      clock.us += 1100_000_000
+      const others = yield* asks({ id: "b", seq: 1, keep: 0, want: 1 })
+      expect(others.fence).toBeGreaterThan(first.fence)
+      yield* asks({ id: "b", seq: 2, keep: 0, want: 0 })
+      const back = yield* asks({ id: "a", seq: 2, keep: 1, want: 1 })
+      expect(back).toMatchObject({ held: 1, lost: false })
+      expect(back.fence).toBeGreaterThan(others.fence)
+      // What was its own all the time keeps its fence.
+      expect(yield* asks({ id: "a", seq: 3, keep: 1, want: 1 })).toMatchObject({ held: 1, fence: 0 })
     }))
 })
 

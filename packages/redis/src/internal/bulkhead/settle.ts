@@ -89,7 +89,7 @@ export const answerOf = (reply: unknown): Answer | undefined => {
  *   many permits gets them in the end, and two that hold half each do not wait for one another.
  * - What a process says to keep and the server does not know of, because it is another that heard less, is its own again
  *   where it is still free. Otherwise it is lost.
- * - Each gain has a fence, larger than all before: the server's microseconds, or one more than the last.
+ * - Each gain, and what is its own again, has a fence, larger than all before: the server's microseconds, or one more than the last.
  *
  * The cost is that of the sets, logarithmic in the number of processes, and one step for each that has gone.
  *
@@ -143,6 +143,12 @@ if keep > mine and others + keep > most then
   keep = mine
 end
 local held, fence = keep, 0
+local function newFence()
+  fence = math.max(field('#fence') + 1, now)
+  redis.call('HSET', holders, '#fence', fence)
+end
+-- Others may have had them meanwhile.
+if keep > mine then newFence() end
 
 local ticket = tonumber(redis.call('ZSCORE', line, id) or '0') % behind
 if ticket == 0 then ticket = now end
@@ -169,8 +175,7 @@ if want > held and free > 0 and isFirst() and now >= quiet then
   if first then gain = math.min(gain, math.max(math.max(share(), need) - held, 1)) end
   held = held + gain
   free = free - gain
-  fence = math.max(field('#fence') + 1, now)
-  redis.call('HSET', holders, '#fence', fence)
+  newFence()
   if held >= math.max(share(), need) then ticket = now end
 end
 
