@@ -348,7 +348,11 @@ const buildKeyed = (
     const instance = yield* openInstance<CircuitBreaker.Event>("CircuitBreaker", name)
     const { metrics: calls, watch } = addUp({ ...watchOf(instance, false), canceled: () => {} })
     const scope = yield* Effect.scope
-    const fleet = yield* fleetOf(instance)
+    const joined = yield* fleetOf(instance)
+    let isOver = false
+    // A call that comes after the end still has a circuit, but nobody who would make it leave.
+    const fleet: SharedCircuits.Service | undefined = joined &&
+      { join: (circuit) => isOver ? undefined : joined.join(circuit) }
     const table: KeyedTable<Breaker> = yield* openKeyed({
       ...keyed,
       make: (key) => {
@@ -364,6 +368,7 @@ const buildKeyed = (
     })
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
+        isOver = true
         for (const [, breaker] of table) breaker.leave()
       })
     )

@@ -61,6 +61,35 @@ describe("a circuit that follows its fleet", () => {
       expect(fleet.out).toBe(0)
     }))
 
+  it.scoped("may be told of the fleet at once when it says how a probe ended", () =>
+    Effect.gen(function*() {
+      const fleet = yield* MemoryFleet.make()
+      const prompt: SharedCircuits.Service = {
+        join: (circuit) => {
+          const link = fleet.join(circuit)
+          const settled = () => Effect.runSync(circuit.follow(fleet.view("Closed", { epoch: 2 })))
+          return {
+            ...link,
+            lease: (answered) =>
+              link.lease((lease) =>
+                answered(
+                  lease && {
+                    settle: (...ended) => {
+                      lease.settle(...ended)
+                      settled()
+                    }
+                  }
+                )
+              )
+          }
+        }
+      }
+      const breaker = yield* CircuitBreaker.make({ name: "b" }).pipe(Effect.provideService(SharedCircuits, prompt))
+      yield* fleet.tell("HalfOpen")
+      yield* breaker.withBreaker(Effect.void)
+      expect([fleet.ended, yield* breaker.state]).toEqual([["success"], "Closed"])
+    }))
+
   it.scoped("probes by itself where the fleet cannot be asked", () =>
     Effect.gen(function*() {
       const fleet = yield* MemoryFleet.make()
@@ -107,7 +136,11 @@ describe("a circuit that follows its fleet", () => {
       expect([...fleet.circuits].map(({ key }) => key)).toEqual(["b", "c"])
       yield* fleet.tell("Open", { left: 1000 })
       expect((yield* hosts.metrics).open.map(({ key }) => key)).toEqual(["b", "c"])
+      yield* fleet.tell("Closed", { epoch: 2 })
       yield* Scope.close(scope, Exit.void)
+      expect(fleet.circuits.size).toBe(0)
+      // Nobody would make it leave.
+      yield* call("d")
       expect(fleet.circuits.size).toBe(0)
     }))
 

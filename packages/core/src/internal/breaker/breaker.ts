@@ -287,11 +287,11 @@ export class Breaker {
         const slow = flight !== undefined && this.isSlow(time - flight.start, outcome, exit)
         const result = { outcome, start: flight?.start, slow, recorded: flight?.recorded === true, openFor }
         const [settlement, next] = settle(this.config, state, period, result, time)
+        return [{ settlement, slow, time, window: totals(state, time), closed: state._tag === "Closed" }, next]
+      }),
+      ({ closed, settlement, slow, time, window }) => {
         const millis = openFor === undefined ? undefined : toMillis(openFor)
         flight?.lease?.settle(slow && outcome === "success" ? "failure" : outcome, millis)
-        return [{ settlement, time, window: totals(state, time), closed: state._tag === "Closed" }, next]
-      }),
-      ({ closed, settlement, time, window }) => {
         this.count(outcome, time)
         if (outcome === "failure") {
           this.watch.window(window)
