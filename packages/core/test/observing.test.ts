@@ -20,6 +20,7 @@ import {
   ResilienceLive,
   Retry,
   RetryResultRejectedError,
+  SharedCircuits,
   Timeout,
   TimeoutExceededError
 } from "@effect-resilience/core"
@@ -51,6 +52,7 @@ import { inspect } from "node:util"
 import { resilienceFields } from "../src/Resilience.js"
 import { makeManualClock } from "./utils/clock.js"
 import { lentBulkhead } from "./utils/lender.js"
+import { MemoryFleet } from "./utils/memoryFleet.js"
 
 const settle = Effect.repeatN(Effect.yieldNow(), 5)
 const fail = Effect.fail("down")
@@ -340,6 +342,10 @@ describe("nobody listening", () => {
     const retry = yield* Retry.make({ name: "r", maxAttempts: 2, initialDelay: 0 })
     const timeout = yield* Timeout.make({ name: "t", duration: "1 second" })
     const fallback = yield* Fallback.make({ name: "f" })
+
+    const fleet = yield* MemoryFleet.make()
+    yield* Effect.provideService(CircuitBreaker.make({ name: "one of a fleet" }), SharedCircuits, fleet)
+    yield* fleet.tell("Open", { left: 10 })
 
     yield* breaker.withBreaker(Effect.void)
     yield* Effect.exit(breaker.withBreaker(Effect.interrupt))
