@@ -239,9 +239,7 @@ describe.skipIf(url === undefined)("a shared circuit breaker", () => {
             Effect.zipRight(Effect.fork(Effect.ignore(breaker.withBreaker(hang))), Effect.sleep("5 millis"))
           )
         ))
-      const openings = () => a.told.filter((text) => text === "fleet Open").length
       yield* until(Effect.sync(() => began.length >= 4))
-      expect(openings()).toBeGreaterThanOrEqual(4)
       // From one probe to the next: the time that it may take, and the time that the circuit is open.
       const between = began.slice(1).map((time, i) => time - Number(began[i]))
       expect(Math.min(...between)).toBeGreaterThan(450)
