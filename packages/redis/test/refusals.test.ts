@@ -167,6 +167,60 @@ describe.skipIf(!canStart)("what a server refuses", () => {
       expect(yield* redis.command("ping")).toBe("PONG")
     }))
 
+  it.scopedLive("RN17: a database that the server does not have fails the layer, or is down, and is never database 0", () =>
+    Effect.gen(function*() {
+      const own = yield* Server.start(["--databases", "4"])
+      const begin = performance.now()
+      for (
+        const server of [`${own.url}/99`, { _tag: "Standalone", url: own.url, db: 99 }] satisfies ReadonlyArray<
+          RedisConnection.Options["server"]
+        >
+      ) {
+        const error = yield* Effect.flip(Effect.scoped(RedisConnection.make({ server, connectTimeout: "5 seconds" })))
+        expect(error).toMatchObject({ command: "connect", reason: "Reply" })
+        expect(error.message).toContain("DB index is out of range")
+      }
+      expect(performance.now() - begin).toBeLessThan(4000)
+
+      const redis = yield* RedisConnection.make({ server: `${own.url}/99`, startup: "degrade" })
+      const dedicated = yield* redis.dedicated
+      const written = dedicated.set("dedicated", "v").then(() => true, () => false)
+      yield* Effect.forEach(
+        Array.from({ length: 100 }),
+        () => Effect.zipRight(wait(10), Effect.ignore(redis.command("set", "k", "v")))
+      )
+      expect(yield* redis.health).toMatchObject({ status: "down", lastError: { reason: expect.any(String) } })
+      expect((yield* redis.metrics).state).toBe("down")
+      expect(yield* Effect.promise(() => ask(own.port, "dbsize"))).toBe(0)
+      expect(yield* Effect.promise(() => Promise.race([written, new Promise((resolve) => setTimeout(resolve, 1))]))).not
+        .toBe(true)
+    }))
+
+  it.scopedLive("RN17: a database that is gone after a restart takes the connection down", () =>
+    Effect.gen(function*() {
+      const port = yield* Effect.promise(freePort)
+      const first = yield* Scope.make()
+      const large = yield* Scope.extend(Server.start([], port), first)
+      const redis = yield* RedisConnection.make({ server: `${large.url}/9`, commandTimeout: "1 second" })
+      expect(yield* redis.command("set", "k", "v")).toBe("OK")
+      yield* Scope.close(first, Exit.void)
+      const second = yield* Scope.make()
+      yield* Scope.extend(Server.start(["--databases", "4"], port), second)
+      yield* Effect.promise(() =>
+        until("it is down", async () => {
+          await Effect.runPromise(Effect.ignore(redis.command("set", "k", "v")))
+          const { lastError, status } = await Effect.runPromise(redis.health)
+          return status === "down" && lastError?.detail?.includes("DB index is out of range") === true
+        })
+      )
+      expect(yield* Effect.promise(() => ask(port, "dbsize"))).toBe(0)
+      yield* Scope.close(second, Exit.void)
+      yield* Server.start([], port)
+      yield* Effect.promise(() =>
+        until("it is up", async () => (await Effect.runPromise(redis.health)).status === "up", 5000)
+      )
+    }))
+
   it.scopedLive("while it is down, a call costs about what a local one does", () =>
     Effect.gen(function*() {
       const port = yield* Effect.promise(freePort)

@@ -135,6 +135,21 @@ export const mindSilence = (client: Client): () => void => {
   return () => void client.off("close", stop)
 }
 
+/** Whether an error says that the server refused the database. @internal */
+export const isOfSelect = (error: Error & { readonly command?: { readonly name: string } }): boolean =>
+  error.name === "ReplyError" && error.command?.name === "select"
+
+/**
+ * Where the server refused the database: breaks the connection off before it is used, as for a password, and tries again.
+ *
+ * @internal
+ */
+export const leaveWrongDatabase = (client: Client, error: Error): boolean => {
+  if (client instanceof Cluster || !isOfSelect(error)) return false
+  client.disconnect(true)
+  return true
+}
+
 /** Disconnects. @internal */
 export const hangUp = (client: Client): void => {
   const nodes = client instanceof Cluster ? client.nodes() : [client]

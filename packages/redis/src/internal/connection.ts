@@ -8,8 +8,9 @@ import { Cluster, Command } from "ioredis"
 import type { RedisConnection } from "../RedisConnection.js"
 import type { RedisUnavailableError } from "../RedisUnavailableError.js"
 import type { Client } from "./client.js"
-import { connectNode, hangUp, mindSilence } from "./client.js"
+import { connectNode, hangUp, leaveWrongDatabase, mindSilence } from "./client.js"
 import { Commands } from "./commands.js"
+import { reasonOf } from "./failure.js"
 import type { Parts } from "./parts.js"
 import { soon } from "./realTime.js"
 import { Servers } from "./servers.js"
@@ -56,7 +57,7 @@ export class Connection implements RedisConnection.Service {
     return Effect.suspend(() => {
       const { client } = this
       // Said to each command already; without a listener it would end the process.
-      client.on("error", ignore)
+      client.on("error", this.onError)
       client.on("ready", this.onReady).on("+node", connectNode)
       this.leaveSilence = mindSilence(client)
       if (client.status === "ready") this.onReady()
@@ -81,7 +82,13 @@ export class Connection implements RedisConnection.Service {
     client.off("ready", this.onReady).off("+node", connectNode)
     if (parts.isOwn) return hangUp(client)
     this.leaveSilence()
-    client.off("error", ignore)
+    client.off("error", this.onError)
+  }
+
+  /** Its database is not there: ioredis would go on with database 0. */
+  private readonly onError = (error: Error): void => {
+    if (!leaveWrongDatabase(this.client, error)) return
+    this.servers.beginDown(this.commands.failed("select", reasonOf(error), error.message))
   }
 
   private readonly onReady = (): void => {
@@ -135,7 +142,7 @@ export class Connection implements RedisConnection.Service {
   readonly dedicated: Effect.Effect<Client, never, Scope> = Effect.acquireRelease(
     Effect.sync(() => {
       const client = this.parts.dedicated()
-      client.on("error", ignore)
+      client.on("error", (error: Error) => leaveWrongDatabase(client, error))
       mindSilence(client)
       client.connect().catch(ignore)
       return client

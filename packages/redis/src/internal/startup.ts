@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import { Cluster } from "ioredis"
 import type { Client } from "./client.js"
-import { connectNode } from "./client.js"
+import { connectNode, isOfSelect } from "./client.js"
 import type { Reason } from "./failure.js"
 import { reasonOf } from "./failure.js"
 import { awaited } from "./realTime.js"
@@ -31,7 +31,8 @@ export const connected = (client: Client, patience: number): Effect.Effect<Missi
     const failed = (error: Error) => {
       last = error
       // To wait does not help.
-      if (reasonOf(error) === "Denied") done({ reason: "Denied", detail: error.message })
+      const reason = reasonOf(error)
+      if (reason === "Denied" || isOfSelect(error)) done({ reason, detail: error.message })
     }
     const stop = awaited(
       patience,
