@@ -91,6 +91,9 @@ describe("the options of a connection", () => {
           { commandTimeout: "2 seconds", socketTimeout: "1 second" },
           "socketTimeout must be at least the commandTimeout (2000 ms)"
         ],
+        [{ server: "redis://:secret#1@127.0.0.1:6379" }, "percent-encode user and password"],
+        [{ server: "redis://:secret/1@127.0.0.1:6379" }, "percent-encode user and password"],
+        [{ server: ":secret@127.0.0.1:6379" }, "percent-encode user and password"],
         [{ startup: "wait" as never }, "option startup must be one of \"require\", \"degrade\""],
         [{ downAfter: 0 }, "option downAfter must be an integer of at least 1, but is 0"],
         [{ timeout: 5 } as never, "has no option \"timeout\""],

@@ -87,6 +87,7 @@ const database = (value: unknown): number | undefined =>
     : must("a server whose db is an integer of at least 0")
 
 const urls = "redis://host:port/db, rediss://host:port/db (TLS), or the path of a socket"
+const encoded = "percent-encode user and password"
 
 const decode = (part: string): string | undefined => {
   try {
@@ -98,11 +99,11 @@ const decode = (part: string): string | undefined => {
 
 const parseUrl = (text: string): { readonly place: Place; readonly access: Access } => {
   if (text.startsWith("/")) return { place: { path: text }, access: {} }
-  const url = URL.canParse(text) ? new URL(text) : must(urls)
-  if (url.protocol !== "redis:" && url.protocol !== "rediss:") must(urls)
-  if (url.hostname === "" || url.search !== "" || url.hash !== "") must(`${urls}, and no more`)
+  const url = URL.canParse(text) ? new URL(text) : must(`${urls}; ${encoded}`)
+  if (url.protocol !== "redis:" && url.protocol !== "rediss:") must(`${urls}; ${encoded}`)
+  if (url.hostname === "" || url.search !== "" || url.hash !== "") must(`${urls}, and no more; ${encoded}`)
   const db = url.pathname.replace(/^\//, "")
-  if (!/^\d*$/.test(db)) must(urls)
+  if (!/^\d*$/.test(db)) must(`${urls}; ${encoded}`)
   const username = decode(url.username)
   const password = decode(url.password)
   return {
