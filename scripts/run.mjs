@@ -52,8 +52,8 @@ const tasks = {
   test: (args) =>
     args.some((arg) => arg !== "--coverage") ? [vitest(...args)] : [
       vitest(
-        // A core is left idle otherwise, where there are two.
-        "--maxWorkers=2",
+        // Those over Redis and over sockets wait more than they work: a core is left idle otherwise, where there are two.
+        "--maxWorkers=3",
         "--reporter=default",
         "--reporter=json",
         `--outputFile.json=${at("node_modules/.cache/vitest.json")}`,

@@ -8,6 +8,7 @@ import { laws as idempotencyLaws } from "../../http/test/IdempotencyStore.laws.j
 import { laws as staleLaws } from "../../http/test/StaleStore.laws.js"
 import { ClusterServers } from "./utils/cluster.js"
 import { freshPrefix } from "./utils/connected.js"
+import { topologies } from "./utils/scale.js"
 import { Sentinels } from "./utils/sentinel.js"
 import { canStart } from "./utils/server.js"
 import { SkewedClock } from "./utils/skewed.js"
@@ -36,9 +37,11 @@ describe.skipIf(inject("redisUrl") === undefined)(
   () => lawsOf(Effect.succeed(String(inject("redisUrl"))))
 )
 
-describe.skipIf(!canStart)("laws, by Sentinel", () => lawsOf(Effect.map(Sentinels.start(), ({ options }) => options)))
+if (topologies) {
+  describe.skipIf(!canStart)("laws, by Sentinel", () => lawsOf(Effect.map(Sentinels.start(), ({ options }) => options)))
 
-describe.skipIf(!canStart)(
-  "laws, on a cluster",
-  () => lawsOf(Effect.map(ClusterServers.start(), ({ options }) => options))
-)
+  describe.skipIf(!canStart)(
+    "laws, on a cluster",
+    () => lawsOf(Effect.map(ClusterServers.start(), ({ options }) => options))
+  )
+}

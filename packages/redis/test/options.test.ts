@@ -81,6 +81,7 @@ describe("the options of a connection", () => {
         [{ server: { _tag: "Cluster", nodes: [], password: "secret" } }, "nodes, at least one"],
         [{ server: { _tag: "Cluster", nodes: [{ host: "r1", port: 0 }] } }, "ports from 1 to 65535"],
         [{ server: { _tag: "Cluster", nodes: [{ host: "r1", port: 1 }], db: 1 } as never }, "and not db"],
+        [{ server: { _tag: "Standalone", url: "redis://r1", pasword: "secret" } as never }, "and not pasword"],
         [{ server: { _tag: "Sentinel", sentinels: [{ host: "r1", port: 1 }], master: "" } }, "the name of a master"],
         [{ server: { _tag: "Standalone", url: "redis://r1", db: -1 } }, "db is an integer of at least 0"],
         [{ server: { _tag: "Standalone", url: "redis://r1", password: 5 } as never }, "password is a string"],

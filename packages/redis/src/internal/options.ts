@@ -25,6 +25,7 @@ const must = (text: string): never => {
 }
 
 const secretKeys = ["password", "sentinelPassword"]
+const serverKeys = new Set(["_tag", "sentinels", "master", "nodes", "username", "db", "sentinelUsername"])
 
 /** Text that was to be a URL, without what may be a password: all before the last `@`, and what no URL of ours has. */
 const maskedUrl = (text: string): string => {
@@ -45,7 +46,10 @@ const masked = (value: unknown): unknown => {
         ? "<redacted>"
         : key === "url"
         ? masked(part)
-        : part
+        // What is no field of a server may be a password by another name.
+        : serverKeys.has(key)
+        ? part
+        : "<redacted>"
     ])
   )
 }
