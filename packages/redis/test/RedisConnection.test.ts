@@ -30,7 +30,12 @@ const hearing = (redis: RedisConnection.Service, channel: string) => {
 const laws = (server: RedisConnection.Options["server"]) =>
   Effect.gen(function*() {
     const prefix = `${randomUUID()}:`
-    const redis = yield* RedisConnection.make({ server, prefix, commandTimeout: "1 second" })
+    const redis = yield* RedisConnection.make({
+      server,
+      prefix,
+      commandTimeout: "1 second",
+      connectTimeout: "10 seconds"
+    })
     // A script that no server knows, with its keys, its arguments and the server's time.
     const reply = (yield* redis.run(echo, [`${prefix}{k}`], ["v"])) as ReadonlyArray<unknown>
     expect(reply.slice(0, 3)).toEqual([`${prefix}{k}`, "v", 1])

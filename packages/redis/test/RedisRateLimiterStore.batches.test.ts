@@ -37,7 +37,13 @@ const request = (
 const connect = (server: RedisConnection.Server = { _tag: "Standalone", url: String(url) }, commandTimeout = 10_000) =>
   Effect.map(
     Effect.orDie(
-      RedisConnection.make({ server, prefix: `${run}-${++made}:`, commandTimeout, socketTimeout: "10 seconds" })
+      RedisConnection.make({
+        server,
+        prefix: `${run}-${++made}:`,
+        commandTimeout,
+        connectTimeout: "10 seconds",
+        socketTimeout: "10 seconds"
+      })
     ),
     (redis) => new Spied(redis)
   )

@@ -32,7 +32,11 @@ describe.skipIf(!canStart)("faults of a cluster", () => {
     it.scoped("RN11: a slot moves while it is asked: no call fails, none runs twice", () =>
       Effect.gen(function*() {
         const { cluster } = yield* Cluster
-        const redis = yield* RedisConnection.make({ server: cluster.options, commandTimeout: "1 second" })
+        const redis = yield* RedisConnection.make({
+          server: cluster.options,
+          commandTimeout: "1 second",
+          connectTimeout: "10 seconds"
+        })
         const [key = ""] = keysOf(cluster, redis, "moved")
         const slot = redis.slotOf(key)
         const [from, to] = cluster.masters
@@ -62,7 +66,11 @@ describe.skipIf(!canStart)("faults of a cluster", () => {
     it.scoped("RN11: a master dies: only its keys fail, and its replica takes over", () =>
       Effect.gen(function*() {
         const { cluster } = yield* Cluster
-        const redis = yield* RedisConnection.make({ server: cluster.options, commandTimeout: "1 second" })
+        const redis = yield* RedisConnection.make({
+          server: cluster.options,
+          commandTimeout: "1 second",
+          connectTimeout: "10 seconds"
+        })
         const keys = keysOf(cluster, redis, "kept")
         const loads = yield* Effect.forEach(keys, (key) => Load.start(redis, key, 300))
         yield* wait(scale(100, 500))

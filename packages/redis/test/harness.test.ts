@@ -11,7 +11,7 @@ describe.skipIf(!canStart)("the servers of the tests", () => {
   it.scopedLive("a cluster has three masters, and a command finds its own", () =>
     Effect.gen(function*() {
       const cluster = yield* ClusterServers.start()
-      const redis = yield* RedisConnection.make({ server: cluster.options })
+      const redis = yield* RedisConnection.make({ server: cluster.options, connectTimeout: "10 seconds" })
       const keys = Array.from({ length: 30 }, (_, index) => `k${index}`)
       yield* Effect.forEach(keys, (key) => redis.command("set", key, "v", "PX", 10_000))
       const sizes = yield* Effect.promise(() => Promise.all(cluster.masters.map(({ port }) => ask(port, "dbsize"))))
@@ -24,7 +24,7 @@ describe.skipIf(!canStart)("the servers of the tests", () => {
   it.scopedLive("sentinels name a master", () =>
     Effect.gen(function*() {
       const sentinels = yield* Sentinels.start()
-      const redis = yield* RedisConnection.make({ server: sentinels.options })
+      const redis = yield* RedisConnection.make({ server: sentinels.options, connectTimeout: "10 seconds" })
       yield* redis.command("set", "k", "v", "PX", 10_000)
       const master = yield* Effect.promise(sentinels.master)
       expect(yield* Effect.promise(() => ask(master.port, "get", "k"))).toBe("v")

@@ -15,7 +15,7 @@ const wait = (millis: number) => Effect.promise(() => new Promise((resolve) => s
 const failOver = (name: string, fault: "kill" | "pause") =>
   Effect.gen(function*() {
     const sentinels = yield* Sentinels.start({ downAfter: scale(300, 1000) })
-    const redis = yield* RedisConnection.make({ server: sentinels.options })
+    const redis = yield* RedisConnection.make({ server: sentinels.options, connectTimeout: "10 seconds" })
     const old = yield* Effect.promise(sentinels.master)
     const load = yield* Load.start(redis, "l")
     yield* wait(scale(200, 500))

@@ -8,7 +8,11 @@ import { laws } from "../../../core/test/RateLimiter.laws.js"
 import { atFixedTime } from "./fixedClock.js"
 
 /** Options of connections that wait for a machine that is busy. */
-export const patient = { commandTimeout: "5 seconds", socketTimeout: "5 seconds" } as const
+export const patient = {
+  commandTimeout: "5 seconds",
+  connectTimeout: "10 seconds",
+  socketTimeout: "5 seconds"
+} as const
 
 /**
  * The laws of core for limiters by a store, over whatever connection: the server's time is what the test says, so nothing

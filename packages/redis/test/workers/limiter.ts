@@ -54,7 +54,13 @@ const call = ({ name, withLimit }: RateLimiter.Service) =>
 
 const program = Effect.gen(function*() {
   // The limiter waits a little longer than that.
-  const redis = yield* RedisConnection.make({ server, prefix, name: randomUUID(), commandTimeout: "900 millis" })
+  const redis = yield* RedisConnection.make({
+    server,
+    prefix,
+    name: randomUUID(),
+    commandTimeout: "900 millis",
+    connectTimeout: "10 seconds"
+  })
   const store = yield* Effect.provideService(RedisRateLimiterStore.make(), RedisConnection, withTimes(redis))
   const limiters = yield* Effect.forEach(names, (name) => RateLimiter.make({ name, store, ...limits[name] }))
   yield* Effect.sync(() => process.send?.("ready"))
