@@ -171,14 +171,17 @@ const cases = targets({
   told,
   bulkheads,
   breaker
-}).map(({ better, name, target, values }) => {
-  const [low, middle, high] = [0.25, 0.5, 0.75].map((q) => rounded(quantile(values, q))) as [number, number, number]
-  // Missed only where the whole middle of the rounds lies beyond the target.
-  const met = better === "more" ? high >= target : low <= target
-  const aim = `${better === "more" ? ">=" : "<="} ${target}`
-  say(`  ${name.padEnd(72)} ${middle} (${low} - ${high})  ${met ? "reached" : "MISSED"} (to reach: ${aim})`)
-  return { name, target, measured: middle, met, better, ratios: { low, high } }
 })
+  // With --only some are not measured.
+  .filter(({ values }) => values.length > 0 && !values.some(Number.isNaN))
+  .map(({ better, name, target, values }) => {
+    const [low, middle, high] = [0.25, 0.5, 0.75].map((q) => rounded(quantile(values, q))) as [number, number, number]
+    // Missed only where the whole middle of the rounds lies beyond the target.
+    const met = better === "more" ? high >= target : low <= target
+    const aim = `${better === "more" ? ">=" : "<="} ${target}`
+    say(`  ${name.padEnd(72)} ${middle} (${low} - ${high})  ${met ? "reached" : "MISSED"} (to reach: ${aim})`)
+    return { name, target, measured: middle, met, better, ratios: { low, high } }
+  })
 const machine = {
   node: process.version,
   redis: server.version,
