@@ -13,13 +13,14 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type { Scope } from "effect/Scope"
 import { begin, complete, release } from "./internal/idempotency.js"
+import { name as nameField } from "./internal/name.js"
 import { codec, storeReason, toMicros } from "./internal/stored.js"
 import { RedisConnection } from "./RedisConnection.js"
 import type { RedisUnavailableError } from "./RedisUnavailableError.js"
 
 /** What the table of the documentation says. @internal */
 export const redisIdempotencyStoreFields = {
-  name: option.field<string, string>("redis", (name) => name),
+  name: nameField("redis"),
   maxBytes: option.integer(2 * 1024 * 1024, { min: 0 })
 } satisfies option.Fields<RedisIdempotencyStore.Options>
 

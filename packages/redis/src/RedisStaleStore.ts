@@ -10,6 +10,7 @@ import type { ConfigError } from "effect/ConfigError"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import { name as nameField } from "./internal/name.js"
 import { drop, get, put } from "./internal/stale.js"
 import { codec, digest, toMicros } from "./internal/stored.js"
 import { RedisConnection } from "./RedisConnection.js"
@@ -17,7 +18,7 @@ import type { RedisUnavailableError } from "./RedisUnavailableError.js"
 
 /** What the table of the documentation says. @internal */
 export const redisStaleStoreFields = {
-  name: option.field<string, string>("redis", (name) => name),
+  name: nameField("redis"),
   maxBytes: option.integer(2 * 1024 * 1024, { min: 0 })
 } satisfies option.Fields<RedisStaleStore.Options>
 

@@ -209,6 +209,11 @@ describe.skipIf(!hasRedis)("what cannot be read or is too large", () => {
       const redis = yield* connect(url)
       for (
         const [make, what] of [
+          [
+            RedisIdempotencyStore.make({ name: "a}b" }),
+            "option name must be a string of 1 to 100 characters without braces"
+          ],
+          [RedisStaleStore.make({ name: "{a" }), "option name must be a string of 1 to 100 characters without braces"],
           [RedisIdempotencyStore.make({ maxBytes: -1 }), "RedisIdempotencyStore \"redis\": option maxBytes"],
           [RedisStaleStore.make({ name: "" }), "RedisStaleStore \"\": option name"],
           [RedisStaleStore.make({ ttl: 1 } as never), "RedisStaleStore \"redis\": has no option \"ttl\""]
