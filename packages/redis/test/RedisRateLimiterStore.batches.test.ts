@@ -7,6 +7,7 @@ import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import { ask } from "./utils/ask.js"
 import { ClusterServers } from "./utils/cluster.js"
+import { asked as request } from "./utils/rateStore.js"
 import { scale } from "./utils/scale.js"
 import { canStart, Server } from "./utils/server.js"
 import { Spied } from "./utils/spied.js"
@@ -19,20 +20,6 @@ let made = 0
 const rates = (limit: number): ReadonlyArray<RateLimiterStore.Rate> => [
   { limit, window: Duration.days(365), burst: limit }
 ]
-const request = (
-  instance: string,
-  rates: ReadonlyArray<RateLimiterStore.Rate>,
-  more: Partial<RateLimiterStore.Request> = {}
-): RateLimiterStore.Request => ({
-  instance,
-  key: "a",
-  algorithm: "gcra",
-  rates,
-  cost: 1,
-  mode: "all",
-  maxWait: Duration.zero,
-  ...more
-})
 
 const connect = (server: RedisConnection.Server = { _tag: "Standalone", url: String(url) }, commandTimeout = 10_000) =>
   Effect.map(

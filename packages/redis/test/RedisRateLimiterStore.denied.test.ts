@@ -7,6 +7,7 @@ import { inject } from "vitest"
 import { DeniedKeys } from "../src/internal/rate/denied.js"
 import type { Plan } from "../src/internal/rate/plan.js"
 import { Plans } from "../src/internal/rate/plan.js"
+import { asked } from "./utils/rateStore.js"
 import { scale } from "./utils/scale.js"
 import { SkewedClock } from "./utils/skewed.js"
 import { Spied } from "./utils/spied.js"
@@ -18,20 +19,8 @@ let made = 0
 /** Ten in a thousand seconds: the milliseconds that a test takes change nothing. */
 const slow: ReadonlyArray<RateLimiterStore.Rate> = [{ limit: 10, window: Duration.seconds(1000), burst: 3 }]
 
-const request = (
-  instance: string,
-  more: Partial<RateLimiterStore.Request> = {},
-  rates = slow
-): RateLimiterStore.Request => ({
-  instance,
-  key: "a",
-  algorithm: "gcra",
-  rates,
-  cost: 1,
-  mode: "all",
-  maxWait: Duration.zero,
-  ...more
-})
+const request = (instance: string, more: Partial<RateLimiterStore.Request> = {}, rates = slow) =>
+  asked(instance, rates, more)
 
 const open = (clock: SkewedClock, options: RedisRateLimiterStore.Options = {}, prefix = `${run}-${++made}:`) =>
   Effect.gen(function*() {

@@ -38,3 +38,19 @@ export const requestOf = (
   maxWait: Duration.zero,
   ...more
 })
+
+/** One call of the key `a` by `gcra`. */
+export const asked = (
+  instance: string,
+  rates: ReadonlyArray<RateLimiterStore.Rate>,
+  more: Partial<RateLimiterStore.Request> = {}
+): RateLimiterStore.Request => ({
+  instance,
+  key: "a",
+  algorithm: "gcra",
+  rates,
+  cost: 1,
+  mode: "all",
+  maxWait: Duration.zero,
+  ...more
+})
