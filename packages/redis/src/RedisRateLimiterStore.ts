@@ -122,7 +122,10 @@ export declare namespace RedisRateLimiterStore {
      * than 2 tokens leases nothing. Of several rates the least counts. Defaults to `0.01`.
      */
     readonly maxOvershoot?: number | undefined
-    /** For how long the tokens that are fetched at once are to last, as calls have come of late. Defaults to `"50 millis"`. */
+    /**
+     * For how long the tokens that are fetched at once are to last, as calls have come of late; longer, where bursts used
+     * them up at once. Defaults to `"50 millis"`.
+     */
     readonly horizon?: Duration.DurationInput | undefined
     /** Tokens that are not used for so long are given back. Defaults to `"100 millis"`. */
     readonly heldFor?: Duration.DurationInput | undefined

@@ -175,6 +175,20 @@ describe.skipIf(url === undefined)("decisions that wait at the same moment", () 
       // Those that come later are none the worse.
       expect((yield* store.decide(request("broken", own))).granted).toBe(1)
     }))
+
+  for (const batching of [true, false]) {
+    it.scopedLive(`fail, and count as nothing else, where the answer to them is missing: batching ${batching}`, () =>
+      Effect.gen(function*() {
+        const { spied } = yield* open()
+        const mute: RedisConnection.Service = Object.assign(Object.create(spied.redis) as RedisConnection.Service, {
+          unsafeRun: (...[, , , settled]: Parameters<RedisConnection.Service["unsafeRun"]>) => settled(undefined, [])
+        })
+        const store = yield* Effect.provideService(RedisRateLimiterStore.make({ batching }), RedisConnection, mute)
+        const error = yield* Effect.flip(store.decide(request("mute", rates(5))))
+        expect(error).toMatchObject({ _tag: "RedisUnavailableError", reason: "Reply" })
+        expect(error.message).toContain("there was no answer for it")
+      }))
+  }
 })
 
 describe.skipIf(url === undefined)("a process that stands still", () => {

@@ -3,7 +3,11 @@ import { RedisConnection, RedisRateLimiterStore } from "@effect-resilience/redis
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Scope } from "effect"
 import { randomUUID } from "node:crypto"
-import { inject } from "vitest"
+import { inject, vi } from "vitest"
+import type { Pool } from "../src/internal/rate/leases.js"
+import { Leases } from "../src/internal/rate/leases.js"
+import { Plans } from "../src/internal/rate/plan.js"
+import { Told as Decision } from "../src/internal/rate/told.js"
 import { scale } from "./utils/scale.js"
 import { Spied } from "./utils/spied.js"
 import { Worker } from "./utils/worker.js"
@@ -194,6 +198,77 @@ interface Told {
   readonly slowest: number
   readonly roundTrips: number
 }
+
+describe("what is fetched ahead", () => {
+  const millis = (n: number) => 1000 * 60 + n
+
+  /** So many calls of one key in each millisecond of two seconds, and a store that answers a millisecond later. */
+  const play = (callsAt: (milli: number) => number) => {
+    const asked: Array<{ readonly pool: Pool; readonly tokens: number; readonly at: number }> = []
+    let now = 0
+    const leases = new Leases({ maxOvershoot: 0.1, horizon: 50, heldFor: 100, maxKeys: 10 }, {
+      processes: () => 1,
+      borrow: (pool, tokens) => asked.push({ pool, tokens, at: now }),
+      giveBack: () => {}
+    })
+    const call = request({ rates: stillOf(100_000) })
+    const plan = new Plans().of(call)
+    const missed: Array<number> = []
+    const fetched: Array<{ readonly tokens: number; readonly at: number }> = []
+    for (let i = 0; i < 2000; i++) {
+      now = millis(i)
+      for (const { pool, tokens } of asked.splice(0)) {
+        fetched.push({ tokens, at: i })
+        const { limit, window } = plan.first
+        const granted = new Decision(tokens, limit, window, 1000, 0, 0)
+        leases.lent(pool, granted, now)
+        expect(pool.tokens).toBeLessThanOrEqual(leases.cap(plan))
+      }
+      let misses = 0
+      for (let n = callsAt(i); n > 0; n--) {
+        if (leases.take(call, plan, now) === undefined) misses++
+      }
+      missed.push(misses)
+      if (i % 100 === 0) leases.sweep(now)
+    }
+    const most = (from: number) => Math.max(...fetched.filter(({ at }) => at >= from).map(({ tokens }) => tokens))
+    return { missed, most }
+  }
+  const steady = () => 2
+  const bursts = (i: number) => i % 70 === 0 ? 400 : 0
+
+  it("is as much as calls have needed of late", () => {
+    const { missed, most } = play(steady)
+    expect(missed.slice(1000).every((misses) => misses === 0)).toBe(true)
+    // For fifty milliseconds.
+    expect(most(0)).toBeLessThanOrEqual(100)
+  })
+
+  it("is more where calls come in bursts that their average does not foresee", () => {
+    const { missed } = play(bursts)
+    expect(missed.slice(0, 500).some((misses) => misses > 0)).toBe(true)
+    expect(missed.slice(1000).every((misses) => misses === 0)).toBe(true)
+  })
+
+  it("is less again once it was not used", () => {
+    const { most } = play((i) => i < 1000 ? bursts(i) : steady())
+    expect(most(0)).toBeGreaterThan(300)
+    // What is not used within heldFor goes back.
+    expect(most(1500)).toBeLessThanOrEqual(400)
+  })
+
+  it.scopedLive("is counted once for a call that was asked about at once and in vain", () =>
+    Effect.gen(function*() {
+      const { store } = yield* open({ leases: {} })
+      const taken = vi.spyOn(Leases.prototype, "take")
+      yield* Effect.addFinalizer(() => Effect.sync(() => taken.mockRestore()))
+      expect(store.decideAtOnce?.(request())).toBeUndefined()
+      yield* store.decide(request())
+      expect(taken).toHaveBeenCalledTimes(1)
+      yield* store.decide(request())
+      expect(taken).toHaveBeenCalledTimes(2)
+    }))
+})
 
 describe.skipIf(url === undefined)("four processes that lease tokens of one key", () => {
   const limit = 2000

@@ -10,6 +10,8 @@ import type { Limits } from "./limits.js"
 /** What a store said, or that it failed. @internal */
 export type Answer<A> = Either.Either<A, RateLimiterStoreError>
 
+const right = <A>(value: A): Effect.Effect<Answer<A>> => Effect.succeed(Either.right(value))
+
 const identity = <A>(a: A): A => a
 
 /**
@@ -39,13 +41,15 @@ export class Asking {
    */
   ask<A>(effect: Effect.Effect<A, Error>): Effect.Effect<Answer<A>> {
     return Effect.matchCauseEffect(this.settles ? effect : this.inTime(effect), {
-      onSuccess: (value) => Effect.succeed(Either.right(value)),
-      // An interruption seen here is the store's own: where the caller is interrupted, nothing of this runs.
-      onFailure: (cause) => {
-        const error = Cause.squash(cause)
-        return Effect.as(this.failed(error), Either.left(this.storeError(error)))
-      }
+      onSuccess: right,
+      onFailure: this.left
     })
+  }
+
+  // An interruption seen here is the store's own: where the caller is interrupted, nothing of this runs.
+  private readonly left = (cause: Cause.Cause<Error>) => {
+    const error = Cause.squash(cause)
+    return Effect.as(this.failed(error), Either.left(this.storeError(error)))
   }
 
   private inTime<A>(effect: Effect.Effect<A, Error>): Effect.Effect<A, Error> {

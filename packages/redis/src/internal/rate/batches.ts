@@ -8,7 +8,6 @@ import type { Entry, Verdict } from "./codec.js"
 import { batch, decisionOf, decode, encode, keysOf, maxKeys, repliesOf } from "./codec.js"
 import type { Plan } from "./plan.js"
 import { decideScript } from "./scripts.js"
-import { Told } from "./told.js"
 
 /** Entries in one call: some milliseconds of the server's time, in which it serves nobody else. */
 const maxEntries = 512
@@ -29,6 +28,21 @@ export interface Caller {
   readonly isGone: () => boolean
 }
 
+const failure = (
+  { name }: RedisConnection.Service,
+  reason: RedisUnavailableError["reason"],
+  detail: string
+): RedisUnavailableError => new RedisUnavailableError({ connection: name, command: decideScript.name, reason, detail })
+
+/** The event loop stood still for so long that nobody waits for an answer any more: nothing is sent. */
+const overdue = (redis: RedisConnection.Service) => failure(redis, "Timeout", "its time was over before it was sent")
+
+/** @internal */
+export const unanswered = (redis: RedisConnection.Service): RedisUnavailableError =>
+  failure(redis, "Reply", "there was no answer for it among those of its call")
+
+const isGone = (caller: Caller): boolean => caller.isGone()
+
 /** Callers that ask the same of one key, in their order. */
 class Group {
   callers: Array<Caller> = []
@@ -38,6 +52,7 @@ class Group {
   constructor(
     readonly request: RateLimiterStore.Request,
     readonly plan: Plan,
+    readonly keys: ReadonlyArray<string>,
     /** When the first of them came, by its clock. */
     readonly asked: number
   ) {}
@@ -110,7 +125,7 @@ export class Batches implements Asking {
   ask(request: RateLimiterStore.Request, plan: Plan, caller: Caller, asked: number): void {
     let group = this.open.get(request.instance, request.key)
     if (group === undefined || !group.takes(request, plan)) {
-      group = new Group(request, plan, asked)
+      group = new Group(request, plan, keysOf(this.redis.prefix, plan, request), asked)
       this.open.set(request.instance, request.key, group)
       this.join(group)
     }
@@ -118,9 +133,8 @@ export class Batches implements Asking {
   }
 
   private join(group: Group): void {
-    const { redis } = this
-    const [key = ""] = keysOf(redis.prefix, group.plan, group.request)
-    const number = redis.slotOf(key)
+    const [key = ""] = group.keys
+    const number = this.redis.slotOf(key)
     let slot = this.slots.get(number)
     if (slot === undefined) this.slots.set(number, slot = new Slot())
     slot.waiting.push(group)
@@ -160,12 +174,12 @@ export class Batches implements Asking {
       taken++
       const { instance, key } = group.request
       if (this.open.get(instance, key) === group) this.open.delete(instance, key)
-      group.callers = group.callers.filter((caller) => !caller.isGone())
+      if (group.callers.some(isGone)) group.callers = group.callers.filter((caller) => !isGone(caller))
       if (group.callers.length === 0) continue
-      if (now - group.since > this.timeout) this.fail(group, this.overdue())
+      if (now - group.since > this.timeout) this.fail(group, overdue(this.redis))
       else {
         const times = group.request.mode === "all" ? group.callers.length : 1
-        sent.push({ group, entry: encode(this.redis.prefix, group.plan, group.request, times) })
+        sent.push({ group, entry: encode(group.keys, group.plan, group.request, times) })
       }
     }
     slot.waiting.splice(0, taken)
@@ -177,7 +191,7 @@ export class Batches implements Asking {
       const replies = error === undefined ? repliesOf(reply) : []
       sent.forEach(({ entry, group }, i) => {
         const reply = replies[i]
-        if (error !== undefined || reply === undefined) return this.fail(group, error ?? this.unanswered())
+        if (error !== undefined || reply === undefined) return this.fail(group, error ?? unanswered(this.redis))
         this.settle(group, entry, decode(entry, reply), generation)
       })
       this.flush(number, slot)
@@ -188,32 +202,16 @@ export class Batches implements Asking {
     const { callers, plan, request } = group
     const last = decisionOf(entry, verdict, callers.length - 1)
     this.listener.decided(request, plan, last, group.asked, generation)
-    const { granted, rate, remaining, resetAfter } = verdict
     const told = Exit.succeed(last)
     callers.forEach((caller, i) => {
       // Those that are not let through, and those that only looked, are told the same.
-      if (i === callers.length - 1 || i >= granted || request.mode !== "all") return caller.resume(told)
-      // Each saw what those after it had not taken yet.
-      const left = remaining + (granted - 1 - i) * request.cost
-      caller.resume(Exit.succeed(new Told(request.cost, rate.limit, rate.window, left, 0, resetAfter)))
+      const same = i === callers.length - 1 || i >= verdict.granted || request.mode !== "all"
+      caller.resume(same ? told : Exit.succeed(decisionOf(entry, verdict, i)))
     })
   }
 
   private fail({ callers }: Group, error: RedisUnavailableError): void {
     const exit = Exit.fail(error)
     for (const { resume } of callers) resume(exit)
-  }
-
-  /** The event loop stood still for so long that nobody waits for an answer any more: nothing is sent. */
-  private overdue(): RedisUnavailableError {
-    return this.failure("Timeout", "its time was over before it was sent")
-  }
-
-  private unanswered(): RedisUnavailableError {
-    return this.failure("Reply", "there was no answer for it among those of its call")
-  }
-
-  private failure(reason: RedisUnavailableError["reason"], detail: string): RedisUnavailableError {
-    return new RedisUnavailableError({ connection: this.redis.name, command: decideScript.name, reason, detail })
   }
 }

@@ -2,13 +2,15 @@ import type { RateLimiterStore } from "@effect-resilience/core"
 import * as Duration from "effect/Duration"
 import type { RedisConnection } from "../../RedisConnection.js"
 import type { Head, Plan, Rate } from "./plan.js"
+import { Told } from "./told.js"
 
 /**
  * How a request is said to `decideScript`, and what it answers. One call of the script decides for many entries, in their
  * order and as one step; their keys have to be of one slot, and no more than `maxKeys`. A key may be in several of them.
  *
  * ```
- * const entry = encode(prefix, plan, request)             // or encode(…, times): so many callers of one request at once
+ * const keys = keysOf(prefix, plan, request)
+const entry = encode(keys, plan, request)               // or encode(…, times): so many callers of one request at once
  * redis.unsafeRun(decideScript, ...batch([entry, …]), …)
  * const verdict = decode(entry, repliesOf(reply)[0])
  * decisionOf(entry, verdict, 0)                           // what the first of the callers is told
@@ -119,8 +121,13 @@ const findHead = (plan: Plan, letter: string, unit: number, maxWait: number): He
   return head
 }
 
-/** A request as an entry: of `times` callers at once, if it is for all or nothing. @internal */
-export const encode = (prefix: string, plan: Plan, request: RateLimiterStore.Request, times = 1): Entry => {
+/** A request for these keys as an entry: of `times` callers at once, if it is for all or nothing. @internal */
+export const encode = (
+  keys: ReadonlyArray<string>,
+  plan: Plan,
+  request: RateLimiterStore.Request,
+  times = 1
+): Entry => {
   const { mode } = request
   const atMost = mode === "atMost"
   const several = atMost || times > 1
@@ -131,7 +138,7 @@ export const encode = (prefix: string, plan: Plan, request: RateLimiterStore.Req
     cost: request.cost,
     times: atMost ? 1 : times,
     maxWait,
-    keys: keysOf(prefix, plan, request),
+    keys,
     head: findHead(plan, several ? "n" : letters[mode], atMost ? 1 : request.cost, maxWait),
     args: several ? [atMost ? request.cost : times] : []
   }
@@ -225,28 +232,20 @@ export const decode = (entry: Entry, reply: RedisConnection.Reply): Verdict => {
   return fromDebt(entry, Number(debt), String(before), String(after))
 }
 
-/** A span in microseconds. Whole milliseconds compare equal to those that a person writes. @internal */
-export const fromMicros = (micros: number): Duration.Duration =>
-  micros <= 0
-    ? Duration.zero
-    : micros % 1000 === 0
-    ? Duration.millis(micros / 1000)
-    : Duration.nanos(BigInt(Math.round(micros)) * 1000n)
-
 /** What one of the callers is told, counted from 0. @internal */
 export const decisionOf = (entry: Entry, verdict: Verdict, caller = 0): RateLimiterStore.Decision => {
   const { cost, mode } = entry
   const { granted, rate, remaining, reservation, resetAfter, wait } = verdict
   const several = mode === "all"
   const through = several ? caller < granted : granted > 0
-  return {
-    granted: several || mode === "reserve" ? (through ? cost : 0) : granted,
-    limit: rate.limit,
-    window: rate.window,
+  return new Told(
+    several || mode === "reserve" ? (through ? cost : 0) : granted,
+    rate.limit,
+    rate.window,
     // Those who came before the last one saw what it took.
-    remaining: several && through ? remaining + (granted - 1 - caller) * cost : remaining,
-    wait: through && reservation === undefined ? Duration.zero : fromMicros(wait),
-    resetAfter: fromMicros(resetAfter),
-    ...(reservation === undefined ? {} : { reservation })
-  }
+    several && through ? remaining + (granted - 1 - caller) * cost : remaining,
+    through && reservation === undefined ? 0 : wait,
+    resetAfter,
+    reservation
+  )
 }

@@ -57,7 +57,7 @@ export class Front implements RateLimiterStore.Service, Lender {
   private readonly asking: Asking
   private readonly denied: DeniedKeys
   private readonly leases: Leases | undefined
-  /** The last request that could not be decided at once: whoever asks for it next has asked already. */
+  /** The last request that could not be decided at once: whoever asks for the same next has asked already. */
   private missed: RateLimiterStore.Request | undefined
   private missedAt = 0
   private stopSweep: (() => void) | undefined
@@ -113,13 +113,21 @@ export class Front implements RateLimiterStore.Service, Lender {
 
   readonly decideAtOnce = (request: RateLimiterStore.Request): RateLimiterStore.Decision | undefined => {
     const plan = this.planOf(request)
+    const leased = this.leased(request, plan)
+    if (leased !== undefined) return leased
     const now = nowMillis()
-    const decision = this.leased(request, plan) ?? this.denied.find(request, plan, now)
-    if (decision === undefined) {
-      this.missed = request
-      this.missedAt = now
-    }
-    return decision
+    const denied = this.denied.find(request, plan, now)
+    if (denied !== undefined) return denied
+    this.missed = request
+    this.missedAt = now
+    return undefined
+  }
+
+  /** Whether it was asked at once, and in vain, just before. */
+  private isMissed(request: RateLimiterStore.Request): boolean {
+    const { missed } = this
+    return missed !== undefined && missed.key === request.key && missed.instance === request.instance &&
+      missed.rates === request.rates && missed.cost === request.cost && missed.mode === request.mode
   }
 
   readonly decide = (
@@ -127,7 +135,7 @@ export class Front implements RateLimiterStore.Service, Lender {
   ): Effect.Effect<RateLimiterStore.Decision, Error> =>
     Effect.withFiberRuntime((fiber, { runtimeFlags }) => {
       try {
-        const decision = this.missed === request ? undefined : this.decideAtOnce(request)
+        const decision = this.isMissed(request) ? undefined : this.decideAtOnce(request)
         if (decision !== undefined) return Exit.succeed(decision)
       } catch (error) {
         return unfit(error)

@@ -28,6 +28,9 @@ export interface Lender {
 /** Milliseconds of which the calls are counted for the average. */
 const tick = 10
 
+/** The most that is fetched at once, in horizons. */
+const maxHorizons = 64
+
 /** Tokens of a key that this process has been charged for and has not used. @internal */
 export class Pool {
   tokens = 0
@@ -47,11 +50,14 @@ export class Pool {
   private since: number
   /** Calls in a millisecond. */
   private rate = 0
+  /** How many horizons are fetched at once: more where calls come in bursts that their average does not foresee. */
+  private horizons = 1
+  private wasShort = false
   /** Once it is dropped: what is lent to it goes back at once, or is void. */
   fate: "back" | "void" | undefined
 
-  constructor(readonly target: RateLimiterStore.Target, readonly plan: Plan, now: number) {
-    this.since = now
+  constructor(readonly target: RateLimiterStore.Target, readonly plan: Plan, private readonly born: number) {
+    this.since = born
   }
 
   /** Counts calls; an average that follows within the horizon. */
@@ -66,7 +72,25 @@ export class Pool {
 
   /** How many tokens would be enough for the horizon. */
   need(horizon: number): number {
-    return Math.ceil(this.rate * horizon)
+    return Math.ceil(this.rate * horizon * this.horizons)
+  }
+
+  /** It had too little for a call, though the store had more: the next that is fetched is more. */
+  ranOut(now: number, horizon: number): void {
+    // At first it is the average that is not known yet.
+    if (now >= this.emptyUntil && now - this.born > 2 * horizon) this.wasShort = true
+  }
+
+  /** Before something is fetched. */
+  widen(): void {
+    if (this.wasShort && this.horizons < maxHorizons) this.horizons *= 2
+    this.wasShort = false
+  }
+
+  /** It had more than was used. */
+  hadLeft(): void {
+    this.horizons = 1
+    this.wasShort = false
   }
 
   isIdle(now: number, millis: number): boolean {
@@ -122,7 +146,10 @@ export class Leases {
     }
     if (request.mode !== "peek") pool.count(cost, now, horizon)
     const enough = pool.window !== undefined && pool.tokens >= cost && request.mode !== "atMost"
-    if (enough && request.mode !== "peek") pool.tokens -= cost
+    if (request.mode !== "peek") {
+      if (enough) pool.tokens -= cost
+      else if (pool.window !== undefined) pool.ranOut(now, horizon)
+    }
     this.refill(pool, now)
     return enough && pool.window !== undefined ? new Leased(pool, cost, pool.window, now) : undefined
   }
@@ -130,6 +157,7 @@ export class Leases {
   /** Fetches when less than half is left, and never so much that the cap would be passed. */
   private refill(pool: Pool, now: number): void {
     if (pool.asked > 0 || now < pool.emptyUntil) return
+    pool.widen()
     const need = pool.need(this.options.horizon)
     if (need < 2 || pool.tokens > need / 2) return
     const tokens = Math.min(need, this.cap(pool.plan)) - pool.tokens
@@ -170,7 +198,10 @@ export class Leases {
   sweep(now: number): void {
     for (const pool of [...this.pools]) {
       if (pool.isIdle(now, 10 * this.options.heldFor) && pool.asked === 0) this.drop(pool, "back")
-      else if (pool.tokens > 0 && now - pool.lentAt >= this.options.heldFor) this.empty(pool)
+      else if (pool.tokens > 0 && now - pool.lentAt >= this.options.heldFor) {
+        pool.hadLeft()
+        this.empty(pool)
+      }
     }
   }
 

@@ -2,7 +2,8 @@ import type { RateLimiterStore } from "@effect-resilience/core"
 import * as Exit from "effect/Exit"
 import type { RedisConnection } from "../../RedisConnection.js"
 import type { Asking, Caller, Listener } from "./batches.js"
-import { batch, decisionOf, decode, encode, repliesOf } from "./codec.js"
+import { unanswered } from "./batches.js"
+import { batch, decisionOf, decode, encode, keysOf, repliesOf } from "./codec.js"
 import type { Plan } from "./plan.js"
 import { decideScript } from "./scripts.js"
 
@@ -12,12 +13,13 @@ export class Singles implements Asking {
 
   ask(request: RateLimiterStore.Request, plan: Plan, caller: Caller, asked: number): void {
     const { listener, redis } = this
-    const entry = encode(redis.prefix, plan, request)
+    const entry = encode(keysOf(redis.prefix, plan, request), plan, request)
     const [keys, args] = batch([entry])
     const generation = listener.generation()
     redis.unsafeRun(decideScript, keys, args, (error, reply) => {
       if (error !== undefined) return caller.resume(Exit.fail(error))
-      const [first = 0] = repliesOf(reply)
+      const [first] = repliesOf(reply)
+      if (first === undefined) return caller.resume(Exit.fail(unanswered(redis)))
       const decision = decisionOf(entry, decode(entry, first))
       listener.decided(request, plan, decision, asked, generation)
       caller.resume(Exit.succeed(decision))
