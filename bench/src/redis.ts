@@ -3,7 +3,8 @@
  * and what permits and checks of a circuit that processes share cost it.
  * Method: README.md beside this folder.
  *
- * `--json` prints the result for machines as the last line, `--quick` takes two short rounds, `--rounds n` so many.
+ * `--json` prints the result for machines as the last line, `--quick` takes two short rounds, `--rounds n` so many, `--socket` goes
+ * by a unix socket.
  */
 import { cpus, loadavg } from "node:os"
 import { breakerCase } from "./redis/breaker.js"
@@ -13,7 +14,7 @@ import type { Load } from "./redis/load.js"
 import { run } from "./redis/load.js"
 import { captured, connection, limiters, ours } from "./redis/ours.js"
 import type { Subject } from "./redis/peers.js"
-import { bare, experimental, flexible, trivial } from "./redis/peers.js"
+import { bare, experimental, flexible, leastAtOnce, leastThatWaits, trivial } from "./redis/peers.js"
 import { start } from "./redis/server.js"
 import { targets } from "./redis/targets.js"
 import { median, quantile, versionOf } from "./report.js"
@@ -26,8 +27,8 @@ const millis = quick ? 150 : 300
 const say = (line: string) => console.error(line)
 const load1 = () => loadavg()[0]?.toFixed(1)
 
-const server = await start()
-const { path } = server
+const server = await start(args.includes("--socket") ? "socket" : "tcp")
+const { url } = server
 
 interface Measured {
   readonly perSecond: number
@@ -62,21 +63,24 @@ const measure = async (subject: Subject, load: Load): Promise<Measured> => {
   }
 }
 
-const sent = await captured(path)
+const sent = await captured(url)
 const subjects: Record<string, Subject> = {
-  "bare EVALSHA, trivial": await trivial(path),
-  "bare EVALSHA, our script": await bare(path, sent.script, (key) => sent.of[key] ?? { keys: [], args: [] }),
-  "our connection, trivial": await connection(path),
-  "rate-limiter-flexible": await flexible(path),
-  "@effect/experimental": await experimental(path)
+  "bare EVALSHA, trivial": await trivial(url),
+  "bare EVALSHA, our script": await bare(url, sent.script, (key) => sent.of[key] ?? { keys: [], args: [] }),
+  "our connection, trivial": await connection(url),
+  "rate-limiter-flexible": await flexible(url),
+  "@effect/experimental": await experimental(url),
+  "an Effect that waits": leastThatWaits,
+  "an Effect that does not": leastAtOnce
 }
-for (const [name, make] of Object.entries(ours)) subjects[name] = await make(path)
-for (const [name, make] of Object.entries(limiters)) subjects[`RateLimiter, ${name}`] = await make(path)
+for (const [name, make] of Object.entries(ours)) subjects[name] = await make(url)
+for (const [name, make] of Object.entries(limiters)) subjects[`RateLimiter, ${name}`] = await make(url)
 
+const always = /^(bare|an Effect) /
 /** `--only text` takes the subjects whose names contain it, and what they are held against. */
 const only = args.includes("--only") ? String(args[args.indexOf("--only") + 1]) : undefined
 for (const [name, subject] of Object.entries(subjects)) {
-  if (only === undefined || name.includes(only) || name.startsWith("bare")) continue
+  if (only === undefined || name.includes(only) || always.test(name)) continue
   await subject.close()
   delete subjects[name]
 }
@@ -106,10 +110,10 @@ for (let round = 1; round <= rounds; round++) {
 }
 for (const subject of Object.values(subjects)) await subject.close()
 
-const leased = await leases(path, quick ? 2 : 5)
-const told = await denials(path, quick ? 500 : 5000)
-const bulkheads = await bulkheadCases(path, 2000)
-const breaker = await breakerCase(path)
+const leased = await leases(url, quick ? 2 : 5)
+const told = await denials(url, quick ? 500 : 5000)
+const bulkheads = await bulkheadCases(url, 2000)
+const breaker = await breakerCase(url)
 await server.stop()
 
 const figures = (name: string, callers: number, keys: number, figure: keyof Measured) =>
@@ -182,6 +186,17 @@ const cases = targets({
     say(`  ${name.padEnd(72)} ${middle} (${low} - ${high})  ${met ? "reached" : "MISSED"} (to reach: ${aim})`)
     return { name, target, measured: middle, met, better, ratios: { low, high } }
   })
+/** What callers that are Effects cost by themselves is the end of what any limiter can reach for them. */
+const most = {
+  waiting: rounded(median(ratio("an Effect that waits", "bare EVALSHA, trivial", 2048, 1000))),
+  atOnce: rounded(median(ratio("an Effect that does not", "bare EVALSHA, trivial", 256, 1000)))
+}
+if (!Number.isNaN(most.waiting)) {
+  say(
+    `  by the same reckoning an Effect that does nothing but wait for a turn of the event loop makes ${most.waiting} at ` +
+      `2048 callers, and one that does nothing at all ${most.atOnce} at 256`
+  )
+}
 const machine = {
   node: process.version,
   redis: server.version,
@@ -190,6 +205,13 @@ const machine = {
 }
 if (args.includes("--json")) {
   console.log(
-    JSON.stringify({ machine: { ...machine, busy, rounds, load: load1() }, figures: all, bulkheads, breaker, cases })
+    JSON.stringify({
+      machine: { ...machine, busy, rounds, load: load1() },
+      figures: all,
+      bulkheads,
+      breaker,
+      most,
+      cases
+    })
   )
 }

@@ -9,11 +9,11 @@ export interface Leased {
 }
 
 /** Four that lease tokens of one key, each asked for more than it can have: 10,000/s. */
-export const leases = async (path: string, seconds: number): Promise<Leased> => {
+export const leases = async (url: string, seconds: number): Promise<Leased> => {
   const lessees = 4
   const rate = busy
   const [request] = requestsOf(rate, "all", 1)
-  const opened = await Promise.all(Array.from({ length: lessees }, () => open(path, "bench-leases:")))
+  const opened = await Promise.all(Array.from({ length: lessees }, () => open(url, "bench-leases:")))
   const stores = await Promise.all(opened.map((one) => storeOf(one, { leases: { maxOvershoot: 0.01 } })))
   // Until each has heard of the others.
   await new Promise((resolve) => setTimeout(resolve, 2500))
@@ -56,10 +56,10 @@ export const leases = async (path: string, seconds: number): Promise<Leased> => 
  * the call in before the time that was told.
  */
 export const denials = async (
-  path: string,
+  url: string,
   samples: number
 ): Promise<{ readonly told: number; readonly false: number }> => {
-  const opened = await open(path)
+  const opened = await open(url)
   const cached = await storeOf(opened, {})
   const rate = { ...denying, limit: 100, window: Duration.seconds(1) }
   const requests = requestsOf(rate)

@@ -47,6 +47,13 @@ const turnEffect = Effect.async<void>((resume) => {
   setImmediate(() => resume(Effect.void))
 })
 
+/** Numbers below 2 ** 16, of a generator that begins anew with each run of the bench (a linear congruential one). */
+const drawn = new Uint16Array(1 << 16)
+for (let i = 0, state = 1; i < drawn.length; i++) {
+  state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0
+  drawn[i] = state >>> 16
+}
+
 class Run {
   stopped = false
   decisions = 0
@@ -61,9 +68,9 @@ class Run {
     this.latencies = []
   }
 
-  /** Keys in turn, from another one for each caller. */
+  /** Any, and for each caller others: in turn, those behind a caller that waits for a key would all wait for it with him. */
   key(caller: number, i: number): number {
-    return (caller * 31 + i) % this.load.keys
+    return (drawn[(caller * 7919 + i) % drawn.length] ?? 0) % this.load.keys
   }
 
   settle(i: number, allowed: boolean, since: number): void {

@@ -7,8 +7,8 @@ import { nameOf, plenty, type Subject } from "./peers.js"
 let made = 0
 
 /** A connection of its own, which shares its keys and its count of processes with nobody else. */
-export const open = async (path: string, prefix = `bench-${++made}:`) => {
-  const server = { _tag: "Standalone", url: path } as const
+export const open = async (url: string, prefix = `bench-${++made}:`) => {
+  const server = { _tag: "Standalone", url } as const
   const runtime = ManagedRuntime.make(
     Layer.merge(
       RedisConnection.layer({ server, prefix, commandTimeout: "5 seconds", socketTimeout: "5 seconds" }),
@@ -54,8 +54,8 @@ export const requestsOf = (rate: Limit, mode: "all" | "peek" = "all", keys = 100
 }
 
 /** What is measured: `store.decide`. */
-const deciding = (options: RedisRateLimiterStore.Options, rate: Limit) => async (path: string): Promise<Subject> => {
-  const opened = await open(path)
+const deciding = (options: RedisRateLimiterStore.Options, rate: Limit) => async (url: string): Promise<Subject> => {
+  const opened = await open(url)
   const store = await storeOf(opened, options)
   const requests = requestsOf(rate)
   return {
@@ -69,8 +69,8 @@ const deciding = (options: RedisRateLimiterStore.Options, rate: Limit) => async 
 const isGranted = ({ granted }: RateLimiterStore.Decision) => granted > 0
 
 /** The same as a program meets it. */
-const consuming = (options: RedisRateLimiterStore.Options, rate: Limit) => async (path: string): Promise<Subject> => {
-  const opened = await open(path)
+const consuming = (options: RedisRateLimiterStore.Options, rate: Limit) => async (url: string): Promise<Subject> => {
+  const opened = await open(url)
   const store = await storeOf(opened, options)
   const limiter = await opened.runtime.runPromise(
     RateLimiter.make({ name: "bench", rate, storeTimeout: "10 seconds", store })
@@ -103,9 +103,9 @@ export const limiters = {
 }
 
 /** A trivial script through our connection: what the connection costs. */
-export const connection = async (path: string): Promise<Subject> => {
-  const opened = await open(path)
-  const { script } = await captured(path)
+export const connection = async (url: string): Promise<Subject> => {
+  const opened = await open(url)
+  const { script } = await captured(url)
   const trivial = { ...script, text: "return 1", sha: "e0e1f9fabfc9d4800c877a703b823ac0578ff8db" }
   return {
     decide: {
@@ -122,8 +122,8 @@ export interface Sent {
 }
 
 /** What the store sends for each key, to be sent without it. */
-export const captured = async (path: string): Promise<Sent> => {
-  const opened = await open(path)
+export const captured = async (url: string): Promise<Sent> => {
+  const opened = await open(url)
   const of: Array<Sent["of"][number]> = []
   let script: RedisConnection.AnyScript | undefined
   const spy: RedisConnection.Service = Object.assign(Object.create(opened.redis) as RedisConnection.Service, {

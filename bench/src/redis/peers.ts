@@ -20,8 +20,8 @@ export const nameOf = (key: number) => `key-${key}`
 const disconnect = (client: Redis) => async () => client.disconnect()
 
 /** The cheapest round trip of a script. */
-export const trivial = async (path: string): Promise<Subject> => {
-  const client = await connect(path)
+export const trivial = async (url: string): Promise<Subject> => {
+  const client = await connect(url)
   const sha = String(await client.script("LOAD", "return 1"))
   return {
     decide: { _tag: "Promise", ask: async (key) => (await client.evalsha(sha, 1, nameOf(key))) === 1 },
@@ -31,11 +31,11 @@ export const trivial = async (path: string): Promise<Subject> => {
 
 /** A script with the arguments that it is given by ours, without anything of ours around it. */
 export const bare = async (
-  path: string,
+  url: string,
   script: { readonly text: string },
   argsOf: (key: number) => { readonly keys: ReadonlyArray<string>; readonly args: ReadonlyArray<string | number> }
 ): Promise<Subject> => {
-  const client = await connect(path)
+  const client = await connect(url)
   const sha = String(await client.script("LOAD", script.text))
   const known: Array<ReturnType<typeof argsOf>> = []
   return {
@@ -50,8 +50,19 @@ export const bare = async (
   }
 }
 
-export const flexible = async (path: string): Promise<Subject> => {
-  const client = await connect(path)
+/** The least that a caller costs that is an Effect: one that waits for a turn of the event loop, and one for nothing. */
+export const leastThatWaits: Subject = {
+  decide: { _tag: "Effect", ask: () => Effect.async((resume) => void setImmediate(() => resume(allowed))) },
+  close: async () => {}
+}
+const allowed = Effect.succeed(true)
+export const leastAtOnce: Subject = {
+  decide: { _tag: "Effect", ask: () => Effect.suspend(() => allowed) },
+  close: async () => {}
+}
+
+export const flexible = async (url: string): Promise<Subject> => {
+  const client = await connect(url)
   const limiter = new RateLimiterRedis({ storeClient: client, points: plenty, duration: 60 })
   return {
     decide: {
@@ -62,8 +73,15 @@ export const flexible = async (path: string): Promise<Subject> => {
   }
 }
 
-export const experimental = async (path: string): Promise<Subject> => {
-  const runtime = ManagedRuntime.make(Peer.layer.pipe(Layer.provide(layerStore({ path }))))
+/** What @effect/experimental takes in place of a URL. */
+const address = (url: string) => {
+  if (!url.startsWith("redis:")) return { path: url }
+  const { hostname, port } = new URL(url)
+  return { host: hostname, port: Number(port) }
+}
+
+export const experimental = async (url: string): Promise<Subject> => {
+  const runtime = ManagedRuntime.make(Peer.layer.pipe(Layer.provide(layerStore(address(url)))))
   const limiter = await runtime.runPromise(Peer.RateLimiter)
   return {
     decide: {

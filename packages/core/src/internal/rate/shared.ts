@@ -10,6 +10,7 @@ import { Unguarded } from "../keyed.js"
 import type { Nanos } from "../time.js"
 import { fromNanos, now, toNanos, toSeconds } from "../time.js"
 import { sleep } from "../timer.js"
+import type { Answer } from "./asking.js"
 import { Asking } from "./asking.js"
 import type { Asked } from "./limiter.js"
 import { LocalLimiter } from "./limiter.js"
@@ -212,49 +213,62 @@ export class SharedLimiter {
     return decision
   }
 
-  private decide(
-    asked: Asked,
-    mode: "all" | "peek"
-  ): Effect.Effect<RateLimiter.Decision, RateLimiterStoreError> {
+  private decide(asked: Asked, mode: "all" | "peek"): Effect.Effect<RateLimiter.Decision, RateLimiterStoreError> {
     return Effect.suspend(() => {
-      const { limits } = this
-      const { cost, key } = asked
-      const plan = limits.planOf(key, asked.rate)
-      const tell = (decision: RateLimiter.Decision, reason: RateLimiter.Reason): RateLimiter.Decision =>
-        mode === "peek" ? decision : this.tell(asked, plan, decision, reason)
-      const blind = (allowed: boolean, reason: RateLimiter.Reason) =>
-        Effect.succeed(tell({
-          allowed,
-          ...unasked(plan),
-          remaining: 0,
-          retryAfter: allowed ? Duration.zero : Duration.infinity,
-          resetAfter: Duration.zero
-        }, reason))
-      if (cost > plan.algorithm.cap) return blind(false, "CostTooHigh")
-      return this.asking.decision(this.request(asked, plan, mode, Duration.zero), (
-        answer
-      ): Effect.Effect<RateLimiter.Decision, RateLimiterStoreError> => {
-        if (Either.isRight(answer)) {
-          if (answer.right.full === true) {
-            const admit = limits.config.onFull === "admit"
-            const decision = blind(admit, "TooManyKeys")
-            return admit && mode === "all" ? Effect.zipRight(this.unguarded.count, decision) : decision
-          }
-          return Effect.succeed(tell(decided(answer.right, cost), "Exceeded"))
-        }
-        switch (this.onStoreError) {
-          case "fail":
-            if (mode === "all") limits.rejected++
-            return Effect.fail(answer.left)
-          case "local":
-            if (this.exceedsShare(plan, cost)) return blind(false, "StoreUnavailable")
-            return mode === "all" ? this.local.consume(asked) : this.local.check(asked)
-          case "open":
-          case "closed":
-            return blind(this.onStoreError === "open", "StoreUnavailable")
-        }
-      })
+      const plan = this.limits.planOf(asked.key, asked.rate)
+      if (asked.cost > plan.algorithm.cap) return this.blind(asked, plan, mode, false, "CostTooHigh")
+      return this.asking.decision(
+        this.request(asked, plan, mode, Duration.zero),
+        (answer) => this.told(asked, plan, mode, answer)
+      )
     })
+  }
+
+  private told(
+    asked: Asked,
+    plan: Plan,
+    mode: "all" | "peek",
+    answer: Answer<RateLimiterStore.Decision>
+  ): Effect.Effect<RateLimiter.Decision, RateLimiterStoreError> {
+    const { limits, onStoreError } = this
+    if (Either.isRight(answer)) {
+      if (answer.right.full === true) {
+        const admit = limits.config.onFull === "admit"
+        const decision = this.blind(asked, plan, mode, admit, "TooManyKeys")
+        return admit && mode === "all" ? Effect.zipRight(this.unguarded.count, decision) : decision
+      }
+      const decision = decided(answer.right, asked.cost)
+      return Effect.succeed(mode === "peek" ? decision : this.tell(asked, plan, decision, "Exceeded"))
+    }
+    switch (onStoreError) {
+      case "fail":
+        if (mode === "all") limits.rejected++
+        return Effect.fail(answer.left)
+      case "local":
+        if (this.exceedsShare(plan, asked.cost)) return this.blind(asked, plan, mode, false, "StoreUnavailable")
+        return mode === "all" ? this.local.consume(asked) : this.local.check(asked)
+      case "open":
+      case "closed":
+        return this.blind(asked, plan, mode, onStoreError === "open", "StoreUnavailable")
+    }
+  }
+
+  /** What is decided without knowing what is left. */
+  private blind(
+    asked: Asked,
+    plan: Plan,
+    mode: "all" | "peek",
+    allowed: boolean,
+    reason: RateLimiter.Reason
+  ): Effect.Effect<RateLimiter.Decision> {
+    const decision: RateLimiter.Decision = {
+      allowed,
+      ...unasked(plan),
+      remaining: 0,
+      retryAfter: allowed ? Duration.zero : Duration.infinity,
+      resetAfter: Duration.zero
+    }
+    return Effect.succeed(mode === "peek" ? decision : this.tell(asked, plan, decision, reason))
   }
 
   readonly reserve = (asked: Asked, maxWait: Duration.Duration): Effect.Effect<RateLimiter.Reservation, Rejection> =>
