@@ -206,13 +206,13 @@ export class LocalLimiter {
     const at = cost > plan.algorithm.cap ? forever : table.take(key, plan, cost, time, clock)
     if (at === undefined) {
       if (limits.config.onFull === "admit") return undefined
-      this.tooManyKeys(key, plan)
+      limits.turnAway(key, plan, "TooManyKeys", () => undefined)
       return unasked(plan, false)
     }
     const allowed = at <= time
     if (allowed) limits.allow(key, plan, () => table.available(key, plan, time))
-    else if (at >= forever) this.refuse(table, key, plan, "CostTooHigh", time, undefined)
-    else this.refuse(table, key, plan, "Exceeded", time, at - time)
+    else if (at >= forever) limits.turnAway(key, plan, "CostTooHigh", () => undefined)
+    else limits.turnAway(key, plan, "Exceeded", () => at - time)
     return this.decision(table, key, plan, time, allowed, at)
   }
 

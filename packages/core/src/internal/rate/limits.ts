@@ -140,7 +140,25 @@ export class Limits {
     emitter.emit({ _tag: "Allowed", ...emitter.call(), ...this.shown(key), rate: showRates(plan), remaining })
   }
 
-  /** A call is turned away: counted, told, and failed. `wait` is `undefined` where waiting would not help. */
+  /** A call is turned away; `wait` is asked for where somebody listens, and is `undefined` where waiting would not help. */
+  turnAway(key: string, plan: Plan, reason: RateLimiter.Reason, wait: () => Nanos | undefined): void {
+    this.rejected++
+    this.watch.decided.rejected()
+    this.watch.rejected(reason)
+    const { emitter } = this.watch
+    if (!emitter.listening) return
+    const nanos = wait()
+    emitter.emit({
+      _tag: "Exceeded",
+      ...emitter.call(),
+      ...this.shown(key),
+      rate: showRates(plan),
+      reason,
+      retryAfter: nanos === undefined ? Duration.infinity : fromNanos(nanos)
+    })
+  }
+
+  /** A call is turned away, and fails. */
   refuse(
     key: string,
     plan: Plan,
@@ -149,22 +167,8 @@ export class Limits {
     limit: number,
     remaining: number
   ): Exit.Exit<never, RateLimitExceededError> {
-    this.rejected++
-    this.watch.decided.rejected()
-    this.watch.rejected(reason)
-    const retryAfter = wait === undefined ? undefined : fromNanos(wait)
-    const { emitter } = this.watch
-    if (emitter.listening) {
-      emitter.emit({
-        _tag: "Exceeded",
-        ...emitter.call(),
-        ...this.shown(key),
-        rate: showRates(plan),
-        reason,
-        retryAfter: retryAfter ?? Duration.infinity
-      })
-    }
-    return Exit.fail(this.watch.error(reason, retryAfter, limit, remaining))
+    this.turnAway(key, plan, reason, () => wait)
+    return Exit.fail(this.watch.error(reason, wait === undefined ? undefined : fromNanos(wait), limit, remaining))
   }
 
   change(plan: Plan): void {

@@ -209,7 +209,7 @@ export class SharedLimiter {
   ): RateLimiter.Decision {
     const { limits } = this
     if (decision.allowed) limits.allow(key, plan, () => decision.remaining)
-    else limits.refuse(key, plan, reason, toNanos(decision.retryAfter), decision.limit, decision.remaining)
+    else limits.turnAway(key, plan, reason, () => toNanos(decision.retryAfter))
     return decision
   }
 
