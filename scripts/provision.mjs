@@ -55,7 +55,7 @@ const findChromium = () => {
 }
 
 /** Debian has Valkey from its release 13 on, and among the backports of the one before, where they are among the sources. */
-const findValkey = () => /valkey/.test(process.env.REDIS_BINARY ?? "") || answers("valkey-server") ? {} : undefined
+const findValkey = () => answers("valkey-server") ? { VALKEY_BINARY: absolute("valkey-server") } : undefined
 
 /** The environment of what needs one of `servers`, and what is missing on this machine. */
 export const provision = (servers = ["redis", "chromium"]) => {
@@ -81,7 +81,7 @@ export const provision = (servers = ["redis", "chromium"]) => {
     )
   }
   if (servers.includes("valkey")) {
-    look("Valkey (install valkey-server, and set REDIS_BINARY=valkey-server)", findValkey(), false)
+    look("Valkey (install valkey-server)", findValkey(), process.env.REQUIRE_VALKEY)
   }
   if (servers.includes("chromium")) {
     look("a browser (install chromium, or set CHROMIUM_BINARY)", findChromium(), process.env.REQUIRE_CHROMIUM)

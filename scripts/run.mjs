@@ -46,6 +46,12 @@ const build = tsc(
   "packages/redis/tsconfig.build.json"
 )
 
+/** The laws of the stores, which are what may differ between servers; or what else is asked for. */
+const lawsOnValkey = (args, { VALKEY_BINARY }) =>
+  VALKEY_BINARY === undefined ? [] : [
+    [...vitest("--project", "redis", ...(args.length > 0 ? args : ["laws.test.ts"])), { REDIS_BINARY: VALKEY_BINARY }]
+  ]
+
 /** What a task runs, in order; the first that fails ends it, but for the tests. */
 const tasks = {
   // All tests, with coverage or without it; whatever else is asked for goes to vitest alone.
@@ -62,7 +68,11 @@ const tasks = {
       bin("tstyche/build/bin.js", "--config", at("tstyche.json"))
     ],
   // The tests of the Redis package at full length: minutes of faults, where among all tests there are seconds.
-  "test:redis": (args) => [vitest("--project", "redis*", "--maxWorkers=1", ...args)],
+  "test:redis": (args, found) => [
+    vitest("--project", "redis*", "--maxWorkers=1", ...args),
+    ...(args.length > 0 ? [] : lawsOnValkey([], found))
+  ],
+  "test:valkey": lawsOnValkey,
   demo: (args) => [script("examples/src/demo/main.ts", ...args)],
   build: () => [build],
   check: () => [
@@ -112,6 +122,7 @@ const tasks = {
 const needs = {
   test: ["redis", "chromium"],
   "test:redis": ["redis", "valkey"],
+  "test:valkey": ["valkey"],
   "bench:redis": ["redis"],
   examples: ["redis"],
   screenshots: ["redis", "chromium"]
@@ -128,9 +139,9 @@ const main = () => {
   const found = needs[name] === undefined ? { env: {}, missing: [] } : provision(needs[name])
   banner(found.missing)
   let failure = 0
-  for (const [command, rest] of task(args)) {
+  for (const [command, rest, env] of task(args, found.env)) {
     const code = run(command, rest, {
-      env: { ...process.env, ...found.env, ...(name === "test:redis" ? { REDIS_LONG: "1" } : {}) }
+      env: { ...process.env, ...found.env, ...(name === "test:redis" ? { REDIS_LONG: "1" } : {}), ...env }
     })
     failure ||= code
     // Type tests do not need the others to pass; the rest builds on what came before.

@@ -110,13 +110,14 @@ describe.skipIf(!canStart)("one limit of four processes", () => {
   it.scopedLive("RL31: is exceeded by no more than what a new master has not heard of", () =>
     Effect.gen(function*() {
       const sentinels = yield* Sentinels.start()
-      const seconds = scale(5, 60)
+      // The sentinels take three or four of them to find another.
+      const seconds = scale(9, 60)
       const before = yield* Effect.promise(sentinels.master)
       const { reports, timesOf } = yield* run(
         sentinels.options,
         seconds,
         Effect.promise(async () => {
-          await new Promise((resolve) => setTimeout(resolve, seconds * 250))
+          await new Promise((resolve) => setTimeout(resolve, scale(1500, 15_000)))
           await before.kill()
           await until("there is another master", async () => (await sentinels.master()).port !== before.port, 15_000)
         })

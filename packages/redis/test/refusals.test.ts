@@ -47,6 +47,12 @@ describe("what an error says", () => {
         ),
         "Denied"
       ],
+      [
+        new ReplyError(
+          "ERR ACL failure in script: User reader has no permissions to run the 'set' command script: 1, on @user_script:1."
+        ),
+        "Denied"
+      ],
       [new ReplyError("ERR value is not an integer"), "Reply"],
       [new Error("Stream isn't writeable and enableOfflineQueue options is false"), "NotReady"],
       [new Error("Connection is closed."), "Disconnected"],

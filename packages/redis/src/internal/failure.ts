@@ -26,8 +26,8 @@ const unsent = /isn't writeable|isn't ready/
 const codeOf = (message: string): string =>
   /^-?([A-Z]+)\b/.exec(message.replace(/^-?ERR Error running script.*? -(?=[A-Z]+ )/, ""))?.[1] ?? ""
 
-/** What Redis 7 says, without a code, where the user may not do what the script does. */
-const scriptDenied = /user executing the script can't/
+/** What is said without a code where the user may not do what the script does: by Redis 7.0, and by those after it and Valkey. */
+const scriptDenied = /user executing the script can't|ACL failure in script/
 
 /** Why a command failed, as far as its error tells. @internal */
 export const reasonOf = (error: Error & { readonly lastNodeError?: unknown }): Reason => {
