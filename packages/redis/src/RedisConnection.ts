@@ -32,7 +32,7 @@ const StateChanged = Schema.TaggedStruct("StateChanged", {
   to: State,
   /** The node of a cluster. */
   node: Schema.optional(Schema.String),
-  /** What the command that took it down failed with. */
+  /** What the last command that was sent to it failed with. */
   reason: Schema.optional(RedisUnavailableError.fields.reason),
   /** How long it was down, in milliseconds. */
   lasted: Schema.optional(Schema.NonNegative)

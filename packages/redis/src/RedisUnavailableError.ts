@@ -24,6 +24,8 @@ export class RedisUnavailableError
     {
       /** The name of the connection. */
       connection: Schema.String,
+      /** Where the server is, as far as that is known, for people to read: host and port, a socket, nodes of a cluster. */
+      server: Schema.optional(Schema.String),
       /** The command, or the script. */
       command: Schema.String,
       reason: Schema.Literal(
@@ -40,13 +42,14 @@ export class RedisUnavailableError
         "Denied",
         "Reply"
       ),
-      /** What the server or the client said. */
+      /** What happened, as the server says it or the connection. */
       detail: Schema.optional(Schema.String)
     }
   )
 {
   override get message(): string {
+    const at = this.server === undefined ? "" : ` at ${this.server}`
     const said = this.detail === undefined ? "" : `: ${this.detail}`
-    return `Redis "${this.connection}": ${this.command} failed (${this.reason})${said}`
+    return `Redis "${this.connection}"${at}: ${this.command} failed (${this.reason})${said}`
   }
 }

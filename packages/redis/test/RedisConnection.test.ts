@@ -235,7 +235,7 @@ describe.skipIf(!canStart)("a server that goes and comes back", () => {
           { _tag: "StateChanged", instance: "shop", from: "Up", to: "Down" },
           { _tag: "StateChanged", instance: "shop", from: "Down", to: "Up", lasted: expect.any(Number) }
         ])
-        expect(lines.map((line) => line.replace(/ \(.*\)| after.*/, ""))).toEqual([
+        expect(lines.map((line) => line.replace(/ at [\d.:]+/, "").replace(/ \(.*\)| after.*/, ""))).toEqual([
           "WARN Redis \"shop\" is down and is not asked until it answers a probe",
           "INFO Redis \"shop\" is up again"
         ])

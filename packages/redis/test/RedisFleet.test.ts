@@ -273,7 +273,7 @@ describe.skipIf(!canStart)("the fleet, when Redis fails", () => {
           expect(performance.now() - began).toBeLessThan(400)
           expect(processes.map(({ label }) => label)).toEqual(["own"])
           expect(Option.getOrThrow(problem)).toMatch(
-            /^The other processes are not seen: Redis "redis": fleet\.list failed/
+            /^The other processes are not seen: Redis "redis" at [\d.:]+: fleet\.list failed/
           )
           yield* Effect.promise(heal)
           yield* until(Effect.map(statusOf("other"), (status) => status === "Live"))

@@ -1,6 +1,5 @@
 import type { RedisConnection } from "../RedisConnection.js"
 import type { RedisUnavailableError } from "../RedisUnavailableError.js"
-import type { Reason } from "./failure.js"
 import { Waiting } from "./inflight.js"
 import type { Peer } from "./peer.js"
 import type { Script } from "./script.js"
@@ -14,7 +13,7 @@ export type Args = Array<string | number>
 /** Who is told what became of a command. */
 interface Asker {
   readonly answered: (ask: Ask, error: Error | null | undefined, reply: unknown) => void
-  readonly fail: (ask: Ask, reason: Reason, detail?: string) => void
+  readonly expired: (ask: Ask, closed: boolean) => void
 }
 
 /** A command on its way, and who asked for it. @internal */
@@ -35,7 +34,6 @@ export class Ask extends Waiting {
     if (!this.settled) this.asker.answered(this, error, reply)
   }
   expire(closed: boolean): void {
-    if (closed) this.asker.fail(this, "Disconnected", "the connection was closed")
-    else this.asker.fail(this, "Timeout")
+    this.asker.expired(this, closed)
   }
 }

@@ -6,7 +6,7 @@ import { RedisUnavailableError } from "../RedisUnavailableError.js"
 import type { Args, Settled } from "./ask.js"
 import { Ask } from "./ask.js"
 import type { Reason } from "./failure.js"
-import { reasonOf } from "./failure.js"
+import { detailOf, reasonOf } from "./failure.js"
 import { Inflight } from "./inflight.js"
 import { up } from "./outage.js"
 import type { Parts } from "./parts.js"
@@ -67,13 +67,14 @@ export class Commands {
   }
 
   /** The error of a command. */
-  failed(command: string, reason: Reason, detail?: string): RedisUnavailableError {
+  failed({ at }: Peer, command: string, reason: Reason, detail?: string): RedisUnavailableError {
     const last = this.lastError
-    if (last?.command === command && last.reason === reason && last.detail === detail) return last
+    if (last?.command === command && last.reason === reason && last.detail === detail && last.server === at) return last
     // Building an error is most of what a refusal costs, and an outage says the same to everybody.
     return this.lastError = stackless(() =>
       new RedisUnavailableError({
         connection: this.parts.name,
+        server: at,
         command,
         reason,
         ...(detail === undefined ? {} : { detail })
@@ -98,9 +99,9 @@ export class Commands {
   /** Why a command is not even sent. */
   refusal(peer: Peer, label: string): RedisUnavailableError | undefined {
     this.parts.watch.commands++
-    if (this.closed) return this.failed(label, "NotReady", "the connection was closed")
+    if (this.closed) return this.failed(peer, label, "NotReady", "the connection was closed")
     if (peer.outage._tag === "Up") return undefined
-    const error = this.failed(label, "Down")
+    const error = this.failed(peer, label, "Down", peer.lastError?.detail)
     this.parts.watch.failed(error)
     return error
   }
@@ -148,7 +149,7 @@ export class Commands {
       return this.send("eval", [this.textOf(script), ...ask.args.slice(1)], ask)
     }
     this.inflight.settle(ask)
-    if (error) return this.fail(ask, reasonOf(error), error.message)
+    if (error) return this.fail(ask, reasonOf(error), detailOf(error, peer.cause))
     this.parts.watch.answered(ask.sent)
     if (peer.outage !== up && peer.outage._tag === "Up") peer.outage = up
     if (reply !== late) return ask.settle(undefined, reply as RedisConnection.Reply)
@@ -157,9 +158,14 @@ export class Commands {
     this.fail(ask, "Late")
   }
 
-  /** @internal */
-  fail(ask: Ask, reason: Reason, detail?: string): void {
-    const error = this.failed(ask.label, reason, detail)
+  /** No answer came in time, or none will because the connection was closed. @internal */
+  expired(ask: Ask, closed: boolean): void {
+    if (closed) this.fail(ask, "Disconnected", "the connection was closed")
+    else this.fail(ask, "Timeout", `no answer within ${this.parts.timeout} ms`)
+  }
+
+  private fail(ask: Ask, reason: Reason, detail?: string): void {
+    const error = this.failed(ask.peer, ask.label, reason, detail)
     this.heard.missed(ask.peer, error)
     ask.settle(error, null)
   }

@@ -4,13 +4,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type { Scope } from "effect/Scope"
 import type * as Stream from "effect/Stream"
+import type { Redis } from "ioredis"
 import { Cluster, Command } from "ioredis"
 import type { RedisConnection } from "../RedisConnection.js"
 import type { RedisUnavailableError } from "../RedisUnavailableError.js"
 import type { Client } from "./client.js"
 import { connectNode, hangUp, leaveWrongDatabase, mindSilence } from "./client.js"
 import { Commands } from "./commands.js"
-import { reasonOf } from "./failure.js"
+import { detailOf, reasonOf } from "./failure.js"
 import type { Parts } from "./parts.js"
 import { soon } from "./realTime.js"
 import { Servers } from "./servers.js"
@@ -58,12 +59,12 @@ export class Connection implements RedisConnection.Service {
       const { client } = this
       // Said to each command already; without a listener it would end the process.
       client.on("error", this.onError)
-      client.on("ready", this.onReady).on("+node", connectNode)
+      client.on("ready", this.onReady).on("+node", this.onNode).on("node error", this.onNodeError)
       this.leaveSilence = mindSilence(client)
       if (client.status === "ready") this.onReady()
       return Effect.map(
         connected(client, patience),
-        (missing) => missing && this.commands.failed("connect", missing.reason, missing.detail)
+        (missing) => missing && this.commands.failed(this.servers.only, "connect", missing.reason, missing.detail)
       )
     })
   }
@@ -79,16 +80,25 @@ export class Connection implements RedisConnection.Service {
     this.commands.close()
     this.watch.close()
     parts.subscriptions.close()
-    client.off("ready", this.onReady).off("+node", connectNode)
+    client.off("ready", this.onReady).off("+node", this.onNode).off("node error", this.onNodeError)
     if (parts.isOwn) return hangUp(client)
     this.leaveSilence()
     client.off("error", this.onError)
   }
 
-  /** Its database is not there: ioredis would go on with database 0. */
   private readonly onError = (error: Error): void => {
+    // That it is gone is no reason why: ioredis asks for more while it is being broken off.
+    if (reasonOf(error) !== "NotReady") this.servers.lost(detailOf(error))
+    // Its database is not there: ioredis would go on with database 0.
     if (!leaveWrongDatabase(this.client, error)) return
-    this.servers.beginDown(this.commands.failed("select", reasonOf(error), error.message))
+    this.servers.beginDown(this.commands.failed(this.servers.only, "select", reasonOf(error), error.message))
+  }
+
+  private readonly onNodeError = (error: Error, node: string): void => this.servers.lost(detailOf(error), node)
+
+  private readonly onNode = (node: Redis): void => {
+    node.once("ready", () => this.servers.lost(undefined, `${node.options.host}:${node.options.port}`))
+    void connectNode(node)
   }
 
   private readonly onReady = (): void => {

@@ -29,12 +29,42 @@ const codeOf = (message: string): string =>
 /** What is said without a code where the user may not do what the script does: by Redis 7.0, and by those after it and Valkey. */
 const scriptDenied = /user executing the script can't|ACL failure in script/
 
+type Failed = Error & { readonly lastNodeError?: unknown }
+
 /** Why a command failed, as far as its error tells. @internal */
-export const reasonOf = (error: Error & { readonly lastNodeError?: unknown }): Reason => {
+export const reasonOf = (error: Failed): Reason => {
   if (error.name === "ReplyError") {
     return scriptDenied.test(error.message) ? "Denied" : byCode[codeOf(error.message)] ?? "Reply"
   }
   if (error.lastNodeError instanceof Error) return reasonOf(error.lastNodeError)
   if (/timed out|ETIMEDOUT/.test(error.message)) return "Timeout"
   return unsent.test(error.message) ? "NotReady" : "Disconnected"
+}
+
+/** What ioredis says, mostly of its own options, in words for people who have not chosen them. */
+const ours: ReadonlyArray<readonly [theirs: RegExp, ours: string]> = [
+  [unsent, "there is no connection"],
+  [/max retries per request|Command aborted/, "the connection broke before the answer"],
+  [/^Connection is closed|Cluster is ended/, "there is no connection, or it broke before the answer"],
+  [/^Socket timeout/, "the server was silent for too long, and the connection was broken off"],
+  [/^connect ETIMEDOUT$/, "the server did not take the connection in time"],
+  [/^All sentinels are unreachable/, "no sentinel names it"],
+  [/^Failed to refresh slots cache/, "no node of the cluster answers"]
+]
+
+const inOurs = (text: string): string | undefined => ours.find(([theirs]) => theirs.test(text))?.[1]
+
+/**
+ * What happened, in words: those of the server, of the socket, or ours where ioredis speaks for itself. `cause` is what the
+ * connection was lost by, where that is known.
+ *
+ * @internal
+ */
+export const detailOf = (error: Failed, cause?: string): string => {
+  const { lastNodeError, message, name } = error
+  const text = name === "ReplyError" ? undefined : inOurs(message)
+  if (text === undefined) return message
+  const last = lastNodeError instanceof Error ? lastNodeError.message : /Last error: (.*)/s.exec(message)?.[1]
+  const why = last === undefined || inOurs(last) !== undefined ? cause : last
+  return why === undefined || why === text ? text : `${text}: ${why}`
 }

@@ -10,6 +10,7 @@ import { checkClient, dedicatedClient, keyPrefixOf, makeClient, subscriberClient
 import { Connection } from "./connection.js"
 import type { Common } from "./options.js"
 import { resolveClient, resolveConnection } from "./options.js"
+import { placeOf } from "./place.js"
 import { Skew } from "./skew.js"
 import { Subscriptions } from "./subscriptions.js"
 import { enter, openWatch } from "./watch.js"
@@ -45,7 +46,7 @@ const open = (common: Common, settings: Settings, site: string, make: () => Clie
             whileReady,
             random,
             (error) => watch.internal("Subscriber", error),
-            (error, channel, isNews) => watch.refused(error, channel, isNews)
+            (error, channel, isNews) => watch.refused(error, placeOf(client), channel, isNews)
           ),
           dedicated: () => dedicatedClient(client, settings),
           watch,

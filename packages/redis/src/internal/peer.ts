@@ -1,3 +1,4 @@
+import type { RedisUnavailableError } from "../RedisUnavailableError.js"
 import type { ServerClock } from "./clock.js"
 import { heard, offsetOf, unknownClock } from "./clock.js"
 import type { Outage } from "./outage.js"
@@ -9,13 +10,19 @@ export class Peer {
   cancelProbe: () => void = () => {}
   /** A key of its own, to reach it by. */
   key: string | undefined
+  /** What its connection was lost by, until it is there again. */
+  cause: string | undefined
+  /** What the last command failed with that did. */
+  lastError: RedisUnavailableError | undefined
   private clock: ServerClock = unknownClock
   /** Its time less ours, in microseconds; undefined while it has not said. */
   private offset: number | undefined
 
   constructor(
     /** Its address in a cluster; empty where there is one server. */
-    readonly node: string
+    readonly node: string,
+    /** Where it is, for people to read. */
+    public at: string
   ) {}
 
   private deadlineOf = -1

@@ -8,6 +8,7 @@ import type { Commands } from "./commands.js"
 import { afterFailure, afterProbe, probeDelay, saysAbsent, up } from "./outage.js"
 import type { Parts } from "./parts.js"
 import { Peer } from "./peer.js"
+import { placeOf } from "./place.js"
 import { later, realNow } from "./realTime.js"
 import type { Watch } from "./watch.js"
 
@@ -27,8 +28,8 @@ export class Servers {
   private readonly cluster: Cluster | undefined
   private readonly watch: Watch
   private readonly peers = new Map<string, Peer>()
-  /** The only server there is, outside of a cluster. */
-  private readonly only: Peer
+  /** The only server there is, outside of a cluster; there it stands for all. */
+  readonly only: Peer
   private readonly beatKey: string
   private isBeating = false
   private stopBeating = ignore
@@ -52,6 +53,8 @@ export class Servers {
 
   /** There is a connection, anew. */
   connected(): void {
+    this.only.cause = undefined
+    this.only.at = placeOf(this.parts.client)
     for (const peer of this.peers.values()) {
       // Perhaps another server, by another clock.
       peer.forgetClock()
@@ -62,8 +65,15 @@ export class Servers {
 
   private peer(node: string): Peer {
     let peer = this.peers.get(node)
-    if (peer === undefined) this.peers.set(node, peer = new Peer(node))
+    if (peer === undefined) {
+      this.peers.set(node, peer = new Peer(node, node === "" ? placeOf(this.parts.client) : node))
+    }
     return peer
+  }
+
+  /** What the connection to it, or to a node, was lost by; undefined where it is there again. */
+  lost(cause: string | undefined, node = ""): void {
+    this.peer(node).cause = cause
   }
 
   /** Who has that key. */
@@ -78,6 +88,7 @@ export class Servers {
   /** It did not do what it was asked, or did not say so. */
   missed(peer: Peer, error: RedisUnavailableError): void {
     this.watch.failed(error)
+    peer.lastError = error
     if (this.closed || peer.outage._tag === "Down" || !saysAbsent(error.reason)) return
     const outage = afterFailure(peer.outage, this.parts.downAfter)
     if (outage._tag === "Down") this.takeDown(peer, error)
@@ -94,6 +105,7 @@ export class Servers {
   /** It was not there from the beginning. */
   beginDown(error: RedisUnavailableError): void {
     this.watch.failed(error)
+    this.only.lastError = error
     if (this.only.outage._tag === "Up") this.takeDown(this.only, error)
   }
 

@@ -3,12 +3,12 @@ import { Cluster } from "ioredis"
 import type { Client } from "./client.js"
 import { connectNode, isOfSelect } from "./client.js"
 import type { Reason } from "./failure.js"
-import { reasonOf } from "./failure.js"
+import { detailOf, reasonOf } from "./failure.js"
 import { awaited } from "./realTime.js"
 
 interface Missing {
   readonly reason: Reason
-  readonly detail: string | undefined
+  readonly detail: string
 }
 
 /** Connects; succeeds with what went wrong where the server is not there within `patience` ms. @internal */
@@ -32,12 +32,14 @@ export const connected = (client: Client, patience: number): Effect.Effect<Missi
       last = error
       // To wait does not help.
       const reason = reasonOf(error)
-      if (reason === "Denied" || isOfSelect(error)) done({ reason, detail: error.message })
+      if (reason === "Denied" || isOfSelect(error)) done({ reason, detail: detailOf(error) })
     }
-    const stop = awaited(
-      patience,
-      () => done({ reason: last === undefined ? "Timeout" : reasonOf(last), detail: last?.message })
-    )
+    const stop = awaited(patience, () =>
+      done(
+        last === undefined
+          ? { reason: "Timeout", detail: `no connection within ${patience} ms` }
+          : { reason: reasonOf(last), detail: detailOf(last) }
+      ))
     client.on("ready", isReady).on("error", failed)
     if (client.status === "wait") client.connect().catch(() => {})
     if (client.status === "ready") isReady()

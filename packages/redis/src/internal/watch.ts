@@ -7,7 +7,7 @@ import type * as Stream from "effect/Stream"
 import type { RedisConnection } from "../RedisConnection.js"
 import { RedisUnavailableError } from "../RedisUnavailableError.js"
 import type { Reason } from "./failure.js"
-import { reasonOf } from "./failure.js"
+import { detailOf, reasonOf } from "./failure.js"
 import type { Peer } from "./peer.js"
 import { later, realNow } from "./realTime.js"
 
@@ -85,12 +85,13 @@ export class Watch {
   }
 
   /** The server does not let us hear a channel. All of that is counted, and told once. */
-  refused(error: Error, channel: string, isNews: boolean): void {
+  refused(error: Error, server: string, channel: string, isNews: boolean): void {
     const refusal = new RedisUnavailableError({
       connection: this.name,
+      server,
       command: "subscribe",
       reason: reasonOf(error),
-      detail: `${channel}: ${error.message}`
+      detail: `${channel}: ${detailOf(error)}`
     })
     this.failed(refusal)
     if (isNews) this.internal("Store", refusal)
@@ -104,11 +105,13 @@ export class Watch {
     this.pendingGauge(pending)
   }
 
-  wentDown(peer: Peer, error: RedisUnavailableError): void {
+  wentDown(peer: Peer, first: RedisUnavailableError): void {
     this.outages++
     const since = realNow()
     const tell = () => {
       this.told.set(peer, { since, cancel: () => {} })
+      // By now it may be known what the connection was lost by.
+      const error = peer.lastError ?? first
       const why = error.detail === undefined ? error.reason : `${error.reason}: ${error.detail}`
       const line = `${this.at(peer)} is down (${why}) and is not asked until it answers a probe`
       this.change(peer, { from: "Up", to: "Down", reason: error.reason }, Effect.logWarning(line), error)
@@ -133,7 +136,7 @@ export class Watch {
   }
 
   private at(peer: Peer): string {
-    return `Redis "${this.name}"${peer.node === "" ? "" : ` (${peer.node})`}`
+    return `Redis "${this.name}" at ${peer.at}`
   }
 
   private change(

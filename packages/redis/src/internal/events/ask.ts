@@ -4,7 +4,8 @@ import { Command } from "ioredis"
 import type { RedisConnection } from "../../RedisConnection.js"
 import { RedisUnavailableError } from "../../RedisUnavailableError.js"
 import type { Client } from "../client.js"
-import { reasonOf } from "../failure.js"
+import { detailOf, reasonOf } from "../failure.js"
+import { placeOf } from "../place.js"
 import { later } from "../realTime.js"
 
 /** Milliseconds that the server holds a read without news: shorter than a connection may be silent. @internal */
@@ -21,23 +22,18 @@ export type Ask = (
 /** Commands that may wait. A connection that does not answer in time is taken for dead, and opened anew. @internal */
 export const asking = (redis: RedisConnection.Service, client: Client): Ask => (name, ...args) =>
   Effect.async((resume) => {
-    const failed = (reason: RedisUnavailableError["reason"], detail?: string) =>
+    const failed = (reason: RedisUnavailableError["reason"], detail: string) =>
       resume(
-        new RedisUnavailableError({
-          connection: redis.name,
-          command: name,
-          reason,
-          ...(detail === undefined ? {} : { detail })
-        })
+        new RedisUnavailableError({ connection: redis.name, server: placeOf(client), command: name, reason, detail })
       )
     const stop = later(block + grace, () => {
       client.disconnect(true)
-      failed("Timeout")
+      failed("Timeout", `no answer within ${block + grace} ms`)
     })
     client.sendCommand(
       new Command(name, [...args], { replyEncoding: "utf8" }, (error, reply) => {
         stop()
-        if (error) failed(reasonOf(error), error.message)
+        if (error) failed(reasonOf(error), detailOf(error))
         else resume(Effect.succeed(reply))
       })
     )
