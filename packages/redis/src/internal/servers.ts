@@ -71,9 +71,10 @@ export class Servers {
     return peer
   }
 
-  /** What the connection to it, or to a node, was lost by; undefined where it is there again. */
+  /** What the connection to it, or to a node that is asked, was lost by; undefined where it is there again. */
   lost(cause: string | undefined, node = ""): void {
-    this.peer(node).cause = cause
+    const peer = this.peers.get(node)
+    if (peer !== undefined) peer.cause = cause
   }
 
   /** Who has that key. */
