@@ -6,7 +6,7 @@
 import type { ConfigOf, TagClass } from "@effect-resilience/core"
 import { Bulkhead } from "@effect-resilience/core"
 import type { Borrower } from "@effect-resilience/core/extension"
-import { layerFromConfig, Lending, option, orDie } from "@effect-resilience/core/extension"
+import { layerFromConfig, Lending, option, optionTables, orDie } from "@effect-resilience/core/extension"
 import type { ConfigError } from "effect/ConfigError"
 import * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
@@ -27,8 +27,15 @@ export const redisBulkheadFields = {
   strict: option.boolean(false)
 } satisfies option.Fields<RedisBulkhead.Options>
 
+const ofBulkhead: option.Elsewhere = {
+  fields: optionTables.Bulkhead,
+  where: (key) =>
+    `of the bulkhead itself: give it to its Tag, or share another layer of it, ` +
+    `RedisBulkhead.shared(Reports.layer({ ${key} }))`
+}
+
 const check = (name: string, options: RedisBulkhead.Options) =>
-  option.resolve("RedisBulkhead", name, redisBulkheadFields, { ...options })
+  option.resolve("RedisBulkhead", name, redisBulkheadFields, { ...options }, ofBulkhead)
 
 /** Lends permits to whatever bulkhead asks. */
 const lending = (options: RedisBulkhead.Options = {}) =>

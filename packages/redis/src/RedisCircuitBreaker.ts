@@ -5,7 +5,7 @@
  */
 import type { ConfigOf } from "@effect-resilience/core"
 import { SharedCircuits } from "@effect-resilience/core"
-import { layerFromConfig, option, orDie } from "@effect-resilience/core/extension"
+import { layerFromConfig, option, optionTables, orDie } from "@effect-resilience/core/extension"
 import type { ConfigError } from "effect/ConfigError"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -36,8 +36,13 @@ export const circuitFields = {
   operators: option.literal("fleet", "fleet", "local")
 } satisfies option.Fields<RedisCircuitBreaker.Options>
 
+const ofBreaker: option.Elsewhere = {
+  fields: optionTables.CircuitBreaker,
+  where: () => "of each circuit breaker: give it to its Tag, or its layer"
+}
+
 const check = (options: RedisCircuitBreaker.Options) =>
-  option.resolve("RedisCircuitBreaker", "circuits", circuitFields, { ...options })
+  option.resolve("RedisCircuitBreaker", "circuits", circuitFields, { ...options }, ofBreaker)
 
 const make = (
   options: RedisCircuitBreaker.Options

@@ -242,13 +242,18 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
   it.scopedLive("options from Config, and bad ones fail with a ConfigError", () =>
     Effect.gen(function*() {
       class Imports extends Bulkhead.Tag<Imports>()(randomUUID(), { maxConcurrent: 1 }) {}
+      const redis = RedisConnection.layer({ server: { _tag: "Standalone", url } })
       const build = (lease: string) =>
         Layer.build(RedisBulkhead.layerConfig(Imports, { lease: Config.duration("LEASE"), strict: false })).pipe(
-          Effect.provide(RedisConnection.layer({ server: { _tag: "Standalone", url } })),
+          Effect.provide(redis),
           Effect.withConfigProvider(ConfigProvider.fromMap(new Map([["LEASE", lease]])))
         )
       yield* build("5 seconds")
       expect(String(yield* Effect.flip(build("5 millis")))).toContain("lease must be a duration of at least 100 ms")
+      const misplaced = RedisBulkhead.layerConfig(Imports, { maxConcurrent: Config.succeed(5) } as never)
+      expect(String(yield* Effect.flip(Effect.provide(Layer.build(misplaced), redis)))).toContain(
+        "has no option \"maxConcurrent\", which is one of the bulkhead itself: give it to its Tag"
+      )
     }))
 
   it.scopedLive("a bulkhead of other options, and one of the same tag that is not shared", () =>
@@ -288,7 +293,12 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
         [{ onLeaseLost: "no" as never }, "onLeaseLost must be one of"],
         [{ strict: 1 as never }, "strict must be true or false"],
         [{ fences: 1 as never }, "fences must be true or false"],
-        [{ leese: 1 } as never, "has no option \"leese\""]
+        [{ leese: 1 } as never, "has no option \"leese\"; there are: lease, "],
+        [
+          { maxConcurrent: 5 } as never,
+          "has no option \"maxConcurrent\", which is one of the bulkhead itself: give it to its Tag, or share " +
+          "another layer of it, RedisBulkhead.shared(Reports.layer({ maxConcurrent })); there are: lease, "
+        ]
       ]
       for (const [options, text] of bad) {
         const exit = yield* Effect.exit(Effect.scoped(bulkheadOf(url, { name: "bad" }, options)))

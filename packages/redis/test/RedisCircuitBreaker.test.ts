@@ -2,7 +2,7 @@ import type { SharedCircuits } from "@effect-resilience/core"
 import { CircuitBreaker } from "@effect-resilience/core"
 import { RedisCircuitBreaker, RedisConnection } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Duration, Effect, Exit, Fiber, Layer, Option } from "effect"
+import { Cause, Context, Duration, Effect, Exit, Fiber, Layer, Option } from "effect"
 import { inject } from "vitest"
 import { canStart, Server } from "./utils/server.js"
 
@@ -525,5 +525,10 @@ describe.skipIf(url === undefined)("a shared circuit breaker", () => {
         expect(String(exit)).toContain(`${field}`)
         expect(String(exit)).toContain(String(value))
       }
+      const misplaced = inProcess({ prefix: fresh() }, { failureRate: 0.5 } as RedisCircuitBreaker.Options)
+      const exit = yield* Effect.exit(misplaced)
+      expect(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "no error").toContain(
+        "has no option \"failureRate\", which is one of each circuit breaker: give it to its Tag, or its layer; there are: "
+      )
     }))
 })

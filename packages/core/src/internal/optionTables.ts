@@ -9,7 +9,12 @@ import { retryBudgetFields } from "../RetryBudget.js"
 import { timeoutFields } from "../Timeout.js"
 import { circuitBreakerFields } from "./breaker/options.js"
 
-/** The options of all patterns, for the check of the documentation's tables and of bad values. @internal */
+/**
+ * The options of all patterns: for the check of the documentation's tables and of bad values, and for those who are given
+ * an option of theirs.
+ *
+ * @internal
+ */
 export const optionTables = {
   AdaptiveConcurrency: adaptiveConcurrencyFields,
   Backpressure: backpressureFields,

@@ -149,9 +149,17 @@ export type Fields<Options> = { readonly [K in keyof Options]-?: Field<any, any>
 /** @internal */
 export type Resolved<F> = { readonly [K in keyof F]: F[K] extends Field<any, infer A> ? A : never }
 
+/** Options that are easily given to the wrong place. @internal */
+export interface Elsewhere {
+  /** A table that has them. */
+  readonly fields: object
+  /** Of what they are options, and how that is given them: "of the bulkhead itself: give it to its Tag". */
+  readonly where: (key: string) => string
+}
+
 /**
  * Every option read by its field, the default where it is absent or `undefined`. Throws an `InvalidOptionError` for the
- * first bad value and for an option that does not exist.
+ * first bad value and for an option that does not exist, which says where it belongs if that is known.
  *
  * @internal
  */
@@ -159,7 +167,8 @@ export const resolve = <F extends Record<string, Field<any, any>>>(
   pattern: string,
   instance: string,
   fields: F,
-  options: { readonly [K in keyof F]?: unknown }
+  options: { readonly [K in keyof F]?: unknown },
+  elsewhere?: Elsewhere
 ): Resolved<F> => {
   if (typeof instance !== "string" || instance.trim() === "") {
     throw new InvalidOptionError(pattern, String(instance), "name", instance, "a non-empty string")
@@ -167,13 +176,15 @@ export const resolve = <F extends Record<string, Field<any, any>>>(
   for (const key of Object.keys(options)) {
     if (key !== "name" && !Object.hasOwn(fields, key)) {
       const known = Object.keys(fields).join(", ")
+      const isElsewhere = elsewhere !== undefined && Object.hasOwn(elsewhere.fields, key)
+      const where = isElsewhere ? `, which is one ${elsewhere.where(key)}` : ""
       throw new InvalidOptionError(
         pattern,
         instance,
         key,
         options[key],
         `one of ${known}`,
-        `has no option ${show(key)}; there are: ${known}`
+        `has no option ${show(key)}${where}; there are: ${known}`
       )
     }
   }
