@@ -80,6 +80,7 @@ export class RedisConnection
   /**
    * A connection by a client of your own, which is never closed here. Of its options those are checked that let a command
    * wait, run twice or answer otherwise; `allowUnsafe` takes it as it is. Its `keyPrefix` begins every key, before `prefix`.
+   * It stays in the database of its options: one that `SELECT` moved is refused.
    */
   static readonly fromClient = (
     client: Client,

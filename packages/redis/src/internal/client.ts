@@ -150,6 +150,34 @@ export const leaveWrongDatabase = (client: Client, error: Error): boolean => {
   return true
 }
 
+/** The database that a client means to be in, now and by its options: `SELECT` moves it, and nothing else that is opened by them. */
+const databasesOf = (client: Redis) => {
+  const { db = 0 } = client.options
+  const { condition } = client as unknown as { readonly condition: { readonly select?: number } | undefined }
+  return { now: condition?.select ?? db, own: db }
+}
+
+/**
+ * Asks for the database once more, of a client that was ready before we heard of it: where it was refused ioredis goes on
+ * with database 0. Fails with the error of the server.
+ *
+ * @internal
+ */
+export const confirmDatabase = async (client: Client): Promise<void> => {
+  if (client instanceof Cluster) return
+  const { own } = databasesOf(client)
+  if (own !== 0) await client.select(own)
+}
+
+/** Calls `moved` when a client is moved to another database; returns what undoes that. @internal */
+export const mindMoves = (client: Client, moved: (to: number, from: number) => void): () => void => {
+  if (client instanceof Cluster) return () => {}
+  const { own } = databasesOf(client)
+  const see = (to: number) => to !== own && moved(to, own)
+  client.on("select", see)
+  return () => void client.off("select", see)
+}
+
 /** Disconnects. @internal */
 export const hangUp = (client: Client): void => {
   const nodes = client instanceof Cluster ? client.nodes() : [client]
@@ -210,7 +238,12 @@ const rulesOf = (client: Client): ReadonlyArray<Rule> => {
   ]
   if (!(client instanceof Cluster)) {
     const { options } = client
-    return [{ field: "enableOfflineQueue", value: options.enableOfflineQueue, set: false }, ...rules("", options)]
+    return [
+      { field: "enableOfflineQueue", value: options.enableOfflineQueue, set: false },
+      ...rules("", options),
+      // Or it is used before it is known whether its database is there.
+      ...(options.db ? [{ field: "enableReadyCheck", value: options.enableReadyCheck, set: true }] : [])
+    ]
   }
   const { options } = client
   return [
@@ -241,6 +274,11 @@ export const checkClient = (name: string, client: unknown, allowUnsafe: boolean)
       `${option.show(broken.set)} in the options of the client, or a command may wait for long, run twice or answer ` +
         `otherwise; allowUnsafe: true takes it as it is`
     )
+  }
+  if (client instanceof Redis) {
+    const { now, own } = databasesOf(client)
+    const there = `the database that the client is in, which SELECT made ${now}`
+    if (now !== own) throw new option.InvalidOptionError("RedisConnection", name, "db", own, there)
   }
   return client
 }

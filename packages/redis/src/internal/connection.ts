@@ -9,7 +9,7 @@ import { Cluster, Command } from "ioredis"
 import type { RedisConnection } from "../RedisConnection.js"
 import type { RedisUnavailableError } from "../RedisUnavailableError.js"
 import type { Client } from "./client.js"
-import { connectNode, hangUp, leaveWrongDatabase, mindSilence } from "./client.js"
+import { connectNode, hangUp, leaveWrongDatabase, mindMoves, mindSilence } from "./client.js"
 import { Commands } from "./commands.js"
 import { detailOf, reasonOf } from "./failure.js"
 import type { Parts } from "./parts.js"
@@ -34,6 +34,8 @@ export class Connection implements RedisConnection.Service {
   private readonly commands: Commands
   private readonly servers: Servers
   private leaveSilence = ignore
+  private leaveMoves = ignore
+  private isMoved = false
 
   constructor(private readonly parts: Parts) {
     this.name = parts.name
@@ -61,11 +63,15 @@ export class Connection implements RedisConnection.Service {
       client.on("error", this.onError)
       client.on("ready", this.onReady).on("+node", this.onNode).on("node error", this.onNodeError)
       this.leaveSilence = mindSilence(client)
-      if (client.status === "ready") this.onReady()
-      return Effect.map(
-        connected(client, patience),
-        (missing) => missing && this.commands.failed(this.servers.only, "connect", missing.reason, missing.detail)
-      )
+      if (!this.parts.isOwn) this.leaveMoves = mindMoves(client, this.onMove)
+      const wasReady = client.status === "ready"
+      return Effect.map(connected(client, patience), (missing) => {
+        if (missing !== undefined) {
+          return this.commands.failed(this.servers.only, "connect", missing.reason, missing.detail)
+        }
+        if (wasReady) this.onReady()
+        return undefined
+      })
     })
   }
 
@@ -83,6 +89,7 @@ export class Connection implements RedisConnection.Service {
     client.off("ready", this.onReady).off("+node", this.onNode).off("node error", this.onNodeError)
     if (parts.isOwn) return hangUp(client)
     this.leaveSilence()
+    this.leaveMoves()
     client.off("error", this.onError)
   }
 
@@ -92,6 +99,16 @@ export class Connection implements RedisConnection.Service {
     // Its database is not there: ioredis would go on with database 0.
     if (!leaveWrongDatabase(this.client, error)) return
     this.servers.beginDown(this.commands.failed(this.servers.only, "select", reasonOf(error), error.message))
+  }
+
+  /** Somebody has moved the user's client to another database. */
+  private readonly onMove = (to: number, from: number): void => {
+    if (this.isMoved) return
+    this.isMoved = true
+    const detail = `the client was moved to database ${to}: what is in database ${from} is not seen there`
+    const error = this.commands.failed(this.servers.only, "select", "Reply", detail)
+    this.watch.failed(error)
+    this.watch.internal("Store", error)
   }
 
   private readonly onNodeError = (error: Error, node: string): void => this.servers.lost(detailOf(error), node)

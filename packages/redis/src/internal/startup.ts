@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import { Cluster } from "ioredis"
 import type { Client } from "./client.js"
-import { connectNode, isOfSelect } from "./client.js"
+import { confirmDatabase, connectNode, isOfSelect, leaveWrongDatabase } from "./client.js"
 import type { Reason } from "./failure.js"
 import { detailOf, reasonOf } from "./failure.js"
 import { awaited } from "./realTime.js"
@@ -26,10 +26,11 @@ export const connected = (client: Client, patience: number): Effect.Effect<Missi
     }
     const isReady = () => {
       const nodes = client instanceof Cluster ? client.nodes("master") : []
-      Promise.all(nodes.map(connectNode)).then(() => done(undefined), () => {})
+      Promise.all([confirmDatabase(client), ...nodes.map(connectNode)]).then(() => done(undefined), failed)
     }
     const failed = (error: Error) => {
       last = error
+      leaveWrongDatabase(client, error)
       // To wait does not help.
       const reason = reasonOf(error)
       if (reason === "Denied" || isOfSelect(error)) done({ reason, detail: detailOf(error) })
