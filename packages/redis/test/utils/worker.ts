@@ -51,9 +51,10 @@ export class Worker {
     const first = this.inbox.shift()
     if (first !== undefined) return resume(Effect.succeed(first))
     const died = () => resume(Effect.die(new Error(`the worker ended: ${this.stderr}`)))
-    this.child.once("exit", died)
+    // It may be gone before all that it said is here.
+    this.child.once("close", died)
     this.readers.push((message) => {
-      this.child.off("exit", died)
+      this.child.off("close", died)
       resume(Effect.succeed(message))
     })
   })

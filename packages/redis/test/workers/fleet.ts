@@ -4,6 +4,7 @@
 import { CircuitBreaker, Fleet, ResilienceLive } from "@effect-resilience/core"
 import { RedisConnection, RedisEventStream, RedisFleet } from "@effect-resilience/redis"
 import { Duration, Effect, Layer } from "effect"
+import { leave, tell, told } from "../utils/parent.js"
 
 const [, , url = "", prefix = "", label = ""] = process.argv
 
@@ -17,20 +18,16 @@ const live = Layer.merge(
   )
 )
 
-const said = Effect.async<string>((resume) => {
-  process.once("message", (message) => resume(Effect.succeed(String(message))))
-})
-
 const program = Effect.gen(function*() {
   const breaker = yield* CircuitBreaker.make({ name: "payments" })
-  process.send?.("ready")
+  tell("ready")
   for (;;) {
-    const message = yield* said
+    const message = yield* told
     if (message === "open") yield* breaker.forceOpen("1 minute")
     if (message === "leave") return
     if (message === "view") {
       const { processes } = yield* Fleet.view
-      process.send?.(processes.map(({ age, instances, label, status }) => ({
+      tell(processes.map(({ age, instances, label, status }) => ({
         label,
         status,
         age: Duration.toMillis(age),
@@ -41,5 +38,4 @@ const program = Effect.gen(function*() {
 })
 
 await Effect.runPromise(Effect.scoped(program).pipe(Effect.provide(live)))
-process.send?.("left")
-process.disconnect()
+leave("left")
