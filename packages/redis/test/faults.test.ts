@@ -1,75 +1,43 @@
-import { RedisConnection } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { ask, askOrNothing } from "./utils/ask.js"
-import { ledger, Load, quantile } from "./utils/load.js"
+import { askOrNothing } from "./utils/ask.js"
 import { Proxy } from "./utils/proxy.js"
 import { scale } from "./utils/scale.js"
 import { canStart, Server } from "./utils/server.js"
+import { underLoad, untilBack } from "./utils/underLoad.js"
 import { until } from "./utils/until.js"
-
-const wait = (millis: number) => Effect.promise(() => new Promise((resolve) => setTimeout(resolve, millis)))
-const deadline = 100
-
-/** No call may take longer, whatever happens; so much the timers of a busy machine may be late. */
-const expectShort = (load: Load, what: string) => {
-  const durations = load.durations()
-  console.log(
-    `${what}: ${durations.length} calls, ${load.succeeded} succeeded, ${JSON.stringify(load.reasons())}; ` +
-      `p99.9 ${quantile(durations, 0.999).toFixed(1)} ms, longest ${quantile(durations, 1).toFixed(1)} ms`
-  )
-  expect(load.pending).toBe(0)
-  expect(quantile(durations, 0.999)).toBeLessThanOrEqual(deadline + 20)
-}
-
-const untilBack = (load: Load, since: number) =>
-  Effect.promise(() => until("it is back", () => load.recoveredAfter(since) < Infinity, 4000))
-
-const entries = (port: number, key = "l") =>
-  Effect.promise(async () => await ask(port, "lrange", key, 0, -1) as Array<string>)
 
 describe.skipIf(!canStart)("faults of Redis", () => {
   it.scopedLive("RN1: killed and started again, no call is long, none runs late, and it is back", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
-      const redis = yield* RedisConnection.make({ server: server.url })
-      const load = yield* Load.start(redis, "l")
-      yield* wait(scale(200, 1000))
+      const { end, load, redis } = yield* underLoad(server, server.url)
+      yield* Effect.sleep(scale(200, 1000))
       yield* Effect.promise(() => server.kill())
-      yield* wait(scale(600, 5000))
+      yield* Effect.sleep(scale(600, 5000))
       expect((yield* redis.health).status).toBe("down")
       yield* Effect.promise(() => server.start())
-      const back = performance.now()
-      yield* untilBack(load, back)
-      yield* wait(scale(100, 3000))
-      yield* load.stop
-      expectShort(load, "killed")
-      console.log(`killed: back after ${load.recoveredAfter(back).toFixed(0)} ms`)
-      expect(load.recoveredAfter(back)).toBeLessThanOrEqual(1500)
-      expect(yield* entries(server.port).pipe(Effect.map((all) => load.verdict(all)))).toMatchObject({
-        twice: 0,
-        late: 0
-      })
+      const back = yield* untilBack(load, performance.now())
+      yield* Effect.sleep(scale(100, 3000))
+      expect(yield* end("killed")).toMatchObject({ twice: 0, late: 0 })
+      console.log(`killed: back after ${back.toFixed(0)} ms`)
+      expect(back).toBeLessThanOrEqual(1500)
       expect((yield* redis.health).status).toBe("up")
     }))
 
   it.scopedLive("RN2: paused, no call is long, and none runs when it goes on", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
-      const redis = yield* RedisConnection.make({ server: server.url })
-      const load = yield* Load.start(redis, "l")
-      yield* wait(scale(200, 1000))
+      const { end, load } = yield* underLoad(server, server.url)
+      yield* Effect.sleep(scale(200, 1000))
       server.pause()
-      yield* wait(scale(700, 5000))
+      yield* Effect.sleep(scale(700, 5000))
       server.resume()
-      const back = performance.now()
-      yield* untilBack(load, back)
-      yield* wait(scale(200, 3000))
-      yield* load.stop
-      expectShort(load, "paused")
-      console.log(`paused: back after ${load.recoveredAfter(back).toFixed(0)} ms`)
-      expect(load.recoveredAfter(back)).toBeLessThanOrEqual(2000)
-      const verdict = load.verdict(yield* entries(server.port))
+      const back = yield* untilBack(load, performance.now())
+      yield* Effect.sleep(scale(200, 3000))
+      const verdict = yield* end("paused")
+      console.log(`paused: back after ${back.toFixed(0)} ms`)
+      expect(back).toBeLessThanOrEqual(2000)
       expect(verdict).toMatchObject({ twice: 0, late: 0 })
       expect(verdict.ran).toBeGreaterThanOrEqual(load.succeeded)
     }))
@@ -78,18 +46,15 @@ describe.skipIf(!canStart)("faults of Redis", () => {
     Effect.gen(function*() {
       const server = yield* Server.start()
       const proxy = yield* Proxy.start(server.port)
-      const redis = yield* RedisConnection.make({ server: proxy.url })
-      const load = yield* Load.start(redis, "l", 500)
+      const { end, load } = yield* underLoad(server, proxy.url, {}, 500)
       for (let times = 0; times < scale(3, 20); times++) {
-        yield* wait(100)
+        yield* Effect.sleep(100)
         yield* Effect.promise(() => until("it is there", () => proxy.open > 0 && load.recoveredAfter(0) < Infinity))
         proxy.mode = { _tag: "dropReply" }
         yield* Effect.promise(() => until("a reply is lost", () => proxy.mode._tag === "pass"))
       }
-      yield* load.stop
-      expectShort(load, "reply lost")
+      const verdict = yield* end("reply lost")
       expect(Object.keys(load.reasons())).toContain("Disconnected")
-      const verdict = load.verdict(yield* entries(server.port))
       expect(verdict).toMatchObject({ twice: 0, late: 0 })
       // Some ran of which nobody heard.
       expect(verdict.ran).toBeGreaterThan(load.succeeded)
@@ -99,74 +64,61 @@ describe.skipIf(!canStart)("faults of Redis", () => {
     Effect.gen(function*() {
       const server = yield* Server.start()
       const proxy = yield* Proxy.start(server.port)
-      const redis = yield* RedisConnection.make({ server: proxy.url, socketTimeout: scale(300, 1000) })
-      const load = yield* Load.start(redis, "l")
-      yield* wait(100)
+      const { end, load } = yield* underLoad(server, proxy.url, { socketTimeout: scale(300, 1000) })
+      yield* Effect.sleep(100)
       const before = proxy.accepted
       proxy.mode = { _tag: "blackHole" }
       yield* Effect.promise(() => until("it connects anew", () => proxy.accepted > before, 3000))
-      yield* wait(scale(0, 3000))
+      yield* Effect.sleep(scale(0, 3000))
       proxy.mode = { _tag: "pass" }
-      const healed = performance.now()
-      yield* untilBack(load, healed)
-      yield* load.stop
-      expectShort(load, "black hole")
-      console.log(`black hole: back after ${load.recoveredAfter(healed).toFixed(0)} ms`)
-      expect(load.recoveredAfter(healed)).toBeLessThanOrEqual(2500)
-      expect(load.verdict(yield* entries(server.port))).toMatchObject({ twice: 0, late: 0 })
+      const back = yield* untilBack(load, performance.now())
+      expect(yield* end("black hole")).toMatchObject({ twice: 0, late: 0 })
+      console.log(`black hole: back after ${back.toFixed(0)} ms`)
+      expect(back).toBeLessThanOrEqual(2500)
     }))
 
   it.scopedLive("RN5: slow but in time is no failure; too slow is, and is left alone until it is not", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const proxy = yield* Proxy.start(server.port)
-      const redis = yield* RedisConnection.make({ server: proxy.url })
-      yield* redis.run(ledger, ["l"], ["before"])
-      const load = yield* Load.start(redis, "l", 200)
+      const { end, load, redis } = yield* underLoad(server, proxy.url, {}, 200)
+      yield* Effect.promise(() => until("its script is known", () => load.succeeded > 0))
       proxy.mode = { _tag: "delay", millis: () => 20 + 40 * Math.random() }
-      yield* wait(scale(300, 3000))
+      yield* Effect.sleep(scale(300, 3000))
       expect(load.reasons()).toEqual({})
       proxy.mode = { _tag: "delay", millis: () => 300 }
       yield* Effect.promise(() => until("it is down", () => Number(load.reasons().Down ?? 0) > 0))
-      yield* wait(scale(200, 3000))
+      yield* Effect.sleep(scale(200, 3000))
       proxy.mode = { _tag: "pass" }
-      const healed = performance.now()
-      yield* untilBack(load, healed)
-      yield* load.stop
-      expectShort(load, "slow")
+      yield* untilBack(load, performance.now())
+      expect(yield* end("slow")).toMatchObject({ twice: 0, late: 0 })
       expect((yield* redis.metrics).outages).toBe(1)
-      expect(load.verdict(yield* entries(server.port))).toMatchObject({ twice: 0, late: 0 })
     }))
 
   it.scopedLive("RN7: a server that forgets its scripts fails no call, and runs each once", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
-      const redis = yield* RedisConnection.make({ server: server.url, commandTimeout: "1 second" })
-      const load = yield* Load.start(redis, "l")
+      const { end, load } = yield* underLoad(server, server.url, { commandTimeout: "1 second" })
       for (let times = 0; times < scale(6, 60); times++) {
         yield* Effect.promise(() => askOrNothing(server.port, "script", "flush"))
-        yield* wait(50)
+        yield* Effect.sleep(50)
       }
-      yield* load.stop
-      expectShort(load, "scripts flushed")
+      const verdict = yield* end("scripts flushed")
       expect(load.reasons()).toEqual({})
-      expect(load.verdict(yield* entries(server.port))).toEqual({ twice: 0, late: 0, ran: load.calls.length })
+      expect(verdict).toEqual({ twice: 0, late: 0, ran: load.calls.length })
     }))
 
   it.scopedLive("cut again and again, every call ends in time and no more than once", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const proxy = yield* Proxy.start(server.port)
-      const redis = yield* RedisConnection.make({ server: proxy.url })
-      const load = yield* Load.start(redis, "l")
+      const { end, redis } = yield* underLoad(server, proxy.url)
       for (let times = 0; times < scale(4, 40); times++) {
-        yield* wait(100 + 100 * Math.random())
+        yield* Effect.sleep(100 + 100 * Math.random())
         if (times % 2 === 0) proxy.cut()
         else proxy.halfClose()
       }
-      yield* load.stop
-      expectShort(load, "cut")
-      expect(load.verdict(yield* entries(server.port))).toMatchObject({ twice: 0, late: 0 })
+      expect(yield* end("cut")).toMatchObject({ twice: 0, late: 0 })
       expect((yield* redis.metrics).pending).toBe(0)
     }))
 })

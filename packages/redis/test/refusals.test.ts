@@ -11,7 +11,6 @@ import { canStart, freePort, Server } from "./utils/server.js"
 import { until } from "./utils/until.js"
 import { Worker } from "./utils/worker.js"
 
-const wait = (millis: number) => Effect.promise(() => new Promise((resolve) => setTimeout(resolve, millis)))
 const write = (redis: RedisConnection.Service) => Effect.flip(redis.run(ledger, ["l"], ["c0"]))
 const worker = new URL("./workers/connection.ts", import.meta.url)
 
@@ -88,7 +87,7 @@ describe.skipIf(!canStart)("what a server refuses", () => {
 
       const spin = script("spin", "local n = 0 while true do n = n + 1 end")
       const spinning = yield* Effect.fork(redis.run(spin, ["l"], []))
-      yield* wait(200)
+      yield* Effect.sleep(200)
       expect(yield* Effect.flip(reader.command("get", "l"))).toMatchObject({ reason: "Busy" })
       yield* Effect.promise(() =>
         until("it is stopped", async () => await askOrNothing(server.port, "script", "kill") === "OK")
@@ -197,7 +196,7 @@ describe.skipIf(!canStart)("what a server refuses", () => {
       const written = dedicated.set("dedicated", "v").then(() => true, () => false)
       const refused = yield* Effect.forEach(
         Array.from({ length: 100 }),
-        () => Effect.zipRight(wait(10), Effect.flip(redis.command("set", "k", "v")))
+        () => Effect.zipRight(Effect.sleep(10), Effect.flip(redis.command("set", "k", "v")))
       )
       expect(refused.filter(({ message }) => !message.includes("DB index is out of range"))).toEqual([])
       expect(yield* redis.health).toMatchObject({ status: "down", lastError: { reason: expect.any(String) } })
@@ -278,9 +277,9 @@ describe.skipIf(!canStart)("leaving", () => {
           const dedicated = yield* redis.dedicated
           yield* redis.subscribe("channel", { onMessage: () => {}, onGap: () => {} })
           dedicated.xread("BLOCK", 0, "STREAMS", "nothing", "$").catch(() => {})
-          yield* wait(50)
+          yield* Effect.sleep(50)
           yield* happens(server)
-          yield* wait(50)
+          yield* Effect.sleep(50)
           yield* Effect.fork(redis.run(ledger, ["l"], ["c0"]))
         }).pipe(Scope.extend(scope))
         const begin = performance.now()
@@ -297,7 +296,7 @@ describe.skipIf(!canStart)("leaving", () => {
           expect(yield* process.next).toBe("ready")
           const gone = new Promise((resolve) => process.child.once("exit", resolve))
           yield* happens(server)
-          yield* wait(100)
+          yield* Effect.sleep(100)
           const begin = performance.now()
           process.send("leave")
           expect(yield* process.next).toBe("closed")
@@ -327,7 +326,7 @@ describe.skipIf(!canStart)("leaving", () => {
         }))
       const begin = performance.now()
       yield* Effect.promise(() => server.kill())
-      yield* wait(scale(1500, 5000))
+      yield* Effect.sleep(scale(1500, 5000))
       const seconds = (performance.now() - begin) / 1000
       const rates = fleet.map(({ before, proxy }) => (proxy.accepted - before) / seconds)
       yield* Effect.promise(() => server.start())

@@ -2,15 +2,14 @@ import { RedisConnection } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { Redis } from "ioredis"
-import { ask, askOrNothing } from "./utils/ask.js"
-import { Load, quantile } from "./utils/load.js"
+import { askOrNothing } from "./utils/ask.js"
+import { Load } from "./utils/load.js"
 import type { Proxy } from "./utils/proxy.js"
 import { long, scale } from "./utils/scale.js"
 import { masterName, Sentinels } from "./utils/sentinel.js"
 import { canStart } from "./utils/server.js"
+import { entriesOf, expectShort, untilBack } from "./utils/underLoad.js"
 import { until } from "./utils/until.js"
-
-const wait = (millis: number) => Effect.promise(() => new Promise((resolve) => setTimeout(resolve, millis)))
 
 const failOver = (name: string, fault: "kill" | "pause") =>
   Effect.gen(function*() {
@@ -18,27 +17,20 @@ const failOver = (name: string, fault: "kill" | "pause") =>
     const redis = yield* RedisConnection.make({ server: sentinels.options, connectTimeout: "10 seconds" })
     const old = yield* Effect.promise(sentinels.master)
     const load = yield* Load.start(redis, "l")
-    yield* wait(scale(200, 500))
+    yield* Effect.sleep(scale(200, 500))
     if (fault === "kill") yield* Effect.promise(() => old.kill())
     else old.pause()
     yield* Effect.promise(() => until("there is another master", async () => await sentinels.master() !== old, 10_000))
-    const moved = performance.now()
-    yield* Effect.promise(() => until("it is back", () => load.recoveredAfter(moved) < Infinity, 8000))
+    yield* untilBack(load, performance.now(), 8000)
     const master = yield* Effect.promise(sentinels.master)
     // The old one comes back, thinks for a moment that it is the master, and becomes a replica.
     if (fault === "kill") yield* Effect.promise(() => old.start())
     else old.resume()
-    yield* wait(scale(300, 8000))
+    yield* Effect.sleep(scale(300, 8000))
     yield* load.stop
-    const durations = load.durations()
-    console.log(
-      `${name}: ${JSON.stringify(load.reasons())}; longest gap ${load.longestGap().toFixed(0)} ms, ` +
-        `p99.9 ${quantile(durations, 0.999).toFixed(1)} ms, longest ${quantile(durations, 1).toFixed(1)} ms`
-    )
-    expect(load.pending).toBe(0)
-    expect(quantile(durations, 0.999)).toBeLessThanOrEqual(120)
+    expectShort(load, name)
     expect(load.longestGap()).toBeLessThanOrEqual(scale(6000, 5000))
-    const entries = yield* Effect.promise(async () => await ask(master.port, "lrange", "l", 0, -1) as Array<string>)
+    const entries = yield* entriesOf(master.port)
     expect(load.verdict(entries)).toMatchObject({ twice: 0, late: 0 })
     // All that succeeded at the end is on the new master, and on no other.
     const last = load.calls.filter(({ end, error }) => end > 0 && error === undefined).at(-1)
@@ -78,7 +70,7 @@ describe.skipIf(!canStart)("faults of Sentinel", () => {
       )
       const redis = yield* RedisConnection.fromClient(client)
       const load = yield* Load.start(redis, "l", 500)
-      yield* wait(300)
+      yield* Effect.sleep(300)
       link.mode = { _tag: "blackHole" }
       yield* Effect.promise(() => until("there is another master", async () => await sentinels.master() !== old))
       const split = performance.now()
@@ -90,12 +82,12 @@ describe.skipIf(!canStart)("faults of Sentinel", () => {
       }
       yield* Effect.promise(() => until("calls go to the new one", moved, 5000))
       const healed = performance.now() - split
-      yield* wait(200)
+      yield* Effect.sleep(200)
       yield* load.stop
       console.log(`split: ${JSON.stringify(load.reasons())}; healed after ${healed.toFixed(0)} ms`)
       expect(healed).toBeLessThanOrEqual(2000)
       // What the old one was told while both took writes is lost with it, and nothing more.
-      const onNew = yield* Effect.promise(async () => await ask(master.port, "lrange", "l", 0, -1) as Array<string>)
+      const onNew = yield* entriesOf(master.port)
       expect(load.verdict(onNew)).toMatchObject({ twice: 0, late: 0 })
       const late = load.calls.filter(({ error, start }) => start > split + healed + 100 && error === undefined)
       expect(late.length).toBeGreaterThan(0)
