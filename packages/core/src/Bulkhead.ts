@@ -30,6 +30,7 @@ import * as option from "./internal/options.js"
 import type { Watch } from "./internal/pool.js"
 import { Pool } from "./internal/pool.js"
 import { makeTag, orDie } from "./internal/tag.js"
+import type { Share } from "./internal/waiters.js"
 import { InternalError } from "./InternalError.js"
 import type { CallMetrics, Guard, KeyedOptions, KeyedTagClass, Observable, OnLayer, TagClass } from "./Pattern.js"
 
@@ -199,7 +200,7 @@ const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, ne
     const maxWait = lending._tag === "None" ? resolved.maxWait : Duration.max(resolved.maxWait, "250 millis")
     const pool = new Pool({ ...resolved, maxWait, fair: resolved.fair !== undefined }, watch)
     if (lending._tag === "Some") lender = yield* lending.value(pool.lentBy(name))
-    const { around = passThrough, resize = pool.resize } = lender ?? {}
+    const { resize = pool.resize } = lender ?? {}
     yield* register({
       pattern: "Bulkhead",
       instance: name,
@@ -207,14 +208,14 @@ const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, ne
       snapshot: pool.metrics,
       actions: { resize: (input) => Effect.flatMap(actions.integer(1)(input), resize) }
     })
-    const within = (guard: Guard<BulkheadFullError>): Guard<BulkheadFullError> =>
-      lender === undefined ? guard : (effect) => guard(around(effect))
+    const withPermits = (permits: number, share?: Share) =>
+      lender === undefined ? pool.withPermits(permits, share) : pool.withLentPermits(lender.around, permits, share)
     const service: Bulkhead.Service = {
       name,
-      withPermit: within(pool.withPermit),
-      withPermitsBy: (permits) => within(pool.withPermits(permitsOrDie(name, permits))),
+      withPermit: withPermits(1),
+      withPermitsBy: (permits) => withPermits(permitsOrDie(name, permits)),
       withPermitBy: ({ key, permits = 1 }) =>
-        within(pool.withPermits(permitsOrDie(name, permits), shareOf("Bulkhead", name, resolved.fair, key))),
+        withPermits(permitsOrDie(name, permits), shareOf("Bulkhead", name, resolved.fair, key)),
       acquire: pool.acquire(),
       acquireBy: ({ key, permits = 1 }) =>
         Effect.suspend(() => pool.acquire(permitsOrDie(name, permits), shareOf("Bulkhead", name, resolved.fair, key))),

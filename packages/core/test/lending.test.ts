@@ -1,7 +1,7 @@
 import { Bulkhead, Registry } from "@effect-resilience/core"
 import { enterAtOnce } from "@effect-resilience/core/extension"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Option, TestClock } from "effect"
+import { Deferred, Duration, Effect, Fiber, Option, TestClock } from "effect"
 import { lentBulkhead } from "./utils/lender.js"
 
 const settle = Effect.repeatN(Effect.yieldNow(), 5)
@@ -143,9 +143,50 @@ describe("a bulkhead whose permits are lent", () => {
       }
     }))
 
+  it.scoped("RB16: a call that has not begun when its permit is good no more waits on, within its maxWait, and counts once", () =>
+    Effect.gen(function*() {
+      let good = true
+      let ending = true
+      const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b", maxWait: "1 second" }), () => {
+        if (!ending) return undefined
+        ending = good = false
+        return "not begun"
+      })
+      const events = yield* bulkhead.subscribe
+      const lend = (limit: number) => borrower.lend({ limit, hoped: 1, shut: undefined, isGood: () => good })
+      /** It has waited for 600 ms when it gets a permit that is good no more, and waits on. */
+      const unlucky = Effect.gen(function*() {
+        lend(0)
+        const call = yield* Effect.fork(Effect.either(bulkhead.withPermit(Effect.succeed("done"))))
+        yield* TestClock.adjust("600 millis")
+        good = ending = true
+        lend(1)
+        yield* settle
+        expect([borrower.used(), borrower.waiting()]).toEqual([0, 1])
+        expect([...yield* events.takeAll].map(({ _tag }) => _tag)).toEqual(["PermitAcquired", "PermitReleased"])
+        return call
+      })
+      const late = yield* unlucky
+      yield* TestClock.adjust("399 millis")
+      expect(borrower.waiting()).toBe(1)
+      yield* TestClock.adjust("1 millis")
+      expect(yield* Fiber.join(late)).toMatchObject({ _tag: "Left", left: { reason: "WaitExceeded" } })
+      expect(yield* bulkhead.metrics).toMatchObject({ offered: 1, rejected: 1, admitted: 0, running: 0 })
+      yield* events.takeAll
+
+      const call = yield* unlucky
+      yield* TestClock.adjust("100 millis")
+      good = true
+      lend(1)
+      expect(yield* Fiber.join(call)).toMatchObject({ _tag: "Right", right: "done" })
+      const metrics = yield* bulkhead.metrics
+      expect(metrics).toMatchObject({ offered: 2, succeeded: 1, ignored: 0, running: 0, active: 0, waiting: 0 })
+      expect(metrics.totalWait).toEqual(Duration.millis(700))
+    }))
+
   it.scoped("a call whose permits are lost has failed, and gives them back", () =>
     Effect.gen(function*() {
-      const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b" }), () => true)
+      const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b" }), () => "LeaseLost")
       borrower.lend({ limit: 1, hoped: 0, shut: undefined })
       expect(yield* reasonOf(bulkhead.withPermit(Effect.void))).toBe("LeaseLost")
       expect(borrower.used()).toBe(0)

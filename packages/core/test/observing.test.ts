@@ -724,7 +724,7 @@ describe("reasons", () => {
         return yield* rejection(bulkhead.withPermit(Effect.void))
       }),
       LeaseLost: Effect.gen(function*() {
-        const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b" }), () => true)
+        const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b" }), () => "LeaseLost")
         borrower.lend({ limit: 1, hoped: 0, shut: undefined })
         return yield* rejection(bulkhead.withPermit(Effect.void))
       }),

@@ -1,3 +1,4 @@
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import type * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
@@ -48,11 +49,19 @@ export interface Lender {
   readonly used: (used: number) => void
   /** A call began to wait, or ended it. */
   readonly queued: () => void
-  /** Stands around each call, inside its permits. */
+  /** Stands around each call, inside its permits. It fails with `notBegun` what must not begin. */
   readonly around: Guard<BulkheadFullError>
   /** An operator changes `maxConcurrent`. */
   readonly resize: (maxConcurrent: number) => Effect.Effect<void>
 }
+
+/**
+ * The cause by which `around` ends a call that has not begun when its permits are lent no longer: they are taken back, and
+ * it waits for others. It is known by its identity, and empty: where the caller is interrupted besides, that alone is told.
+ *
+ * @internal
+ */
+export const notBegun: Cause.Cause<never> = Cause.sequential(Cause.empty, Cause.empty)
 
 /** Who lends permits to the bulkheads that are built in its context. @internal */
 export class Lending extends Context.Tag("@effect-resilience/Bulkhead/Lending")<

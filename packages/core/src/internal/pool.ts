@@ -1,3 +1,4 @@
+import type * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -19,11 +20,12 @@ import { hold, onClose } from "./guard.js"
 import type { Emitter } from "./hub.js"
 import type { KeyedTable } from "./keyed.js"
 import type { Borrower } from "./lending.js"
+import { notBegun } from "./lending.js"
 import { Permits } from "./permits.js"
 import type { Counters } from "./tally.js"
 import { Tally } from "./tally.js"
 import type { Nanos } from "./time.js"
-import { clockOf, fromNanos, now, toNanos, toSeconds } from "./time.js"
+import { clockOf, forever, fromNanos, now, toNanos, toSeconds } from "./time.js"
 import { Turn } from "./turn.js"
 import type { Order, Share } from "./waiters.js"
 import { Waiters } from "./waiters.js"
@@ -59,9 +61,14 @@ export interface Home {
 interface Demand {
   readonly permits: number
   readonly share: Share | undefined
+  /** It has waited for so long already, for permits that were lent no longer when it had them. */
+  readonly waited: Nanos
 }
 
-const one: Demand = { permits: 1, share: undefined }
+const one: Demand = { permits: 1, share: undefined, waited: 0n }
+
+/** What goes on when a call is let in. */
+type OnEntered<A, E, R> = (pool: Pool, visit: Visit | undefined, waited: Nanos) => Effect.Effect<A, E, R>
 
 /** A call that was let in while somebody listened. */
 interface Visit {
@@ -99,7 +106,7 @@ export class Pool {
   }
 
   readonly withPermits = (permits: number, share?: Share): Guard<BulkheadFullError> => {
-    const demand = permits === 1 && share === undefined ? one : { permits, share }
+    const demand = permits === 1 && share === undefined ? one : { permits, share, waited: 0n }
     const quiet = demand === one ? this.handlers : this.handlersFor(demand, undefined)
     return hold<BulkheadFullError>((restore, run) =>
       this.enter(
@@ -110,15 +117,50 @@ export class Pool {
     )
   }
 
-  private handlersFor(demand: Demand, visit: Visit | undefined): Handlers {
+  /** The same by permits that are lent, in which `around` stands: a call that it does not begin waits for others. */
+  readonly withLentPermits = (
+    around: Guard<BulkheadFullError>,
+    permits = 1,
+    share?: Share
+  ): Guard<BulkheadFullError> => {
+    const guard = hold<BulkheadFullError>(<A, E, R>(
+      restore: Restore,
+      run: (handlers: Handlers) => Effect.Effect<A, E, R>
+    ) => {
+      const enter = (demand: Demand): Effect.Effect<A, E | BulkheadFullError, R> =>
+        Effect.flatMap(this.read, (state) =>
+          this.admit(state, demand, restore, (_, visit, waited) => {
+            if (visit === undefined && waited === 0n) return run(quiet)
+            const entered = { ...demand, waited }
+            return run(this.handlersFor(entered, visit, enter(entered)))
+          }))
+      const demand = { permits, share, waited: 0n }
+      const first = enter(demand)
+      const quiet = this.handlersFor(demand, undefined, first)
+      return first
+    })
+    return (effect) => guard(around(effect))
+  }
+
+  /** `again`: how a call goes on that did not begin. */
+  private handlersFor(
+    demand: Demand,
+    visit: Visit | undefined,
+    again?: Effect.Effect<unknown, unknown, unknown>
+  ): Handlers {
     return {
       onSuccess: (value) =>
         Ref.modify(this.ref, (pool) => {
           this.leave(pool, demand, visit, "success")
           return [value, pool]
         }),
-      onFailure: (cause) =>
-        Effect.flatMap(this.read, (pool) => {
+      onFailure: <E>(cause: Cause.Cause<E>) =>
+        Effect.flatMap(this.read, (pool): Effect.Effect<never, E> => {
+          if (again !== undefined && cause === notBegun) {
+            this.leave(pool, demand, visit, "not begun")
+            // It ends as the call would have.
+            return again as Effect.Effect<never, E>
+          }
           const exit = Exit.failCause(cause)
           this.leave(pool, demand, visit, classify(exit))
           return exit
@@ -128,7 +170,7 @@ export class Pool {
 
   /** The scoped form. */
   readonly acquire = (permits = 1, share?: Share): Effect.Effect<void, BulkheadFullError, Scope> => {
-    const demand = { permits, share }
+    const demand = { permits, share, waited: 0n }
     return Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(
         this.enter(demand, restore, (pool, visit) => Exit.succeed({ pool, visit })),
@@ -144,7 +186,7 @@ export class Pool {
     if (isTooLate(arrival) || !own.take(1, Priority.rank(arrival.priority), now, share)) return undefined
     const visit = this.entered(own, share, 0n)
     return (outcome) => {
-      this.leave(own, { permits: 1, share }, visit, outcome)
+      this.leave(own, { permits: 1, share, waited: 0n }, visit, outcome)
       return Effect.void
     }
   }
@@ -153,7 +195,7 @@ export class Pool {
   private enter<A, E, R>(
     demand: Demand,
     restore: Restore,
-    onEntered: (pool: Pool, visit: Visit | undefined) => Effect.Effect<A, E, R>
+    onEntered: OnEntered<A, E, R>
   ): Effect.Effect<A, E | BulkheadFullError, R> {
     return Effect.flatMap(this.read, (state) => {
       const { home } = this
@@ -172,27 +214,30 @@ export class Pool {
     pool: Permits,
     demand: Demand,
     restore: Restore,
-    onEntered: (pool: Pool, visit: Visit | undefined) => Effect.Effect<A, E, R>
+    onEntered: OnEntered<A, E, R>
   ): Effect.Effect<A, E | BulkheadFullError, R> {
-    const { permits, share } = demand
+    const { permits, share, waited } = demand
     if (permits > pool.most) return this.refuse(pool, share, "TooManyPermits")
     const fiber = Fiber.getCurrentFiber()
     const deadline = fiber._tag === "Some" ? deadlineOf(fiber.value) : undefined
     if (deadline !== undefined && deadline.at <= now()) return this.refuse(pool, share, "DeadlineTooClose")
     const rank = rankOf(fiber)
-    if (pool.take(permits, rank, now, share)) return onEntered(this, this.entered(pool, share, 0n))
+    if (pool.take(permits, rank, now, share)) {
+      return onEntered(this, this.entered(pool, share, waited), waited)
+    }
     if (pool.shut !== undefined) return this.refuse(pool, share, pool.shut)
     if (fiber._tag === "None" || pool.places === 0) return this.refuse(pool, share, "QueueFull")
-    if (this.maxWait === 0n) return this.refuse(pool, share, "WaitExceeded")
-    return this.wait(pool, new Turn(permits, rank, share), fiber.value, restore, onEntered)
+    if (this.maxWait <= waited) return this.refuse(pool, share, "WaitExceeded")
+    return this.wait(pool, new Turn(permits, rank, share), waited, fiber.value, restore, onEntered)
   }
 
   private wait<A, E, R>(
     pool: Permits,
     turn: Turn,
+    before: Nanos,
     fiber: Fiber.RuntimeFiber<unknown, unknown>,
     restore: Restore,
-    onEntered: (pool: Pool, visit: Visit | undefined) => Effect.Effect<A, E, R>
+    onEntered: OnEntered<A, E, R>
   ): Effect.Effect<A, E | BulkheadFullError, R> {
     const clock = clockOf(fiber)
     const { share } = turn
@@ -205,23 +250,25 @@ export class Pool {
       this.watch.used(pool)
       this.watch.waited(toSeconds(waited), result)
     }
-    return waitInLine(fiber, this.maxWait, turn, restore, {
+    const left = this.maxWait >= forever ? forever : this.maxWait - before
+    return waitInLine(fiber, left, turn, restore, {
       expired: (byDeadline) => {
         leave()
         return byDeadline ? "DeadlineTooClose" : "WaitExceeded"
       },
-      decided: (verdict, waited, late): Effect.Effect<A, E | BulkheadFullError, R> => {
+      decided: (verdict, since, late): Effect.Effect<A, E | BulkheadFullError, R> => {
+        const waited = before + since
         const reason = verdict === true && late ? "DeadlineTooClose" : verdict
         if (reason === true && pool.isOver) {
           // It was its turn, but what it was handed is lent no longer: it waits on.
           leave()
           this.watch.queued(pool)
           this.watch.used(pool)
-          return this.admit(pool, turn, restore, onEntered)
+          return this.admit(pool, { permits: turn.permits, share, waited }, restore, onEntered)
         }
         if (reason === true) {
           ended(waited, "acquired")
-          return onEntered(this, this.entered(pool, share, waited))
+          return onEntered(this, this.entered(pool, share, waited), waited)
         }
         leave()
         ended(waited, "rejected")
@@ -230,7 +277,7 @@ export class Pool {
       interrupted: (waited) => {
         leave()
         this.tally.cancel()
-        ended(waited, "canceled")
+        ended(before + waited, "canceled")
       }
     })
   }
@@ -253,11 +300,17 @@ export class Pool {
   }
 
   /** Gives permits back. */
-  private leave(pool: Permits, { permits, share }: Demand, visit: Visit | undefined, outcome: Outcome): void {
+  private leave(
+    pool: Permits,
+    { permits, share, waited }: Demand,
+    visit: Visit | undefined,
+    outcome: Outcome | "not begun"
+  ): void {
     // The order of an empty queue asks for no time.
     const time = pool.waiting > 0 || visit !== undefined ? now() : 0n
     pool.release(permits, time, share)
-    this.tally.settle(outcome)
+    if (outcome === "not begun") this.tally.revoke(waited)
+    else this.tally.settle(outcome)
     this.watch.used(pool)
     const { emitter } = this.watch
     if (visit !== undefined && emitter.listening) {

@@ -30,6 +30,13 @@ export class Tally<Reason> {
     if (waited > 0n) this.totalWait += waited
   }
 
+  /** It was let in, and did not begin: it asks again. */
+  revoke(waited: Nanos): void {
+    this.running--
+    this.counters.running?.(-1)
+    this.totalWait -= waited
+  }
+
   settle(outcome: Outcome): void {
     this.running--
     this.counters.running?.(-1)

@@ -1,12 +1,13 @@
 import type { Bulkhead } from "@effect-resilience/core"
 import type { Borrower } from "@effect-resilience/core/extension"
-import { Lending } from "@effect-resilience/core/extension"
+import { Lending, notBegun } from "@effect-resilience/core/extension"
 import { Effect } from "effect"
 
 /** A lender that does as the test says. */
 export const lentBulkhead = (
   make: Effect.Effect<Bulkhead.Service, never, any>,
-  isLost: () => boolean = () => false
+  /** How it ends a call, where it does. */
+  ends: () => "LeaseLost" | "not begun" | undefined = () => undefined
 ) =>
   Effect.gen(function*() {
     let borrower: Borrower | undefined
@@ -21,7 +22,11 @@ export const lentBulkhead = (
         queued: () => {
           told.push("queued")
         },
-        around: (effect) => isLost() ? Effect.zipRight(Effect.fail(borrower!.error("LeaseLost")), effect) : effect,
+        around: (effect) =>
+          Effect.flatMap(Effect.sync(ends), (end) => {
+            if (end === "not begun") return Effect.failCause(notBegun)
+            return end === "LeaseLost" ? Effect.zipRight(Effect.fail(borrower!.error(end)), effect) : effect
+          }),
         resize: (most) =>
           Effect.sync(() => {
             told.push(`resize ${most}`)
