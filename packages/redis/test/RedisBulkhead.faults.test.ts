@@ -11,6 +11,8 @@ const url = String(inject("redisUrl"))
 const reasonOf = (call: Effect.Effect<unknown, BulkheadFullError>) =>
   Effect.map(Effect.flip(call), (error) => error.reason)
 
+const pad = (n: number): Effect.Effect<void> => n === 0 ? Effect.void : Effect.flatMap(Effect.void, () => pad(n - 1))
+
 /** So many are let in at once. */
 const admits = (bulkhead: Bulkhead.Service, tries = 12) =>
   Effect.gen(function*() {
@@ -189,6 +191,30 @@ describe.skipIf(inject("redisUrl") === undefined)(
           for (const call of waiting) expect(yield* Fiber.join(call)).toMatchObject({ _tag: "Right", right: "done" })
         }))
     }
+
+    it.scopedLive("RB16: a call that had its permit and has not begun waits on", () =>
+      Effect.gen(function*() {
+        const bulkhead = yield* bulkheadOf(url, { name: randomUUID(), maxConcurrent: 1 }, { lease: 100 })
+        const ends: Array<string> = []
+        for (let phase = 0; phase <= 12; phase++) {
+          yield* bulkhead.withPermit(Effect.void)
+          let begun = "not begun"
+          const call = yield* Effect.fork(Effect.withMaxOpsBeforeYield(
+            Effect.zipRight(
+              pad(phase),
+              Effect.either(bulkhead.withPermit(Effect.sync(() => {
+                begun = "begun"
+              })))
+            ),
+            28
+          ))
+          // It runs where the call lets others run first: between any two of its operations.
+          yield* Effect.fork(stall(120))
+          const end = yield* Fiber.join(call)
+          if (end._tag === "Left") ends.push(`${end.left.reason}, ${begun}`)
+        }
+        expect(ends.filter((end) => end.endsWith("not begun"))).toEqual([])
+      }))
 
     it.scopedLive("RB11: the first call asks Redis, and does not fail", () =>
       Effect.gen(function*() {

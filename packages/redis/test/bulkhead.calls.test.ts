@@ -1,4 +1,5 @@
 import { BulkheadFullError } from "@effect-resilience/core"
+import { notBegun } from "@effect-resilience/core/extension"
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, FiberRef, Option } from "effect"
 import { Calls } from "../src/internal/bulkhead/calls.js"
@@ -13,7 +14,7 @@ const leaseLost = new BulkheadFullError({
 
 const make = () => {
   let good = true
-  const calls = new Calls({ isGood: () => good, fence: () => 1, error: () => leaseLost }, {
+  const calls = new Calls({ covers: () => good, fence: () => 1, error: () => leaseLost }, {
     interrupt: true,
     fences: false
   })
@@ -42,6 +43,8 @@ const after = Effect.flatMap(
 const told = <A>(exit: Exit.Exit<A, unknown>) =>
   Exit.isSuccess(exit)
     ? String(exit.value)
+    : exit.cause === notBegun
+    ? "not begun"
     : Cause.isInterruptedOnly(exit.cause)
     ? "interrupted"
     : Option.match(Cause.failureOption(exit.cause), {
@@ -50,18 +53,23 @@ const told = <A>(exit: Exit.Exit<A, unknown>) =>
     })
 
 describe("the calls by a lease", () => {
-  it.live("lost at any operation: the call fails or has its answer, and its caller goes on", () =>
+  it.live("lost at any operation: the call fails, has its answer or does not begin, and its caller goes on", () =>
     Effect.gen(function*() {
       const seen: Record<string, number> = {}
       for (const budget of [12, 17]) {
         for (let phase = 0; phase <= budget; phase++) {
           for (let steps = 0; steps <= 16; steps++) {
             const { calls, lose } = make()
+            let began = false
+            const body = Effect.suspend(() => {
+              began = true
+              return Effect.as(pad(12), "answer")
+            })
             const fiber = yield* Effect.fork(Effect.withMaxOpsBeforeYield(
               Effect.zipRight(
                 pad(phase),
                 Effect.flatMap(
-                  Effect.exit(calls.around(Effect.as(pad(12), "answer"))),
+                  Effect.exit(calls.around(body)),
                   (exit) => Effect.as(after, exit)
                 )
               ),
@@ -71,10 +79,11 @@ describe("the calls by a lease", () => {
             yield* lose
             const end = told(yield* Fiber.join(fiber))
             seen[end] = (seen[end] ?? 0) + 1
+            if (end === "not begun") expect(began).toBe(false)
           }
         }
       }
-      expect(Object.keys(seen).sort()).toEqual(["LeaseLost", "answer"])
+      expect(Object.keys(seen).sort()).toEqual(["LeaseLost", "answer", "not begun"])
     }))
 
   it.live("a caller that is interrupted too, before or after, is interrupted", () =>
@@ -137,7 +146,7 @@ describe("the calls by a lease", () => {
       yield* Deferred.succeed(gate, "answer")
       expect(yield* Fiber.join(fiber)).toBe("answer")
       // What begins without a lease does not run, and what begins with the next one does.
-      expect(yield* Effect.flip(calls.around(Effect.dieMessage("it ran")))).toBe(leaseLost)
+      expect(told(yield* Effect.exit(calls.around(Effect.dieMessage("it ran"))))).toBe("not begun")
       yield* renew
       expect(yield* calls.around(Effect.succeed("ran"))).toBe("ran")
     }))

@@ -1,5 +1,5 @@
 import type { BulkheadFullError } from "@effect-resilience/core"
-import { hold } from "@effect-resilience/core/extension"
+import { hold, notBegun } from "@effect-resilience/core/extension"
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -17,7 +17,8 @@ export class Fence extends Context.Reference<Fence>()("@effect-resilience/redis/
 
 /** What the calls need to know of the lease. @internal */
 export interface Lease {
-  readonly isGood: () => boolean
+  /** Whether the process still has the permits that its calls use. */
+  readonly covers: () => boolean
   readonly fence: () => number
   readonly error: () => BulkheadFullError
 }
@@ -58,12 +59,15 @@ export class Calls {
   }
 
   readonly around = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E | BulkheadFullError, R> =>
-    this.options.interrupt ? this.within(this.fenced(effect)) : this.fenced(effect)
+    this.options.interrupt ? this.within(this.fenced(effect)) : this.begun(this.fenced(effect))
+
+  private readonly begun = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.suspend(() => this.lease.covers() ? effect : Exit.failCause(notBegun))
 
   private readonly within = hold<BulkheadFullError>((_, run) =>
     Effect.withFiberRuntime((fiber) => {
       // Between its permit and here it was lost: nobody would interrupt the call.
-      if (!this.lease.isGood()) return Exit.fail(this.lease.error())
+      if (!this.lease.covers()) return Exit.failCause(notBegun)
       const call = new Run(fiber)
       this.running.add(call)
       const end = <A, E>(exit: Exit.Exit<A, E>): Effect.Effect<A, E> => {

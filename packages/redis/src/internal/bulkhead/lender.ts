@@ -58,6 +58,8 @@ class RedisLender {
   /** It is first in line, and something is free. */
   private called = false
   private failure: RedisUnavailableError | undefined
+  /** It lends what nobody has lent it, as Redis cannot be asked. */
+  private alone = false
   /** It asks again what it has not heard the answer to. */
   private repeated = false
   /** Permits that calls asked for which were turned away since the last time it asked. */
@@ -72,6 +74,8 @@ class RedisLender {
   /** It holds something. */
   private readonly holds = new Bell()
   private readonly isGood = (): boolean => realNow() < this.until
+  /** Another lease than that of its permit may have begun before a call does, and hold less. */
+  private readonly covers = (): boolean => this.isGood() && (this.alone || this.borrower.used() <= this.held)
   private readonly calls: Calls
   private readonly keys: ReadonlyArray<string>
   private readonly channel: string
@@ -88,7 +92,7 @@ class RedisLender {
     this.channel = channel
     this.most = borrower.maxConcurrent
     this.calls = new Calls({
-      isGood: this.isGood,
+      covers: this.covers,
       fence: () => this.fence,
       error: () => borrower.error("LeaseLost")
     }, { interrupt: settings.onLeaseLost === "interrupt", fences: settings.fences })
@@ -251,8 +255,9 @@ class RedisLender {
     this.failure = undefined
     this.repeated = false
     this.held = answer.held
+    this.alone = false
     // From when it was sent: the server's lease began after that.
-    this.until = sent + this.settings.lease * (1 - margin)
+    this.until = answer.held > 0 ? sent + this.settings.lease * (1 - margin) : 0
     this.holds.ring()
     if (answer.fence > 0) {
       this.fence = answer.fence
@@ -326,7 +331,8 @@ class RedisLender {
       open: most,
       local: Math.max(1, Math.floor(most / this.processes))
     }[settings.onStoreError]
-    if (limit > 0) this.until = Infinity
+    this.alone = limit > 0
+    if (this.alone) this.until = Infinity
     borrower.lend({
       limit,
       isGood: this.isGood,
