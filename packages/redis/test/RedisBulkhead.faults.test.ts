@@ -121,6 +121,35 @@ describe.skipIf(!canStart)("RedisBulkhead without Redis", () => {
       yield* b.withPermit(Effect.void)
     }))
 
+  it.scopedLive("RB17: open and local go on at the end of the lease, though Redis may still answer, and turn nobody away", () =>
+    Effect.forEach([["open", 300], ["local", 300], ["open", 10_000], ["local", 10_000]] as const, (
+      [onStoreError, commandTimeout]
+    ) =>
+      Effect.gen(function*() {
+        const server = yield* Server.start()
+        const bulkhead = { name: "b", maxConcurrent: 2, maxQueued: 0 }
+        const b = yield* bulkheadOf(server.url, bulkhead, { lease: 500, onStoreError }, { commandTimeout })
+        const running = yield* hold(b)
+        const told: Array<string> = []
+        const tell = ({ _tag }: Bulkhead.Event) => Effect.sync(() => told.push(_tag))
+        yield* b.on("LeaseLost", tell)
+        yield* b.on("InternalError", tell)
+        server.pause()
+        yield* eventually("it goes on alone", Effect.map(b.metrics, ({ limit }) => limit === 2))
+        const exits: Array<string> = []
+        for (const end = performance.now() + 1000; performance.now() < end;) {
+          const exit = yield* Effect.either(b.withPermit(Effect.sleep("1 millis")))
+          exits.push(exit._tag === "Left" ? exit.left.reason : "done")
+        }
+        expect([...new Set(exits)]).toEqual(["done"])
+        server.resume()
+        const other = yield* connect(server.url)
+        yield* eventually("it is shared again", Effect.map(stateOf(other, "b"), ({ used }) => used > 0))
+        yield* eventually("it is let in by a lease", Effect.isSuccess(b.withPermit(Effect.void)))
+        expect(yield* running.end).toMatchObject({ _tag: "Success" })
+        expect(told).toEqual(["InternalError"])
+      }), { concurrency: "unbounded" }))
+
   it.scopedLive("RB4: after another server nobody knows the leases: strict waits for a lease, and what is held stays so", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()

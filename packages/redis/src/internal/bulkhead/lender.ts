@@ -4,8 +4,8 @@ import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import { randomUUID } from "node:crypto"
 import type { RedisConnection } from "../../RedisConnection.js"
-import type { RedisUnavailableError } from "../../RedisUnavailableError.js"
-import { realNow } from "../realTime.js"
+import { RedisUnavailableError } from "../../RedisUnavailableError.js"
+import { afterReading, realNow } from "../realTime.js"
 import { Bell } from "./bell.js"
 import { Calls } from "./calls.js"
 import type { Plan } from "./plan.js"
@@ -36,6 +36,9 @@ const retry = 200
 /** The part of a lease that is not used, for clocks that do not run alike and for an event loop that is busy. */
 const margin = 0.05
 
+/** What has come meanwhile is read. */
+const reading = Effect.async<void>((resume) => afterReading(() => resume(Effect.void)))
+
 /**
  * Lends a bulkhead of this process what the process holds by its lease. One fiber asks, one question at a time, and another
  * sees the lease end; all else is synchronous, and no call waits for Redis while the process has permits that are free.
@@ -53,6 +56,8 @@ class RedisLender {
   private most: number
   private resizeTo = 0
   private seq = 0
+  /** When it asked what it has no answer to yet. */
+  private asked: number | undefined
   /** When to ask again; Infinity for one that neither holds nor waits. */
   private due = Infinity
   /** It is first in line, and something is free. */
@@ -209,19 +214,26 @@ class RedisLender {
   }
 
   private ask(planned: Plan): Effect.Effect<void> {
-    // From here on it uses no more than what it says to keep.
-    this.held = planned.keep
-    this.lend(planned.limit)
+    if (!this.alone) {
+      // From here on it uses no more than what it says to keep.
+      this.held = planned.keep
+      this.lend(planned.limit)
+    }
     this.called = false
-    const sent = realNow()
+    const sent = this.asked = realNow()
     const { resizeTo } = this
     return Effect.matchEffect(this.send(planned, resizeTo), {
       onSuccess: (answer) =>
         Effect.suspend(() => {
+          this.asked = undefined
           if (resizeTo === this.resizeTo) this.resizeTo = 0
           return answer === undefined ? Effect.void : this.answered(answer, sent)
         }),
-      onFailure: (error) => this.failed(error)
+      onFailure: (error) =>
+        Effect.suspend(() => {
+          this.asked = undefined
+          return this.failed(error)
+        })
     })
   }
 
@@ -251,13 +263,15 @@ class RedisLender {
 
   private answered(answer: Answer, sent: number): Effect.Effect<void> {
     const now = realNow()
+    // From when it was sent: the server's lease began after that.
+    const until = answer.held > 0 ? sent + this.settings.lease * (1 - margin) : 0
+    if (answer.held > 0 && now >= until) return this.answeredTooLate()
     const lost = answer.lost ? this.lose() : Effect.void
     this.failure = undefined
     this.repeated = false
     this.held = answer.held
     this.alone = false
-    // From when it was sent: the server's lease began after that.
-    this.until = answer.held > 0 ? sent + this.settings.lease * (1 - margin) : 0
+    this.until = until
     this.holds.ring()
     if (answer.fence > 0) {
       this.fence = answer.fence
@@ -276,6 +290,13 @@ class RedisLender {
     return lost
   }
 
+  /** What it was given is over already: it asks for it again. */
+  private answeredTooLate(): Effect.Effect<void> {
+    const lost = this.held > 0 ? this.lose() : Effect.void
+    this.due = 0
+    return lost
+  }
+
   private resized(to: number): void {
     if (to === this.most) return
     const { emitter } = this.borrower
@@ -291,36 +312,51 @@ class RedisLender {
       this.due = 0
       return Effect.void
     }
-    const first = this.failure === undefined
-    this.failure = error
+    const told = this.cannotAsk(error)
     this.waits = false
     this.due = realNow() + retry * (0.5 + this.random())
-    const told = first ? this.borrower.emitter.internalError("Store", error) : Effect.void
-    if (this.held > 0) {
-      this.lend(this.held)
-      return told
-    }
-    return Effect.zipRight(
-      Effect.flatMap(this.redis.processes, (processes) =>
-        Effect.sync(() => {
-          this.processes = processes
-          this.goOnAlone()
-        })),
-      told
-    )
+    if (this.held === 0) return Effect.zipRight(this.goOn, told)
+    this.lend(this.held)
+    return told
+  }
+
+  /** The first failure is told, and those after it are not. */
+  private cannotAsk(error: RedisUnavailableError): Effect.Effect<void> {
+    const first = this.failure === undefined
+    this.failure = error
+    return first ? this.borrower.emitter.internalError("Store", error) : Effect.void
   }
 
   /** The time of the lease is over, and Redis has not given it more. */
   private ended(): Effect.Effect<void> {
-    const isAway = this.failure !== undefined || this.repeated
-    const alone = isAway && ["open", "local"].includes(this.settings.onStoreError)
-    if (!alone) return this.lose()
-    this.held = 0
-    return Effect.map(this.redis.processes, (processes) => {
+    const { asked } = this
+    if (!["open", "local"].includes(this.settings.onStoreError)) return this.lose()
+    if (this.failure !== undefined || this.repeated) return this.goOn
+    if (asked === undefined) return this.lose()
+    // If this process stood still, the answer may be there, and is read after the timers.
+    return Effect.zipRight(
+      reading,
+      Effect.suspend(() => {
+        if (this.asked !== asked) return Effect.void
+        const error = new RedisUnavailableError({
+          connection: this.redis.name,
+          command: settle.name,
+          reason: "Timeout",
+          detail: "no answer before the end of the lease"
+        })
+        return Effect.zipRight(this.goOn, this.cannotAsk(error))
+      })
+    )
+  }
+
+  /** It holds nothing, and Redis cannot be asked. */
+  private readonly goOn: Effect.Effect<void> = Effect.suspend(() =>
+    Effect.map(this.redis.processes, (processes) => {
+      this.held = 0
       this.processes = processes
       this.goOnAlone()
     })
-  }
+  )
 
   /** What it does while Redis cannot be asked and it holds nothing. */
   private goOnAlone(): void {
