@@ -105,7 +105,8 @@ export class RedisBulkhead {
   /**
    * The fence of the permits of the call that reads it, with the option `fences`: larger than those of all permits that a
    * process got before. A resource that refuses what comes with a smaller one than it has seen takes no write of a holder
-   * that lost its lease, where `maxConcurrent` is 1. `None` outside of a call.
+   * that lost its lease, where `maxConcurrent` is 1. `None` outside of a call, and in one that was let in by `"open"` or `"local"` while Redis
+   * was away: no lease stands behind it.
    */
   static readonly fence: Effect.Effect<Option.Option<number>> = Effect.map(
     Effect.context<never>(),

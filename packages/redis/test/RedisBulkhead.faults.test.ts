@@ -1,9 +1,10 @@
 import type { Bulkhead, BulkheadFullError } from "@effect-resilience/core"
-import type { RedisBulkhead } from "@effect-resilience/redis"
+import { RedisBulkhead, RedisConnection, RedisUnavailableError } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, Metric } from "effect"
+import { Effect, Fiber, Metric, Option } from "effect"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
+import { keysOf } from "../src/internal/bulkhead/settle.js"
 import { bulkheadOf, connect, eventually, hold, stateOf } from "./utils/bulkheads.js"
 import { canStart, Server } from "./utils/server.js"
 
@@ -28,6 +29,8 @@ const admits = (bulkhead: Bulkhead.Service, tries = 12) =>
     yield* Fiber.interruptAll(calls)
     return running
   })
+
+const timeout = new RedisUnavailableError({ connection: "default", command: "bulkhead", reason: "Timeout" })
 
 const lostBy = (name: string) =>
   Effect.map(
@@ -268,14 +271,10 @@ describe.skipIf(inject("redisUrl") === undefined)(
   }
 )
 
-describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead and a server that forgets", () => {
-  const forget = (name: string) =>
-    Effect.flatMap(
-      connect(url),
-      (redis) =>
-        redis.command("del", ...["ends", "holders", "line"].map((part) => `${redis.prefix}bh:{${name}}:${part}`))
-    )
+const forget = (name: string) =>
+  Effect.flatMap(connect(url), (redis) => redis.command("del", ...keysOf(redis.prefix, name).keys))
 
+describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead and a server that forgets", () => {
   it.scopedLive("what it forgot is known again, where nobody has taken it", () =>
     Effect.gen(function*() {
       const name = randomUUID()
@@ -327,6 +326,71 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead and a server th
       expect((yield* c.metrics).active).toBe(1)
       expect(yield* third.end).toMatchObject({ _tag: "Success" })
       yield* fourth.end
+    }))
+})
+
+describe.skipIf(!canStart)("the fence of a call", () => {
+  const fenceOf = (bulkhead: Bulkhead.Service) => bulkhead.withPermit(RedisBulkhead.fence)
+
+  for (const onStoreError of ["open", "local"] as const) {
+    it.scopedLive(`RB18: there is none where nothing of Redis stands behind it (${onStoreError})`, () =>
+      Effect.gen(function*() {
+        const server = yield* Server.start()
+        const options = { lease: 300, fences: true, onStoreError }
+        const [a, b] = yield* Effect.all([
+          bulkheadOf(server.url, { name: "b", maxConcurrent: 1 }, options),
+          bulkheadOf(server.url, { name: "b", maxConcurrent: 1 }, options)
+        ])
+        const first = Option.getOrThrow(yield* fenceOf(a))
+        yield* Effect.promise(() => server.kill())
+        yield* eventually(
+          "both go on alone",
+          Effect.map(Effect.all([fenceOf(a), fenceOf(b)]), (fences) => fences.every(Option.isNone))
+        )
+        yield* Effect.promise(() => server.start())
+        yield* eventually("it has one again", Effect.map(fenceOf(a), Option.exists((fence) => fence > first)))
+      }))
+  }
+
+  it.scopedLive("RB18: whose answer was lost is beyond those that others had meanwhile", () =>
+    Effect.gen(function*() {
+      const name = randomUUID()
+      const redis = yield* connect(url)
+      const answers = { heard: 0, lost: 0 }
+      let losing = false
+      const losingAnswers: RedisConnection.Service = Object.assign(Object.create(redis) as RedisConnection.Service, {
+        run: (...call: Parameters<RedisConnection.Service["run"]>) =>
+          Effect.tap(redis.run(...call), () => {
+            answers[losing ? "lost" : "heard"]++
+            return losing ? Effect.fail(timeout) : Effect.void
+          })
+      })
+      const another = (which: keyof typeof answers) =>
+        Effect.suspend(() => {
+          const before = answers[which]
+          return eventually(`an answer is ${which}`, Effect.sync(() => answers[which] > before))
+        })
+      const options = { name, maxConcurrent: 1 }
+      const a = yield* Effect.provideService(
+        RedisBulkhead.make(options, { fences: true }),
+        RedisConnection,
+        losingAnswers
+      )
+      const first = Option.getOrThrow(yield* fenceOf(a))
+      const held = yield* hold(a)
+      yield* another("heard")
+      // Redis forgets; another has it meanwhile, and gives it back.
+      yield* forget(name)
+      const second = yield* Effect.scoped(Effect.flatMap(bulkheadOf(url, options, { fences: true }), fenceOf))
+      // It is given its own again, and does not hear of it.
+      losing = true
+      yield* another("lost")
+      losing = false
+      yield* another("heard")
+      yield* held.end
+      const third = Option.getOrThrow(yield* fenceOf(a))
+      expect(Option.getOrThrow(second)).toBeGreaterThan(first)
+      expect(third).toBeGreaterThan(Option.getOrThrow(second))
     }))
 })
 

@@ -14,7 +14,7 @@ const leaseLost = new BulkheadFullError({
 
 const make = () => {
   let good = true
-  const calls = new Calls({ covers: () => good, fence: () => 1, error: () => leaseLost }, {
+  const calls = new Calls({ covers: () => good, fence: () => Option.some(1), error: () => leaseLost }, {
     interrupt: true,
     fences: false
   })

@@ -42,7 +42,7 @@ class Model {
     return this.line.sort((a, b) => Number(a.behind) - Number(b.behind) || a.ticket - b.ticket)
   }
 
-  ask({ id, keep, need, resize, seq, want }: Ask, now: number) {
+  ask({ id, keep, need, resize, seq, unheard, want }: Ask, now: number) {
     // What comes too late does nothing at all.
     if (seq <= (this.holders.get(id)?.seq ?? 0)) return undefined
     for (const [who, { end }] of [...this.holders]) {
@@ -55,6 +55,7 @@ class Model {
     const others = this.used - (known?.permits ?? 0)
     const lost = keep > (known?.permits ?? 0) && others + keep > this.most
     const regained = lost ? 0 : Math.max(0, keep - (known?.permits ?? 0))
+    const mayBeRegained = unheard ? lost ? known?.permits ?? 0 : keep : 0
     const me = { permits: lost ? known?.permits ?? 0 : keep, seq, need, asked: now, end: now + patience }
     let ticket = this.line.find((one) => one.id === id)?.ticket ?? ++this.tickets
     this.line = this.line.filter((one) => one.id !== id)
@@ -96,7 +97,7 @@ class Model {
         : part
     }
     if (this.used > this.most) spare = this.share()
-    return { held: me.permits, lost, most: this.most, spare, waits, gained: gained + regained }
+    return { held: me.permits, lost, most: this.most, spare, waits, gained: gained + regained + mayBeRegained }
   }
 }
 
@@ -131,6 +132,7 @@ interface Process {
   held: number
   end: number
   spare: number | undefined
+  unheard: boolean
 }
 
 const story = async (
@@ -142,7 +144,7 @@ const story = async (
   const name = randomUUID()
   const { channel, keys } = keysOf(redis.prefix, name)
   const model = new Model(most)
-  const fresh = (): Process => ({ id: randomUUID(), seq: 0, held: 0, end: 0, spare: undefined })
+  const fresh = (): Process => ({ id: randomUUID(), seq: 0, held: 0, end: 0, spare: undefined, unheard: false })
   const processes = [fresh(), fresh(), fresh(), fresh()]
   const common = { lease, patience, most, strict: false, channel }
   let fence = 0
@@ -160,7 +162,7 @@ const story = async (
       if (resize === 0) model.most = most
     }
     if (fault === "late" && model.holders.has(me.id)) {
-      const late = { ...common, keep: 0, want: 1, need: 1, id: me.id, seq: me.seq, resize: 0 }
+      const late = { ...common, keep: 0, want: 1, need: 1, id: me.id, seq: me.seq, resize: 0, unheard: false }
       expect(model.ask(late, clock.us)).toBeUndefined()
       expect(await asks(late)).toBeUndefined()
     }
@@ -173,7 +175,7 @@ const story = async (
       settled: true,
       most: model.most
     })
-    const ask: Ask = { ...common, ...planned, id: me.id, seq: ++me.seq, resize }
+    const ask: Ask = { ...common, ...planned, id: me.id, seq: ++me.seq, resize, unheard: me.unheard }
     me.held = planned.keep
     const answer = await asks(ask)
     const expected = model.ask(ask, clock.us)
@@ -188,7 +190,8 @@ const story = async (
     }
     // What comes twice, or later than what was sent after it, does nothing.
     if (fault === "again" && model.holders.has(me.id)) expect(await asks({ ...ask, want: 100 })).toBeUndefined()
-    if (fault !== "lost") {
+    me.unheard = fault === "lost"
+    if (!me.unheard) {
       me.held = answer.held
       me.spare = answer.spare
     }
@@ -242,7 +245,7 @@ describe.skipIf(inject("redisUrl") === undefined)("what comes late", () => {
           redis.run(
             settle,
             keys,
-            argsOf({ ...ask, need: 1, lease, patience, most: 3, resize: 0, strict: false, channel })
+            argsOf({ ...ask, need: 1, lease, patience, most: 3, resize: 0, strict: false, unheard: false, channel })
           ),
           answerOf
         )
@@ -267,7 +270,7 @@ describe.skipIf(inject("redisUrl") === undefined)("what is regained", () => {
           redis.run(
             settle,
             keys,
-            argsOf({ ...ask, need: 1, lease, patience, most: 1, resize: 0, strict: false, channel })
+            argsOf({ ...ask, need: 1, lease, patience, most: 1, resize: 0, strict: false, unheard: false, channel })
           ),
           (reply) => answerOf(reply)!
         )

@@ -19,7 +19,8 @@ export class Fence extends Context.Reference<Fence>()("@effect-resilience/redis/
 export interface Lease {
   /** Whether the process still has the permits that its calls use. */
   readonly covers: () => boolean
-  readonly fence: () => number
+  /** That of its permits; none where no lease is behind them. */
+  readonly fence: () => Option.Option<number>
   readonly error: () => BulkheadFullError
 }
 
@@ -98,7 +99,7 @@ export class Calls {
   private fenced<A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> {
     if (!this.options.fences) return effect
     return Effect.contextWithEffect((context: Context.Context<R>) =>
-      Effect.provide(effect, Context.add(context, Fence, Option.some(this.lease.fence())))
+      Effect.provide(effect, Context.add(context, Fence, this.lease.fence()))
     )
   }
 }

@@ -1,6 +1,7 @@
 import type { Borrower, Lender } from "@effect-resilience/core/extension"
 import { metric } from "@effect-resilience/core/extension"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type { Scope } from "effect/Scope"
 import { randomUUID } from "node:crypto"
 import type { RedisConnection } from "../../RedisConnection.js"
@@ -98,7 +99,7 @@ class RedisLender {
     this.most = borrower.maxConcurrent
     this.calls = new Calls({
       covers: this.covers,
-      fence: () => this.fence,
+      fence: () => this.alone ? Option.none() : Option.some(this.fence),
       error: () => borrower.error("LeaseLost")
     }, { interrupt: settings.onLeaseLost === "interrupt", fences: settings.fences })
     this.lost = metric.counter(
@@ -254,6 +255,7 @@ class RedisLender {
           most: this.most,
           resize,
           strict,
+          unheard: this.failure !== undefined || this.repeated,
           channel: this.channel
         })
       ),

@@ -19,6 +19,7 @@ export const argsOf = (ask: Ask): ReadonlyArray<string | number> => [
   ask.most,
   ask.resize,
   ask.strict ? 1 : 0,
+  ask.unheard ? 1 : 0,
   ask.channel
 ]
 
@@ -43,13 +44,15 @@ export interface Ask {
   readonly resize: number
   /** Whether nobody gets any for a lease after the server is another. */
   readonly strict: boolean
+  /** Whether it has not heard what it was given last. */
+  readonly unheard: boolean
   readonly channel: string
 }
 
 /** @internal */
 export interface Answer {
   readonly held: number
-  /** Of the permits that it got; 0 where it got none. */
+  /** Of the permits that it got, or has again; 0 where it got none. */
   readonly fence: number
   /** What it said to keep belongs to others by now. */
   readonly lost: boolean
@@ -89,7 +92,8 @@ export const answerOf = (reply: unknown): Answer | undefined => {
  *   many permits gets them in the end, and two that hold half each do not wait for one another.
  * - What a process says to keep and the server does not know of, because it is another that heard less, is its own again
  *   where it is still free. Otherwise it is lost.
- * - Each gain, and what is its own again, has a fence, larger than all before: the server's microseconds, or one more than the last.
+ * - Each gain, what is its own again, and what it may be without having heard of it, has a fence, larger than all before:
+ *   the server's microseconds, or one more than the last.
  *
  * The cost is that of the sets, logarithmic in the number of processes, and one step for each that has gone.
  *
@@ -98,7 +102,7 @@ export const answerOf = (reply: unknown): Answer | undefined => {
 export const settle = script(
   "bulkhead",
   `local ends, holders, line = KEYS[1], KEYS[2], KEYS[3]
-local id, channel, strict = ARGV[1], ARGV[11], ARGV[10] == '1'
+local id, channel, strict, unheard = ARGV[1], ARGV[12], ARGV[10] == '1', ARGV[11] == '1'
 local seq, keep, want, need = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 local lease, patience, most, resize = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 -- Added to the tickets of those who have their share: beyond any time, and still exact.
@@ -147,8 +151,8 @@ local function newFence()
   fence = math.max(field('#fence') + 1, now)
   redis.call('HSET', holders, '#fence', fence)
 end
--- Others may have had them meanwhile.
-if keep > mine then newFence() end
+-- Others may have had them meanwhile, or before what it has not heard.
+if keep > mine or (unheard and keep > 0) then newFence() end
 
 local ticket = tonumber(redis.call('ZSCORE', line, id) or '0') % behind
 if ticket == 0 then ticket = now end
