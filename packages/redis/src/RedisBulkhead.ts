@@ -49,8 +49,32 @@ const shared = <Self, E, R>(
   bulkhead: Layer.Layer<Self, E, R>,
   options?: RedisBulkhead.Options
 ): Layer.Layer<Self, E, R | RedisConnection> =>
-  // A layer of the same tag that shares nothing may stand in the same program.
-  Layer.provide(Layer.fresh(bulkhead), Layer.effect(Lending, lending(options)))
+  Layer.unwrapEffect(Effect.map(lending(options), (lend) => {
+    let lent = false
+    const lender = Layer.succeed(Lending, (borrower) => {
+      lent = true
+      return lend(borrower)
+    })
+    // A layer of the same tag that shares nothing may stand in the same program.
+    return Layer.tap(
+      Layer.provide(Layer.fresh(bulkhead), lender),
+      (context) => lent ? Effect.void : Effect.die(buildsNoBulkhead(context))
+    )
+  }))
+
+/** Who asked for shared permits is not to have others without a word. */
+const buildsNoBulkhead = (context: Context.Context<never>) => {
+  const services = [...context.unsafeMap.keys()]
+  const requirement = "build a bulkhead, by the layer of a Bulkhead.Tag"
+  return new option.InvalidOptionError(
+    "RedisBulkhead",
+    "shared",
+    "layer",
+    services,
+    requirement,
+    `the layer must ${requirement}, or nothing is shared, but builds ${services.join(", ") || "nothing"}`
+  )
+}
 
 /** A class made by `Bulkhead.Tag`. */
 type AnyTag<Self> = Pick<TagClass<Self, string, Bulkhead.Service, Bulkhead.Options>, "Live" | "key">
@@ -92,8 +116,9 @@ export class RedisBulkhead {
       (options) => RedisBulkhead.layer(bulkhead, options)
     )
   /**
-   * The same for another layer of a tag: `shared(Reports.layer({ maxConcurrent: 5 }))`. That of a keyed bulkhead dies with
-   * an `InvalidOptionError`: its keys have a pool each, which is not shared.
+   * The same for another layer of a tag: `shared(Reports.layer({ maxConcurrent: 5 }))`. A layer that builds nothing which
+   * could be shared dies with an `InvalidOptionError`: that of a keyed bulkhead, whose keys have a pool each, and one that
+   * builds no bulkhead, or has an instance already.
    */
   static readonly shared = shared
   /** An instance that is nobody's service. */

@@ -1,4 +1,4 @@
-import { Bulkhead } from "@effect-resilience/core"
+import { Bulkhead, RateLimiter } from "@effect-resilience/core"
 import { RedisBulkhead, RedisConnection } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Config, ConfigProvider, Deferred, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
@@ -282,6 +282,18 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
         `Bulkhead "${name}": a keyed bulkhead shares no permits with other processes`
       )
       expect(yield* built(Layer.discard(RedisBulkhead.shared(Other.Live)))).toBe("no error")
+      const existing = Layer.succeed(Other, yield* Bulkhead.make({ name }))
+      for (const layer of [existing, Other.layerNoop, Layer.merge(RateLimiter.Live, existing), Layer.empty]) {
+        expect(yield* built(Layer.discard(RedisBulkhead.shared<never, never, never>(layer)))).toContain(
+          "RedisBulkhead \"shared\": the layer must build a bulkhead"
+        )
+      }
+      expect(yield* built(Layer.discard(RedisBulkhead.shared(existing)))).toContain(
+        `but builds @effect-resilience/Bulkhead/${name}`
+      )
+      expect(yield* built(Layer.discard(RedisBulkhead.shared(Layer.merge(RateLimiter.Live, Other.Live))))).toBe(
+        "no error"
+      )
     }))
 
   it.scopedLive("bad options die by name", () =>
