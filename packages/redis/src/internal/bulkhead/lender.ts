@@ -1,18 +1,18 @@
 import type { Borrower, Lender } from "@effect-resilience/core/extension"
 import { metric } from "@effect-resilience/core/extension"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
 import type { Scope } from "effect/Scope"
-import { randomUUID } from "node:crypto"
 import type { RedisConnection } from "../../RedisConnection.js"
-import { RedisUnavailableError } from "../../RedisUnavailableError.js"
+import type { RedisUnavailableError } from "../../RedisUnavailableError.js"
 import { afterReading, realNow } from "../realTime.js"
 import { Bell } from "./bell.js"
 import { Calls } from "./calls.js"
+import { Lease } from "./lease.js"
+import { Peak } from "./peak.js"
 import type { Plan } from "./plan.js"
-import { plan } from "./plan.js"
+import { aloneLimit, plan } from "./plan.js"
+import { Questions } from "./questions.js"
 import type { Answer } from "./settle.js"
-import { answerOf, argsOf, keysOf, settle } from "./settle.js"
 
 /** @internal */
 export interface Settings {
@@ -28,14 +28,10 @@ export interface Settings {
 const poll = 1000
 /** It asks so long before that at the earliest, so that not all ask together. */
 const early = 0.25
-/** How long one that waits is believed to be there. */
-const patience = 2500
 /** A process keeps for so long what it was given, or permits would go round faster than calls end. */
 const turn = 20
 /** After a failure. */
 const retry = 200
-/** The part of a lease that is not used, for clocks that do not run alike and for an event loop that is busy. */
-const margin = 0.05
 
 /** What has come meanwhile is read. */
 const reading = Effect.async<void>((resume) => afterReading(() => resume(Effect.void)))
@@ -45,46 +41,30 @@ const reading = Effect.async<void>((resume) => afterReading(() => resume(Effect.
  * sees the lease end; all else is synchronous, and no call waits for Redis while the process has permits that are free.
  */
 class RedisLender {
-  /** Among all that share the permits: a process may have several bulkheads of one name, by mistake. */
-  private readonly id = randomUUID()
-  private held = 0
-  /** Until when it may use what it holds. */
-  private until = 0
-  private fence = 0
+  private readonly questions: Questions
+  private readonly lease: Lease
+  private readonly calls: Calls
+  private readonly peak = new Peak()
+  /** What it may hold while others wait that come before it. */
   private spare: number | undefined
-  private gained = 0
   private waits = false
   private most: number
   private resizeTo = 0
-  private seq = 0
-  /** When it asked what it has no answer to yet. */
-  private asked: number | undefined
   /** When to ask again; Infinity for one that neither holds nor waits. */
   private due = Infinity
   /** It is first in line, and something is free. */
   private called = false
   private failure: RedisUnavailableError | undefined
-  /** It lends what nobody has lent it, as Redis cannot be asked. */
-  private alone = false
   /** It asks again what it has not heard the answer to. */
   private repeated = false
   /** Permits that calls asked for which were turned away since the last time it asked. */
   private unmet = 0
-  private peak = 0
-  private formerPeak = 0
-  private peakSince = 0
   private processes = 1
   private closed = false
   /** There is something to say. */
   private readonly bell = new Bell()
   /** It holds something. */
   private readonly holds = new Bell()
-  private readonly isGood = (): boolean => realNow() < this.until
-  /** Another lease than that of its permit may have begun before a call does, and hold less. */
-  private readonly covers = (): boolean => this.isGood() && (this.alone || this.borrower.used() <= this.held)
-  private readonly calls: Calls
-  private readonly keys: ReadonlyArray<string>
-  private readonly channel: string
   private readonly lost: (by: number) => void
 
   constructor(
@@ -93,13 +73,12 @@ class RedisLender {
     private readonly settings: Settings,
     private readonly random: () => number
   ) {
-    const { channel, keys } = keysOf(redis.prefix, borrower.name)
-    this.keys = keys
-    this.channel = channel
+    this.questions = new Questions(redis, borrower.name, settings)
+    this.lease = new Lease(settings.lease)
     this.most = borrower.maxConcurrent
     this.calls = new Calls({
-      covers: this.covers,
-      fence: () => this.alone ? Option.none() : Option.some(this.fence),
+      covers: () => this.lease.covers(borrower.used()),
+      fence: () => this.lease.fence,
       error: () => borrower.error("LeaseLost")
     }, { interrupt: settings.onLeaseLost === "interrupt", fences: settings.fences })
     this.lost = metric.counter(
@@ -126,6 +105,7 @@ class RedisLender {
 
   get listener() {
     return {
+      channel: this.questions.channel,
       onMessage: this.heard,
       onGap: () => {
         this.due = 0
@@ -135,8 +115,8 @@ class RedisLender {
   }
 
   private readonly used = (used: number): void => {
-    if (used > this.peak) this.peak = used
-    const { held, spare } = this
+    this.peak.note(used)
+    const { lease: { held }, spare } = this
     // Others wait, and this process has something for them.
     if (spare !== undefined && used < held && (spare < held || this.borrower.waiting() === 0)) this.bell.ring()
   }
@@ -148,46 +128,50 @@ class RedisLender {
   /** Somebody waits: `<who is first> <what others may hold> <what is free>`. */
   private readonly heard = (message: string): void => {
     const [head, spare, free] = message.split(" ")
-    if (head === this.id) {
+    if (head === this.questions.id) {
       this.spare = undefined
       this.called = Number(free) > 0
-    } else if (this.held > 0) {
+    } else if (this.lease.held > 0) {
       this.spare = Number(spare)
     }
     this.bell.ring()
   }
 
   private plan(): Plan {
-    const { borrower, held, most, spare } = this
+    const { borrower, lease: { gained, held }, most, spare } = this
     const wanted = borrower.wanted()
     return plan({
       held,
       most,
       spare,
       used: borrower.used(),
-      peak: Math.max(this.peak, this.formerPeak),
+      peak: this.peak.most,
       wanted: { all: wanted.all + this.unmet, most: wanted.most },
-      settled: realNow() >= this.gained + turn
+      settled: realNow() >= gained + turn
     })
   }
 
   /** Whether there is something to say before the time comes. */
   private wouldAsk({ keep, want }: Plan): boolean {
     if (this.failure !== undefined) return false
-    return this.called || keep < this.held || (want > this.held && !this.waits)
+    const { held } = this.lease
+    return this.called || keep < held || (want > held && !this.waits)
   }
 
   /** Asks whenever there is something to say, for as long as the scope is open. */
   readonly run: Effect.Effect<never> = Effect.forever(Effect.suspend(() => {
     const now = realNow()
-    this.agePeak(now)
+    const { alone, held } = this.lease
+    // With each of its asks, or what was used once would count for another second.
+    this.peak.age(now, poll * (1 - early), this.borrower.used())
     const planned = this.plan()
     if (now < this.due && !this.wouldAsk(planned)) {
       // What is above its part goes to nobody here from now on.
-      if (this.failure === undefined && planned.limit < this.held) this.lend(planned.limit)
+      if (this.failure === undefined && planned.limit < held) this.lend(planned.limit)
       return this.bell.until(this.nextTime(now))
     }
-    if (this.held === 0 && planned.want === 0 && !this.waits && this.resizeTo === 0 && this.failure === undefined) {
+    const isIdle = held === 0 && planned.want === 0 && !this.waits && this.resizeTo === 0
+    if (isIdle && !alone && this.failure === undefined) {
       this.due = Infinity
       return this.bell.until(this.due)
     }
@@ -196,89 +180,53 @@ class RedisLender {
 
   /** Sees the lease end, though the answer to a question may be still to come. */
   readonly watch: Effect.Effect<never> = Effect.forever(Effect.suspend(() => {
-    if (this.held === 0) return this.holds.until(Infinity)
-    return this.isGood() ? this.holds.until(this.until) : this.ended()
+    const { held, isGood, until } = this.lease
+    if (held === 0) return this.holds.until(Infinity)
+    return isGood() ? this.holds.until(until) : this.ended()
   }))
 
   private nextTime(now: number): number {
-    const settled = this.gained + turn
-    const parting = this.spare !== undefined && this.held > 0 && settled > now ? settled : Infinity
+    const { gained, held } = this.lease
+    const settled = gained + turn
+    const parting = this.spare !== undefined && held > 0 && settled > now ? settled : Infinity
     return Math.min(this.due, parting)
   }
 
-  private agePeak(now: number): void {
-    // With each of its asks, or what was used once would count for another second.
-    if (now < this.peakSince + poll * (1 - early)) return
-    this.formerPeak = this.peak
-    this.peak = this.borrower.used()
-    this.peakSince = now
-  }
-
   private ask(planned: Plan): Effect.Effect<void> {
-    if (!this.alone) {
+    if (!this.lease.alone) {
       // From here on it uses no more than what it says to keep.
-      this.held = planned.keep
+      this.lease.held = planned.keep
       this.lend(planned.limit)
     }
     this.called = false
-    const sent = this.asked = realNow()
+    const sent = realNow()
     const { resizeTo } = this
     return Effect.matchEffect(this.send(planned, resizeTo), {
       onSuccess: (answer) =>
         Effect.suspend(() => {
-          this.asked = undefined
           if (resizeTo === this.resizeTo) this.resizeTo = 0
           return answer === undefined ? Effect.void : this.answered(answer, sent)
         }),
-      onFailure: (error) =>
-        Effect.suspend(() => {
-          this.asked = undefined
-          return this.failed(error)
-        })
+      onFailure: (error) => this.failed(error)
     })
   }
 
-  private send({ keep, need, want }: Plan, resize: number) {
-    const { lease, strict } = this.settings
-    return Effect.map(
-      this.redis.run(
-        settle,
-        this.keys,
-        argsOf({
-          id: this.id,
-          seq: ++this.seq,
-          keep,
-          want,
-          need: Math.min(need, this.most),
-          lease: Math.ceil(lease * 1000),
-          patience: patience * 1000,
-          most: this.most,
-          resize,
-          strict,
-          unheard: this.failure !== undefined || this.repeated,
-          channel: this.channel
-        })
-      ),
-      answerOf
-    )
+  private send({ keep, need, want }: Omit<Plan, "limit">, resize: number) {
+    const unheard = this.failure !== undefined || this.repeated
+    return this.questions.send({ keep, need, want, most: this.most, resize, unheard })
   }
 
   private answered(answer: Answer, sent: number): Effect.Effect<void> {
-    const now = realNow()
-    // From when it was sent: the server's lease began after that.
-    const until = answer.held > 0 ? sent + this.settings.lease * (1 - margin) : 0
-    if (answer.held > 0 && now >= until) return this.answeredTooLate()
+    if (this.lease.isTooLate(answer, sent)) {
+      const lost = this.lease.held > 0 ? this.lose() : Effect.void
+      this.due = 0
+      return lost
+    }
     const lost = answer.lost ? this.lose() : Effect.void
     this.failure = undefined
     this.repeated = false
-    this.held = answer.held
-    this.alone = false
-    this.until = until
+    this.lease.renew(answer, sent)
     this.holds.ring()
-    if (answer.fence > 0) {
-      this.fence = answer.fence
-      this.gained = now
-    }
     this.spare = answer.spare
     this.waits = answer.waits
     this.unmet = 0
@@ -287,15 +235,8 @@ class RedisLender {
     const { lease } = this.settings
     const again = Math.min(lease / 3, poll) * (1 - early * this.random())
     const soon = answer.waits && answer.soon !== undefined ? answer.soon + 1 + 4 * this.random() : Infinity
-    this.due = answer.held > 0 || answer.waits ? now + Math.min(again, soon) : Infinity
+    this.due = answer.held > 0 || answer.waits ? realNow() + Math.min(again, soon) : Infinity
     this.lend(this.plan().limit)
-    return lost
-  }
-
-  /** What it was given is over already: it asks for it again. */
-  private answeredTooLate(): Effect.Effect<void> {
-    const lost = this.held > 0 ? this.lose() : Effect.void
-    this.due = 0
     return lost
   }
 
@@ -317,8 +258,9 @@ class RedisLender {
     const told = this.cannotAsk(error)
     this.waits = false
     this.due = realNow() + retry * (0.5 + this.random())
-    if (this.held === 0) return Effect.zipRight(this.goOn, told)
-    this.lend(this.held)
+    const { held } = this.lease
+    if (held === 0) return Effect.zipRight(this.goOn, told)
+    this.lend(held)
     return told
   }
 
@@ -331,60 +273,40 @@ class RedisLender {
 
   /** The time of the lease is over, and Redis has not given it more. */
   private ended(): Effect.Effect<void> {
-    const { asked } = this
     if (!["open", "local"].includes(this.settings.onStoreError)) return this.lose()
     if (this.failure !== undefined || this.repeated) return this.goOn
+    const { asked, noAnswer } = this.questions
     if (asked === undefined) return this.lose()
     // If this process stood still, the answer may be there, and is read after the timers.
     return Effect.zipRight(
       reading,
-      Effect.suspend(() => {
-        if (this.asked !== asked) return Effect.void
-        const error = new RedisUnavailableError({
-          connection: this.redis.name,
-          command: settle.name,
-          reason: "Timeout",
-          detail: "no answer before the end of the lease"
-        })
-        return Effect.zipRight(this.goOn, this.cannotAsk(error))
-      })
+      Effect.suspend(() =>
+        this.questions.asked === asked ? Effect.zipRight(this.goOn, this.cannotAsk(noAnswer)) : Effect.void
+      )
     )
   }
 
   /** It holds nothing, and Redis cannot be asked. */
   private readonly goOn: Effect.Effect<void> = Effect.suspend(() =>
     Effect.map(this.redis.processes, (processes) => {
-      this.held = 0
       this.processes = processes
       this.goOnAlone()
     })
   )
 
-  /** What it does while Redis cannot be asked and it holds nothing. */
   private goOnAlone(): void {
-    const { borrower, most, settings } = this
-    const limit = {
-      fail: 0,
-      closed: 0,
-      open: most,
-      local: Math.max(1, Math.floor(most / this.processes))
-    }[settings.onStoreError]
-    this.alone = limit > 0
-    if (this.alone) this.until = Infinity
-    borrower.lend({
-      limit,
-      isGood: this.isGood,
-      hoped: 0,
-      shut: settings.onStoreError === "fail" ? "StoreUnavailable" : undefined
-    })
+    const { borrower, lease, most, processes, settings: { onStoreError } } = this
+    const limit = aloneLimit(onStoreError, most, processes)
+    lease.goOn(limit > 0)
+    const shut = onStoreError === "fail" ? "StoreUnavailable" : undefined
+    borrower.lend({ limit, isGood: lease.isGood, hoped: 0, shut })
   }
 
   private lose(): Effect.Effect<void> {
     const { borrower, settings } = this
     const active = borrower.used()
-    this.held = 0
-    this.until = 0
-    this.peak = this.formerPeak = 0
+    this.lease.end()
+    this.peak.forget()
     this.waits = false
     if (this.failure === undefined) {
       this.due = 0
@@ -405,9 +327,9 @@ class RedisLender {
   /** Hands out so many, of those it holds. */
   private lend(limit: number): void {
     if (this.closed) return
-    const { failure, held, most, waits } = this
+    const { failure, lease: { held, isGood }, most, waits } = this
     const hoped = waits || failure !== undefined ? 0 : Math.max(0, most - held)
-    this.unmet += this.borrower.lend({ limit, isGood: this.isGood, hoped, shut: undefined })
+    this.unmet += this.borrower.lend({ limit, isGood, hoped, shut: undefined })
   }
 
   open(): void {
@@ -417,11 +339,11 @@ class RedisLender {
   /** What runs keeps its permits until the lease ends; all others go back. */
   readonly close: Effect.Effect<void> = Effect.suspend(() => {
     this.closed = true
-    const used = Math.min(this.borrower.used(), this.held)
+    const used = Math.min(this.borrower.used(), this.lease.held)
     // Nobody lends any more, and who waited would wait for ever.
     this.borrower.lend({ limit: 0, hoped: 0, shut: "StoreUnavailable" })
-    if (this.seq === 0) return Effect.void
-    return Effect.ignore(this.send({ limit: 0, keep: used, want: used, need: 1 }, 0))
+    if (this.questions.isFirst) return Effect.void
+    return Effect.ignore(this.send({ keep: used, want: used, need: 1 }, 0))
   })
 }
 
@@ -438,7 +360,7 @@ export const lendBy =
         }),
         ({ close }) => close
       )
-      yield* redis.subscribe(keysOf(redis.prefix, borrower.name).channel, lender.listener)
+      yield* redis.subscribe(lender.listener.channel, lender.listener)
       yield* Effect.forkScoped(Effect.interruptible(lender.run))
       yield* Effect.forkScoped(Effect.interruptible(lender.watch))
       return lender.lender

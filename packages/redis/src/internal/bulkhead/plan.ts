@@ -41,3 +41,17 @@ export const plan = ({ held, most, peak, settled, spare, used, wanted }: View): 
   const keep = Math.min(held, Math.max(used, limit))
   return { limit, keep, want: Math.max(keep, Math.min(most, asked)), need: Math.max(1, wanted.most) }
 }
+
+/**
+ * What a process lends by itself while Redis cannot be asked and it holds nothing.
+ *
+ * @internal
+ */
+export const aloneLimit = (
+  onStoreError: "fail" | "open" | "closed" | "local",
+  most: number,
+  processes: number
+): number => {
+  if (onStoreError === "open") return most
+  return onStoreError === "local" ? Math.max(1, Math.floor(most / processes)) : 0
+}
