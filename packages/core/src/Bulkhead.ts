@@ -13,26 +13,26 @@ import type { Scope } from "effect/Scope"
 import type { FairQueue } from "./FairQueue.js"
 import * as actions from "./internal/actions.js"
 import { lettingInAtOnce } from "./internal/atOnce.js"
-import { addUp, noCalls } from "./internal/calls.js"
+import { buildKeyed } from "./internal/bulkhead/keyed.js"
+import type { KeyedOwn, Named } from "./internal/bulkhead/options.js"
+import { check, checkKeyed, limitOrDie, permitsOrDie } from "./internal/bulkhead/options.js"
+import type { Watch } from "./internal/bulkhead/watch.js"
+import { heard, watchOf } from "./internal/bulkhead/watch.js"
+import { noCalls } from "./internal/calls.js"
 import { errorFields, ErrorTypeId, retryAfter, stackless } from "./internal/errors.js"
 import { duration, eventFields } from "./internal/event.js"
-import { fairField, shareOf } from "./internal/fair.js"
+import { shareOf } from "./internal/fair.js"
 import { passThrough } from "./internal/guard.js"
 import { silent } from "./internal/hub.js"
-import type { Instance } from "./internal/instance.js"
 import { callSite, openInstance, register } from "./internal/instance.js"
-import type { KeyedTable } from "./internal/keyed.js"
-import { keyedFields, openKeyed, Unguarded } from "./internal/keyed.js"
 import type { Lender } from "./internal/lending.js"
 import { Lending } from "./internal/lending.js"
 import * as metric from "./internal/metrics.js"
-import * as option from "./internal/options.js"
-import type { Watch } from "./internal/pool.js"
 import { Pool } from "./internal/pool.js"
 import { makeTag, orDie } from "./internal/tag.js"
 import type { Share } from "./internal/waiters.js"
 import { InternalError } from "./InternalError.js"
-import type { CallMetrics, Guard, KeyedOptions, KeyedTagClass, Observable, OnLayer, TagClass } from "./Pattern.js"
+import type { CallMetrics, Guard, KeyedTagClass, Observable, OnLayer, TagClass } from "./Pattern.js"
 
 const Reason = Schema.Literal(
   "QueueFull",
@@ -98,91 +98,8 @@ const Event = Schema.Union(
   InternalError
 )
 
-/** Of each pool. */
-const poolFields = {
-  maxConcurrent: option.integer(10, { min: 1 }),
-  maxQueued: option.integer(10, { min: 0 }),
-  maxWait: option.duration("1 second", { min: 0, infinite: true }),
-  order: option.literal("fifo", "fifo", "lifo", "adaptive")
-} satisfies option.Fields<Bulkhead.PoolOptions>
-
-/** The options, their defaults and what they accept. @internal */
-export const bulkheadFields = { ...poolFields, fair: fairField } satisfies option.Fields<Bulkhead.Options>
-
-type Named = Bulkhead.Options & { readonly name: string }
-
-/** Reads the options of a bulkhead. Throws an `InvalidOptionError` for a bad one. @internal */
-export const check = (options: Named) => option.resolve("Bulkhead", options.name, bulkheadFields, options)
-
-/** Reads the options of a pool. Throws an `InvalidOptionError` for a bad one. @internal */
-export const checkPool = ({ name, ...given }: Bulkhead.PoolOptions & { readonly name: string }) =>
-  option.resolve("Bulkhead", name, poolFields, given)
-
-/** Where the pools of an instance tell what happens: its events and metrics. */
-const watchOf = ({ emitter, enforced, name }: Instance<Bulkhead.Event>, single: boolean): Watch => {
-  const labels = (more: Record<string, string> = {}) => metric.attributes("Bulkhead", name, more)
-  const count = metric.calls("Bulkhead", name, enforced)
-  const rejection = metric.rejections<Bulkhead.Reason>("Bulkhead", name, enforced)
-  const limit = metric.gauge("resilience.bulkhead.limit", "Permits that there are", labels())
-  const inUse = metric.gauge("resilience.bulkhead.in_use", "Permits in use", labels())
-  const depth = metric.gauge("resilience.bulkhead.queue.depth", "Calls that wait", labels())
-  const wait = (result: string) =>
-    metric.seconds("resilience.bulkhead.wait.duration", "Time in the queue, of calls that waited", labels({ result }))
-  const waits = { acquired: wait("acquired"), rejected: wait("rejected"), canceled: wait("canceled") }
-  // Building an error is most of what a rejection costs, and a full bulkhead says the same to everybody.
-  let last: BulkheadFullError | undefined
-  return {
-    emitter,
-    counted: count,
-    rejected: (reason) => {
-      count.rejected()
-      rejection(reason)
-    },
-    canceled: count.canceled,
-    used: single ? (pool) => inUse(pool.used) : () => {},
-    queued: single ? (pool) => depth(pool.waiting) : () => {},
-    waited: (seconds, result) => waits[result](seconds),
-    limited: single ? limit : () => {},
-    error: (reason, active, waiting) =>
-      last?.reason === reason && last.active === active && last.waiting === waiting ?
-        last :
-        (last = stackless(() =>
-          new BulkheadFullError({ instance: name, reason, retryAfter: Option.none(), active, waiting }, true)
-        ))
-  }
-}
-
-/** The same, with a lender that hears what it needs to know. */
-const heard = (watch: Watch, lender: () => Lender | undefined): Watch => ({
-  ...watch,
-  used: (pool) => {
-    watch.used(pool)
-    lender()?.used(pool.used)
-  },
-  queued: (pool) => {
-    watch.queued(pool)
-    lender()?.queued()
-  }
-})
-
-const parsePermits = option.parseInteger({ min: 1 })
-
-/** The number of permits of a call: nonsense is a bug of the caller. */
-const permitsOrDie = (name: string, permits: number): number => {
-  try {
-    return parsePermits(permits)
-  } catch {
-    throw new option.InvalidOptionError("Bulkhead", name, "permits", permits, "an integer of at least 1")
-  }
-}
-
-const limitOrDie = (name: string, limit: number): number => {
-  try {
-    return parsePermits(limit)
-  } catch {
-    throw new option.InvalidOptionError("Bulkhead", name, "maxConcurrent", limit, "an integer of at least 1")
-  }
-}
+const errorOf = (instance: string): Watch["error"] => (reason, active, waiting) =>
+  stackless(() => new BulkheadFullError({ instance, reason, retryAfter: Option.none(), active, waiting }, true))
 
 const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, never, Scope> =>
   Effect.gen(function*() {
@@ -191,7 +108,8 @@ const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, ne
     const instance = yield* openInstance<Bulkhead.Event>("Bulkhead", name)
     const lending = Context.getOption(yield* Effect.context<never>(), Lending)
     let lender: Lender | undefined
-    const watch = lending._tag === "None" ? watchOf(instance, true) : heard(watchOf(instance, true), () => lender)
+    const own = watchOf(instance, true, errorOf(name))
+    const watch = lending._tag === "None" ? own : heard(own, () => lender)
     watch.limited(resolved.maxConcurrent)
     metric.gauge("resilience.bulkhead.queue.limit", "Calls that may wait", metric.attributes("Bulkhead", name))(
       resolved.maxQueued
@@ -285,97 +203,6 @@ const Tag: <Self>() => <const Name extends string>(
     }
   }, callSite)
 
-type KeyedOwn = Bulkhead.PoolOptions & KeyedOptions<Bulkhead.PoolOptions>
-
-const checkKeyed = ({ name, ...given }: KeyedOwn & { readonly name: string }) => {
-  const keyed = option.resolve("Bulkhead", name, { ...poolFields, ...keyedFields<Bulkhead.PoolOptions>() }, given)
-  return { keyed, own: option.pick(given, poolFields) }
-}
-
-/** Who asked for shared permits is not to have others without a word. */
-const unshared = (name: string) =>
-  Effect.die(
-    new option.InvalidOptionError(
-      "Bulkhead",
-      name,
-      "shared",
-      true,
-      "false",
-      "a keyed bulkhead shares no permits with other processes"
-    )
-  )
-
-const buildKeyed = (
-  options: KeyedOwn & { readonly name: string },
-  site: string
-): Effect.Effect<Bulkhead.KeyedService, never, Scope> =>
-  Effect.gen(function*() {
-    const { keyed, own } = yield* orDie(() => checkKeyed(options))
-    const { name } = options
-    if (Option.isSome(Context.getOption(yield* Effect.context<never>(), Lending))) return yield* unshared(name)
-    const instance = yield* openInstance<Bulkhead.Event>("Bulkhead", name)
-    const { emitter } = instance
-    const { metrics: calls, watch } = addUp(watchOf(instance, false))
-    const table: KeyedTable<Pool> = yield* openKeyed({
-      ...keyed,
-      make: (key) =>
-        Effect.sync(() => {
-          const options = option.merge<Bulkhead.PoolOptions>(own, keyed.optionsFor?.(key))
-          const resolved = checkPool({ ...options, name: `${name}/${key}` })
-          return new Pool({ ...resolved, fair: false }, watch, { key, pools: table })
-        }),
-      evictable: (pool) => pool.unsafeIdle()
-    })
-    const unguarded = new Unguarded(emitter, keyed.maxKeys)
-    const metrics: Effect.Effect<Bulkhead.KeyedMetrics> = Effect.map(
-      Effect.suspend(() =>
-        Effect.forEach(table, ([key, pool]) =>
-          Effect.map(pool.read, ({ limit, used, waiting }) => ({ key, limit, active: used, waiting })))
-      ),
-      (pools) => ({
-        keys: pools.length,
-        evicted: table.evicted,
-        unguarded: unguarded.calls,
-        ...calls(),
-        busy: pools.filter((pool) =>
-          pool.active > 0
-        )
-      })
-    )
-    yield* register({ pattern: "Bulkhead", instance: name, site, snapshot: metrics, actions: {} })
-    const poolOf = <A, E, R>(
-      key: string,
-      use: (pool: Pool) => Effect.Effect<A, E, R>,
-      unguardedUse: Effect.Effect<A, E, R>
-    ): Effect.Effect<A, E | BulkheadFullError, R> =>
-      Effect.flatMap(table.get(key), (pool): Effect.Effect<A, E | BulkheadFullError, R> => {
-        if (pool !== undefined) return use(pool)
-        if (keyed.onFull === "admit") return Effect.zipRight(unguarded.count, unguardedUse)
-        watch.rejected("TooManyKeys")
-        if (emitter.listening) {
-          emitter.emit({ _tag: "Rejected", ...emitter.call(), key, reason: "TooManyKeys", active: 0, waiting: 0 })
-        }
-        return Effect.fail(watch.error("TooManyKeys", 0, 0))
-      })
-    return {
-      name,
-      withPermitBy: ({ key, permits = 1 }) => (effect) =>
-        poolOf(key, (pool) => {
-          const guard = permits === 1 ? pool.withPermit : pool.withPermits(permitsOrDie(name, permits))
-          return guard(effect)
-        }, effect),
-      acquireBy: ({ key, permits = 1 }) =>
-        poolOf(key, (pool) => pool.acquire(permitsOrDie(name, permits)), Effect.void),
-      metrics,
-      metricsOf: (key) =>
-        Effect.suspend(() => {
-          const pool = table.peek(key)
-          return pool === undefined ? Effect.succeedNone : Effect.asSome(pool.metrics)
-        }),
-      ...instance.observable
-    }
-  })
-
 const Keyed: <Self>() => <const Name extends string>(
   name: Name,
   options?: KeyedOwn
@@ -384,7 +211,7 @@ const Keyed: <Self>() => <const Name extends string>(
   & Bulkhead.KeyedOperations<Self>
   & OnLayer<Bulkhead.Event, Self> = makeTag<Bulkhead.KeyedOperations, KeyedOwn>({
     pattern: "Bulkhead/Keyed",
-    make: buildKeyed,
+    make: (options, site) => buildKeyed(errorOf, options, site),
     check: checkKeyed,
     noop: (name): Bulkhead.KeyedService => ({
       name,

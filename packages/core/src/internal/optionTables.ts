@@ -1,6 +1,5 @@
 import { adaptiveConcurrencyFields } from "../AdaptiveConcurrency.js"
 import { backpressureFields } from "../Backpressure.js"
-import { bulkheadFields } from "../Bulkhead.js"
 import { fallbackFields } from "../Fallback.js"
 import { loadShedderFields } from "../LoadShedder.js"
 import { rateLimiterFields } from "../RateLimiter.js"
@@ -8,6 +7,7 @@ import { retryFields } from "../Retry.js"
 import { retryBudgetFields } from "../RetryBudget.js"
 import { timeoutFields } from "../Timeout.js"
 import { circuitBreakerFields } from "./breaker/options.js"
+import { bulkheadFields } from "./bulkhead/options.js"
 
 /**
  * The options of all patterns: for the check of the documentation's tables and of bad values, and for those who are given

@@ -13,16 +13,15 @@ import { Priority } from "../Priority.js"
 import { deadlineOf, rankOf } from "./ambient.js"
 import type { EnterAtOnce } from "./atOnce.js"
 import { isTooLate } from "./atOnce.js"
+import type { Watch } from "./bulkhead/watch.js"
 import type { Call } from "./event.js"
 import { FairWaiters } from "./fairWaiters.js"
 import type { Handlers, Restore } from "./guard.js"
 import { hold, onClose } from "./guard.js"
-import type { Emitter } from "./hub.js"
 import type { KeyedTable } from "./keyed.js"
 import type { Borrower } from "./lending.js"
 import { notBegun } from "./lending.js"
 import { Permits } from "./permits.js"
-import type { Counters } from "./tally.js"
 import { Tally } from "./tally.js"
 import type { Nanos } from "./time.js"
 import { clockOf, forever, fromNanos, now, toNanos, toSeconds } from "./time.js"
@@ -30,16 +29,6 @@ import { Turn } from "./turn.js"
 import type { Order, Share } from "./waiters.js"
 import { Waiters } from "./waiters.js"
 import { waitInLine } from "./waiting.js"
-
-/** What a bulkhead tells, and to whom. Shared by the pools of a keyed instance. @internal */
-export interface Watch extends Counters<Bulkhead.Reason> {
-  readonly emitter: Emitter<Bulkhead.Event>
-  readonly used: (pool: Permits) => void
-  readonly queued: (pool: Permits) => void
-  readonly waited: (seconds: number, result: "acquired" | "rejected" | "canceled") => void
-  readonly limited: (limit: number) => void
-  readonly error: (reason: Bulkhead.Reason, active: number, waiting: number) => BulkheadFullError
-}
 
 /** @internal */
 export interface PoolConfig {
