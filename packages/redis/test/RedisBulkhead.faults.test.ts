@@ -6,13 +6,12 @@ import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import { keysOf } from "../src/internal/bulkhead/settle.js"
 import { bulkheadOf, connect, eventually, hold, stateOf } from "./utils/bulkheads.js"
+import { pad, stall } from "./utils/moments.js"
 import { canStart, Server } from "./utils/server.js"
 
 const url = String(inject("redisUrl"))
 const reasonOf = (call: Effect.Effect<unknown, BulkheadFullError>) =>
   Effect.map(Effect.flip(call), (error) => error.reason)
-
-const pad = (n: number): Effect.Effect<void> => n === 0 ? Effect.void : Effect.flatMap(Effect.void, () => pad(n - 1))
 
 /** So many are let in at once. */
 const admits = (bulkhead: Bulkhead.Service, tries = 12) =>
@@ -196,12 +195,6 @@ describe.skipIf(!canStart)("RedisBulkhead that is strict", () => {
       expect(Number(/cmdstat_evalsha:calls=(\d+)/.exec(stats)?.[1])).toBeLessThan(30)
     }))
 })
-
-/** The event loop is busy, as by a collection of garbage. */
-const stall = (millis: number) =>
-  Effect.sync(() => {
-    for (const end = performance.now() + millis; performance.now() < end;);
-  })
 
 describe.skipIf(inject("redisUrl") === undefined)(
   "RedisBulkhead in a process that stood still for longer than its lease",

@@ -6,16 +6,10 @@ import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import { keysOf } from "../src/internal/bulkhead/settle.js"
 import { connect, hold, stateOf } from "./utils/bulkheads.js"
+import { pad, turns } from "./utils/moments.js"
 import { scale } from "./utils/scale.js"
 
 const url = String(inject("redisUrl"))
-
-const pad = (n: number): Effect.Effect<void> => n === 0 ? Effect.void : Effect.flatMap(Effect.void, () => pad(n - 1))
-/** Turns of the event loop: answers of Redis come between them. */
-const turns = (n: number): Effect.Effect<void> =>
-  n === 0
-    ? Effect.void
-    : Effect.zipRight(Effect.promise(() => new Promise<void>((resolve) => setImmediate(resolve))), turns(n - 1))
 
 const ways: Record<string, (bulkhead: Bulkhead.Service) => Effect.Effect<unknown, unknown>> = {
   "withPermit": (bulkhead) => bulkhead.withPermit(Effect.never),

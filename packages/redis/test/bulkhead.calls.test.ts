@@ -3,6 +3,7 @@ import { notBegun } from "@effect-resilience/core/extension"
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Fiber, FiberRef, Option } from "effect"
 import { Calls } from "../src/internal/bulkhead/calls.js"
+import { pad, yields } from "./utils/moments.js"
 
 const leaseLost = new BulkheadFullError({
   instance: "b",
@@ -29,10 +30,6 @@ const make = () => {
     })
   }
 }
-
-const pad = (n: number): Effect.Effect<void> => n === 0 ? Effect.void : Effect.flatMap(Effect.void, () => pad(n - 1))
-const yields = (n: number): Effect.Effect<void> =>
-  n === 0 ? Effect.void : Effect.zipRight(Effect.yieldNow(), yields(n - 1))
 
 /** What a fiber does after its call: it can be interrupted, and is not. */
 const after = Effect.flatMap(

@@ -101,7 +101,7 @@ class Model {
   }
 }
 
-interface Step {
+interface Turn {
   readonly who: number
   readonly used: number
   readonly wanted: number
@@ -115,7 +115,7 @@ interface Step {
   readonly resize: number
 }
 
-const step: fc.Arbitrary<Step> = fc.record({
+const turn: fc.Arbitrary<Turn> = fc.record({
   who: fc.nat(3),
   used: fc.nat(4),
   wanted: fc.nat(6),
@@ -138,7 +138,7 @@ interface Process {
 const story = async (
   redis: RedisConnection.Service,
   most: number,
-  steps: ReadonlyArray<Step>,
+  steps: ReadonlyArray<Turn>,
   clock: { us: number }
 ) => {
   const name = randomUUID()
@@ -212,18 +212,23 @@ const story = async (
   }
 }
 
+/** A connection to a server whose clock is ahead by what a test says. */
+const skewed = Effect.suspend(() => {
+  const clock = { us: 0 }
+  return Effect.map(Effect.provideService(connect(url), Skew, () => clock.us), (redis) => ({ clock, redis }))
+})
+
 describe.skipIf(inject("redisUrl") === undefined)("the step of a shared bulkhead, against a model", () => {
   it.scopedLive(
     "RB10: each answer is that of the model, no permit is given twice, and every key expires",
     () =>
       Effect.gen(function*() {
-        const clock = { us: 0 }
-        const redis = yield* Effect.provideService(connect(url), Skew, () => clock.us)
+        const { clock, redis } = yield* skewed
         yield* Effect.promise(() =>
           fc.assert(
             fc.asyncProperty(
               fc.integer({ min: 1, max: 6 }),
-              fc.array(step, { minLength: 5, maxLength: 40 }),
+              fc.array(turn, { minLength: 5, maxLength: 40 }),
               (most, steps) => story(redis, most, steps, clock)
             ),
             { numRuns: scale(60, 2000) }
@@ -234,21 +239,21 @@ describe.skipIf(inject("redisUrl") === undefined)("the step of a shared bulkhead
   )
 })
 
+/** The step of a bulkhead of so many permits, by a clock that moves on. */
+const step = (most: number) =>
+  Effect.gen(function*() {
+    const { clock, redis } = yield* skewed
+    const { channel, keys } = keysOf(redis.prefix, randomUUID())
+    const common = { need: 1, lease, patience, most, resize: 0, strict: false, unheard: false, channel }
+    const asks = (ask: Pick<Ask, "id" | "seq" | "keep" | "want"> & Partial<Ask>) =>
+      Effect.map(redis.run(settle, keys, argsOf({ ...common, ...ask })), answerOf)
+    return { asks, clock }
+  })
+
 describe.skipIf(inject("redisUrl") === undefined)("what comes late", () => {
   it.scopedLive("RB10: finds a lease that is over, and takes no permit out of the world", () =>
     Effect.gen(function*() {
-      const clock = { us: 0 }
-      const redis = yield* Effect.provideService(connect(url), Skew, () => clock.us)
-      const { channel, keys } = keysOf(redis.prefix, randomUUID())
-      const asks = (ask: Pick<Ask, "id" | "seq" | "keep" | "want">) =>
-        Effect.map(
-          redis.run(
-            settle,
-            keys,
-            argsOf({ ...ask, need: 1, lease, patience, most: 3, resize: 0, strict: false, unheard: false, channel })
-          ),
-          answerOf
-        )
+      const { asks, clock } = yield* step(3)
       expect(yield* asks({ id: "dead", seq: 1, keep: 0, want: 3 })).toMatchObject({ held: 3 })
       expect(yield* asks({ id: "b", seq: 2, keep: 0, want: 1 })).toMatchObject({ held: 0 })
       clock.us += 700_000_000
@@ -262,28 +267,21 @@ describe.skipIf(inject("redisUrl") === undefined)("what comes late", () => {
 describe.skipIf(inject("redisUrl") === undefined)("what is regained", () => {
   it.scopedLive("RB15: has a fence beyond those that others had meanwhile", () =>
     Effect.gen(function*() {
-      const clock = { us: 0 }
-      const redis = yield* Effect.provideService(connect(url), Skew, () => clock.us)
-      const { channel, keys } = keysOf(redis.prefix, randomUUID())
-      const asks = (ask: Pick<Ask, "id" | "seq" | "keep" | "want">) =>
-        Effect.map(
-          redis.run(
-            settle,
-            keys,
-            argsOf({ ...ask, need: 1, lease, patience, most: 1, resize: 0, strict: false, unheard: false, channel })
-          ),
-          (reply) => answerOf(reply)!
-        )
-      const first = yield* asks({ id: "a", seq: 1, keep: 0, want: 1 })
+      const { asks, clock } = yield* step(1)
+      const given = (ask: Parameters<typeof asks>[0]) => Effect.map(asks(ask), (answer) => answer!)
+      const first = yield* given({ id: "a", seq: 1, keep: 0, want: 1 })
       clock.us += 1100_000_000
-      const others = yield* asks({ id: "b", seq: 1, keep: 0, want: 1 })
+      const others = yield* given({ id: "b", seq: 1, keep: 0, want: 1 })
       expect(others.fence).toBeGreaterThan(first.fence)
       yield* asks({ id: "b", seq: 2, keep: 0, want: 0 })
-      const back = yield* asks({ id: "a", seq: 2, keep: 1, want: 1 })
+      const back = yield* given({ id: "a", seq: 2, keep: 1, want: 1 })
       expect(back).toMatchObject({ held: 1, lost: false })
       expect(back.fence).toBeGreaterThan(others.fence)
-      // What was its own all the time keeps its fence.
-      expect(yield* asks({ id: "a", seq: 3, keep: 1, want: 1 })).toMatchObject({ held: 1, fence: 0 })
+      // Who did not hear that has another, and what was its own all the time keeps its fence.
+      const again = yield* given({ id: "a", seq: 3, keep: 1, want: 1, unheard: true })
+      expect(again).toMatchObject({ held: 1, lost: false })
+      expect(again.fence).toBeGreaterThan(back.fence)
+      expect(yield* asks({ id: "a", seq: 4, keep: 1, want: 1 })).toMatchObject({ held: 1, fence: 0 })
     }))
 })
 

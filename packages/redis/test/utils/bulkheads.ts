@@ -1,6 +1,7 @@
 import type { Bulkhead } from "@effect-resilience/core"
 import { RedisBulkhead, RedisConnection } from "@effect-resilience/redis"
 import { Deferred, Effect, Fiber } from "effect"
+import { keysOf } from "../../src/internal/bulkhead/settle.js"
 
 /** Waits until something is so. Dies when it does not come to be. */
 export const eventually = <E, R>(what: string, check: Effect.Effect<boolean, E, R>, seconds = 8) =>
@@ -52,16 +53,16 @@ export const hold = (bulkhead: Bulkhead.Service, permits = 1) =>
 /** What a bulkhead's keys say. */
 export const stateOf = (redis: RedisConnection.Service, name: string) =>
   Effect.gen(function*() {
-    const key = (part: string) => `${redis.prefix}bh:{${name}}:${part}`
-    const names = (yield* redis.command("hkeys", key("holders"))) as ReadonlyArray<string>
-    const values = (yield* redis.command("hvals", key("holders"))) as ReadonlyArray<string>
+    const [keyOfEnds, keyOfHolders, keyOfLine] = keysOf(redis.prefix, name).keys as [string, string, string]
+    const names = (yield* redis.command("hkeys", keyOfHolders)) as ReadonlyArray<string>
+    const values = (yield* redis.command("hvals", keyOfHolders)) as ReadonlyArray<string>
     const fields = new Map(names.map((name, i) => [name, String(values[i])]))
     const used = Number(fields.get("#used") ?? 0)
     const holders = new Map(
       [...fields].filter(([name]) => !name.startsWith("#")).map(([name, text]) => [name, Number(text.split(" ")[0])])
     )
-    const line = (yield* redis.command("zrange", key("line"), 0, -1)) as ReadonlyArray<string>
-    const scores = (yield* redis.command("zrange", key("ends"), 0, -1, "withscores")) as ReadonlyArray<string>
+    const line = (yield* redis.command("zrange", keyOfLine, 0, -1)) as ReadonlyArray<string>
+    const scores = (yield* redis.command("zrange", keyOfEnds, 0, -1, "withscores")) as ReadonlyArray<string>
     const ends = new Map<string, string>()
     for (let i = 0; i < scores.length; i += 2) ends.set(String(scores[i]), String(scores[i + 1]))
     return { used, holders, line, ends }
