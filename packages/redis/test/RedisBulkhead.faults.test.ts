@@ -1,12 +1,10 @@
 import type { Bulkhead, BulkheadFullError } from "@effect-resilience/core"
-import { RedisBulkhead, RedisConnection, RedisUnavailableError } from "@effect-resilience/redis"
+import type { RedisBulkhead } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, Metric, Option } from "effect"
+import { Effect, Fiber, Metric } from "effect"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
-import { keysOf } from "../src/internal/bulkhead/settle.js"
-import { bulkheadOf, connect, eventually, hold, stateOf } from "./utils/bulkheads.js"
-import { pad, stall } from "./utils/moments.js"
+import { bulkheadOf, connect, eventually, forget, hold, stateOf } from "./utils/bulkheads.js"
 import { canStart, Server } from "./utils/server.js"
 
 const url = String(inject("redisUrl"))
@@ -28,8 +26,6 @@ const admits = (bulkhead: Bulkhead.Service, tries = 12) =>
     yield* Fiber.interruptAll(calls)
     return running
   })
-
-const timeout = new RedisUnavailableError({ connection: "default", command: "bulkhead", reason: "Timeout" })
 
 const lostBy = (name: string) =>
   Effect.map(
@@ -196,77 +192,6 @@ describe.skipIf(!canStart)("RedisBulkhead that is strict", () => {
     }))
 })
 
-describe.skipIf(inject("redisUrl") === undefined)(
-  "RedisBulkhead in a process that stood still for longer than its lease",
-  () => {
-    for (const onLeaseLost of ["interrupt", "report"] as const) {
-      it.scopedLive(`RB11: calls that waited wait on, and are let in by the next lease (${onLeaseLost})`, () =>
-        Effect.gen(function*() {
-          const options = { name: randomUUID(), maxConcurrent: 2, maxWait: "5 seconds" as const }
-          const bulkhead = yield* bulkheadOf(url, options, { lease: 300, onLeaseLost })
-          const held = yield* Effect.all([hold(bulkhead), hold(bulkhead)])
-          const waiting = yield* Effect.forEach(
-            Array.from({ length: 4 }),
-            () => Effect.fork(Effect.either(bulkhead.withPermit(Effect.succeed("done"))))
-          )
-          yield* eventually("they wait", Effect.map(bulkhead.metrics, ({ waiting }) => waiting === 4))
-          yield* stall(400)
-          // Their permits are handed on before anybody has seen that the lease is over.
-          for (const { end } of held) yield* end
-          for (const call of waiting) expect(yield* Fiber.join(call)).toMatchObject({ _tag: "Right", right: "done" })
-        }))
-    }
-
-    it.scopedLive("RB16: a call that had its permit and has not begun waits on", () =>
-      Effect.gen(function*() {
-        const bulkhead = yield* bulkheadOf(url, { name: randomUUID(), maxConcurrent: 1 }, { lease: 100 })
-        const ends: Array<string> = []
-        for (let phase = 0; phase <= 12; phase++) {
-          yield* bulkhead.withPermit(Effect.void)
-          let begun = "not begun"
-          const call = yield* Effect.fork(Effect.withMaxOpsBeforeYield(
-            Effect.zipRight(
-              pad(phase),
-              Effect.either(bulkhead.withPermit(Effect.sync(() => {
-                begun = "begun"
-              })))
-            ),
-            28
-          ))
-          // It runs where the call lets others run first: between any two of its operations.
-          yield* Effect.fork(stall(120))
-          const end = yield* Fiber.join(call)
-          if (end._tag === "Left") ends.push(`${end.left.reason}, ${begun}`)
-        }
-        expect(ends.filter((end) => end.endsWith("not begun"))).toEqual([])
-      }))
-
-    it.scopedLive("RB11: the first call asks Redis, and does not fail", () =>
-      Effect.gen(function*() {
-        const options = { name: randomUUID(), maxConcurrent: 1, maxQueued: 0 }
-        const bulkhead = yield* bulkheadOf(url, options, { lease: 300 })
-        yield* bulkhead.withPermit(Effect.void)
-        yield* stall(400)
-        expect(yield* bulkhead.withPermit(Effect.succeed("done"))).toBe("done")
-      }))
-
-    it.scopedLive("RB11: what is held for a scope is taken by the next lease, and nothing is kept beside it", () =>
-      Effect.gen(function*() {
-        const bulkhead = yield* bulkheadOf(url, { name: randomUUID(), maxConcurrent: 1 }, { lease: 200 })
-        yield* bulkhead.withPermit(Effect.void)
-        yield* stall(300)
-        yield* Effect.scoped(Effect.zipRight(
-          bulkhead.acquire,
-          Effect.map(bulkhead.metrics, ({ active }) => expect(active).toBe(1))
-        ))
-        expect((yield* bulkhead.metrics).active).toBe(0)
-      }))
-  }
-)
-
-const forget = (name: string) =>
-  Effect.flatMap(connect(url), (redis) => redis.command("del", ...keysOf(redis.prefix, name).keys))
-
 describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead and a server that forgets", () => {
   it.scopedLive("what it forgot is known again, where nobody has taken it", () =>
     Effect.gen(function*() {
@@ -278,7 +203,7 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead and a server th
         bulkheadOf(url, options, { lease: 600 })
       ])
       const held = yield* Effect.all([hold(a, 2), hold(b)])
-      yield* forget(name)
+      yield* forget(redis, name)
       yield* eventually("all is known again", Effect.map(stateOf(redis, name), ({ used }) => used === 3))
       expect(yield* lostBy(name)).not.toContain(1)
       for (const { end } of held) expect(yield* end).toMatchObject({ _tag: "Success" })
@@ -293,9 +218,10 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead and a server th
         bulkheadOf(url, options, { lease: 900 }),
         bulkheadOf(url, { ...options, maxQueued: 0 }, { lease: 900, onLeaseLost: "report" })
       ])
+      const redis = yield* connect(url)
       const events = yield* a.subscribe
       const held = yield* hold(a)
-      yield* forget(name)
+      yield* forget(redis, name)
       const since = performance.now()
       const second = yield* hold(b)
       const error = yield* Effect.flip(Fiber.join(held.fiber))
@@ -313,77 +239,12 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead and a server th
         Effect.zipRight(hold(c))
       )
       const told = yield* c.subscribe
-      yield* forget(name)
+      yield* forget(redis, name)
       const fourth = yield* hold(b)
       expect(yield* told.take).toMatchObject({ _tag: "LeaseLost", active: 1 })
       expect((yield* c.metrics).active).toBe(1)
       expect(yield* third.end).toMatchObject({ _tag: "Success" })
       yield* fourth.end
-    }))
-})
-
-describe.skipIf(!canStart)("the fence of a call", () => {
-  const fenceOf = (bulkhead: Bulkhead.Service) => bulkhead.withPermit(RedisBulkhead.fence)
-
-  for (const onStoreError of ["open", "local"] as const) {
-    it.scopedLive(`RB18: there is none where nothing of Redis stands behind it (${onStoreError})`, () =>
-      Effect.gen(function*() {
-        const server = yield* Server.start()
-        const options = { lease: 300, fences: true, onStoreError }
-        const [a, b] = yield* Effect.all([
-          bulkheadOf(server.url, { name: "b", maxConcurrent: 1 }, options),
-          bulkheadOf(server.url, { name: "b", maxConcurrent: 1 }, options)
-        ])
-        const first = Option.getOrThrow(yield* fenceOf(a))
-        yield* Effect.promise(() => server.kill())
-        yield* eventually(
-          "both go on alone",
-          Effect.map(Effect.all([fenceOf(a), fenceOf(b)]), (fences) => fences.every(Option.isNone))
-        )
-        yield* Effect.promise(() => server.start())
-        yield* eventually("it has one again", Effect.map(fenceOf(a), Option.exists((fence) => fence > first)))
-      }))
-  }
-
-  it.scopedLive("RB18: whose answer was lost is beyond those that others had meanwhile", () =>
-    Effect.gen(function*() {
-      const name = randomUUID()
-      const redis = yield* connect(url)
-      const answers = { heard: 0, lost: 0 }
-      let losing = false
-      const losingAnswers: RedisConnection.Service = Object.assign(Object.create(redis) as RedisConnection.Service, {
-        run: (...call: Parameters<RedisConnection.Service["run"]>) =>
-          Effect.tap(redis.run(...call), () => {
-            answers[losing ? "lost" : "heard"]++
-            return losing ? Effect.fail(timeout) : Effect.void
-          })
-      })
-      const another = (which: keyof typeof answers) =>
-        Effect.suspend(() => {
-          const before = answers[which]
-          return eventually(`an answer is ${which}`, Effect.sync(() => answers[which] > before))
-        })
-      const options = { name, maxConcurrent: 1 }
-      const a = yield* Effect.provideService(
-        RedisBulkhead.make(options, { fences: true }),
-        RedisConnection,
-        losingAnswers
-      )
-      const first = Option.getOrThrow(yield* fenceOf(a))
-      const held = yield* hold(a)
-      yield* another("heard")
-      // Redis forgets; another has it meanwhile, and gives it back.
-      yield* forget(name)
-      const second = yield* Effect.scoped(Effect.flatMap(bulkheadOf(url, options, { fences: true }), fenceOf))
-      // It is given its own again, and does not hear of it.
-      losing = true
-      yield* another("lost")
-      losing = false
-      yield* another("heard")
-      yield* held.end
-      const third = Option.getOrThrow(yield* fenceOf(a))
-      expect(Option.getOrThrow(second)).toBeGreaterThan(first)
-      expect(third).toBeGreaterThan(Option.getOrThrow(second))
     }))
 })
 

@@ -68,6 +68,10 @@ export const stateOf = (redis: RedisConnection.Service, name: string) =>
     return { used, holders, line, ends }
   })
 
+/** The server forgets all of a bulkhead. */
+export const forget = (redis: RedisConnection.Service, name: string) =>
+  redis.command("del", ...keysOf(redis.prefix, name).keys)
+
 /** A resource that refuses whoever comes with a smaller fence than it has seen. */
 export const write = `local last = tonumber(redis.call('GET', KEYS[1]) or '0')
 if tonumber(ARGV[1]) < last then return 0 end

@@ -1,0 +1,24 @@
+import { RedisConnection, RedisUnavailableError } from "@effect-resilience/redis"
+import { Effect } from "effect"
+
+/** A connection that loses the answers of scripts while it is told to: the server has done what it was asked. */
+export class Deaf {
+  heard = 0
+  lost = 0
+  losing = false
+  readonly redis: RedisConnection.Service
+
+  constructor(redis: RedisConnection.Service) {
+    this.redis = Object.assign(Object.create(redis) as RedisConnection.Service, {
+      run: (...[script, keys, args]: Parameters<RedisConnection.Service["run"]>) =>
+        Effect.tap(redis.run(script, keys, args), () => {
+          if (!this.losing) return Effect.sync(() => this.heard++)
+          this.lost++
+          return new RedisUnavailableError({ connection: redis.name, command: script.name, reason: "Timeout" })
+        })
+    })
+  }
+
+  readonly provide = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+    Effect.provideService(effect, RedisConnection, this.redis)
+}
