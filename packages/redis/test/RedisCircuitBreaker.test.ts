@@ -4,6 +4,7 @@ import { RedisCircuitBreaker, RedisConnection } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Context, Duration, Effect, Exit, Fiber, Layer, Option } from "effect"
 import { inject } from "vitest"
+import { Proxy } from "./utils/proxy.js"
 import { canStart, Server } from "./utils/server.js"
 
 const url = inject("redisUrl")
@@ -84,6 +85,13 @@ const member = (
     }
   })
 
+/** How many the server sends the messages of a fleet to. */
+const hearersOf = (redis: RedisConnection.Service, channel: string) =>
+  Effect.map(
+    Effect.orDie(redis.command("pubsub", "numsub", channel)),
+    (reply) => Number(Array.isArray(reply) ? reply[1] : 0)
+  )
+
 /** How many processes of a fleet hear its messages. */
 const hearers = new Map<string, number>()
 
@@ -97,10 +105,7 @@ const known = (
   Effect.gen(function*() {
     const expected = (hearers.get(prefix) ?? 0) + (deaf === true ? 0 : 1)
     hearers.set(prefix, expected)
-    const heard = Effect.map(Effect.orDie(redis.command("pubsub", "numsub", channel)), (reply) =>
-      Number(Array.isArray(reply) ? reply[1] : 0))
-    yield* until(Effect.map(heard, (count) =>
-      count >= expected))
+    yield* until(Effect.map(hearersOf(redis, channel), (count) => count >= expected))
     yield* until(Effect.map(breaker.metrics, ({ shared }) => shared !== undefined))
   })
 
@@ -440,16 +445,25 @@ describe.skipIf(url === undefined)("a shared circuit breaker", () => {
   it.scopedLive("RC6: that lost its messages asks as soon as it hears again", () =>
     Effect.gen(function*() {
       if (!canStart) return
-      const { url } = yield* Server.start()
-      const where = { prefix: fresh(), url }
+      const server = yield* Server.start()
+      const proxy = yield* Proxy.start(server.port)
+      const where = { prefix: fresh(), url: server.url }
       const rarely = { reportEvery: "1 hour" } as const
       const [a, b, c] = yield* Effect.all([
         member({ ...where, deaf: true }, {}, rarely),
         member({ ...where, deaf: true }, {}, rarely),
-        member(where, {}, rarely)
+        member({ ...where, url: proxy.url }, {}, rarely)
       ])
+      // It can ask all the time, and hears nothing.
+      proxy.refuses = true
       yield* a.redis.command("client", "kill", "type", "pubsub")
       yield* Effect.all([a.trip, b.trip])
+      yield* until(Effect.sync(() => b.told.includes("fleet Open")))
+      expect(c.told).toEqual([])
+      expect(yield* c.redis.command("ping")).toBe("PONG")
+      expect(yield* hearersOf(a.redis, `${where.prefix}cb:`)).toBe(0)
+      proxy.refuses = false
+      yield* until(Effect.map(hearersOf(a.redis, `${where.prefix}cb:`), (count) => count === 1))
       yield* c.is("Open")
       expect(c.told).toEqual(["fleet Open", "Open Shared"])
     }))

@@ -18,6 +18,8 @@ export type Mode =
 /** Stands between a client and a server on loopback. */
 export class Proxy {
   mode: Mode = { _tag: "pass" }
+  /** Whoever comes anew is sent away; those who are connected stay. */
+  refuses = false
   /** How many connections were asked for. */
   accepted = 0
   private readonly pairs = new Set<readonly [client: Socket, server: Socket]>()
@@ -34,6 +36,7 @@ export class Proxy {
   }
 
   private readonly relay = (client: Socket): void => {
+    if (this.refuses) return void client.destroy()
     this.accepted++
     const server = connect(this.target, "127.0.0.1")
     const pair = [client, server] as const
