@@ -9,11 +9,12 @@ import type { CircuitBreaker } from "../../CircuitBreaker.js"
 import { type Classify, classify } from "../../Outcome.js"
 import * as option from "../options.js"
 import * as time from "../time.js"
-import type { BreakerConfig, Home, Watch } from "./breaker.js"
+import type { BreakerConfig, Home } from "./breaker.js"
 import { Breaker } from "./breaker.js"
 import { OpenTimeline } from "./openTimes.js"
 import { blank, imageOf, Snapshot } from "./snapshot.js"
 import * as transitions from "./state.js"
+import type { Watch } from "./watch.js"
 import { CountWindow, DurationWindow } from "./window.js"
 
 type Window = { readonly count: number } | { readonly duration: Duration.DurationInput }

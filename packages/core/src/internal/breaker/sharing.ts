@@ -4,9 +4,8 @@ import type { SharedCircuits } from "../../SharedCircuits.js"
 import type { Restore } from "../guard.js"
 import type { Nanos } from "../time.js"
 import { forever, now, toMillis } from "../time.js"
-import type { BreakerConfig } from "./breaker.js"
 import type { View } from "./follow.js"
-import type { Command, State, Tally } from "./state.js"
+import type { Command, Config, State, Tally } from "./state.js"
 import { openLength } from "./state.js"
 
 /* What a circuit and its fleet say to each other. A circuit that has joined none uses nothing of it. */
@@ -37,7 +36,7 @@ const tallyOf = (tally: Tally): SharedCircuits.Tally => {
 export const circuitOf = (
   instance: string,
   key: string | undefined,
-  config: BreakerConfig,
+  config: Config,
   read: () => State,
   tell: Pick<SharedCircuits.Circuit, "follow" | "problem">
 ): SharedCircuits.Circuit => ({
