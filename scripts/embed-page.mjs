@@ -10,28 +10,34 @@ const target = join(folder, "assets.ts")
 const read = (name) => readFileSync(join(folder, "page", name), "utf8")
 
 /** Each part after those that it imports. */
-const parts = ["format", "dom", "judge", "cards", "store", "admin", "fleet", "timeline", "sections", "main"]
+const parts = ["format", "dom", "judge", "cards", "store", "admin", "compare", "fleet", "timeline", "sections", "main"]
 
 const withoutComments = (text) =>
-  text.replace(/^[ \t]*\/\*(?:(?!\*\/)[\s\S])*\*\/\n/gm, "").replace(/^[ \t]*\/\/.*\n/gm, "")
-const squeezed = (text) => text.split("\n").map((line) => line.trim()).filter((line) => line !== "").join("\n")
+  text.replace(/^[ \t]*\/\*(?:(?!\*\/)[\s\S])*\*\/\n/gm, "").replace(/\/\*\* @type [^*]*\*\/ ?/g, "")
+    .replace(/^[ \t]*\/\/.*\n/gm, "").replace(/ \/\/ .*$/gm, "")
+const trimmed = (text) => text.split("\n").map((line) => line.trim()).filter((line) => line !== "").join("\n")
+/** No line begins or ends within a string, so one that plainly goes on is joined with the next. */
+const joined = (text) =>
+  text.replace(/(?<=[,([{+]|=>|\?\?|&&|\|\||[^=!<>]=)\n(?!\/\/)/g, "").replace(/\n(?=[)\]}?:]|\.(?!\.)|&&|\|\|)/g, "")
+const squeezedStyle = (text) => trimmed(text).replace(/\s*([{};,])\s*/g, "$1").replace(/: /g, ":").replace(/;\}/g, "}")
 
 const script = parts
   .map((name) => withoutComments(read(`${name}.js`)).replace(/^import .*\n/gm, "").replace(/^export /gm, ""))
-  .map(squeezed)
+  .map((text) => joined(trimmed(text)))
   .join("\n")
 // Two parts with one name in them, say, would be noticed only in a browser.
 new Function(script)
-const style = squeezed(read("style.css"))
+const style = squeezedStyle(read("style.css"))
 
-const literal = (text) => `[\n${text.split("\n").map((line) => `  ${JSON.stringify(line)}`).join(",\n")}\n].join("\\n")`
+const literal = (lines, between) =>
+  `[\n${lines.map((line) => `  ${JSON.stringify(line)}`).join(",\n")}\n].join(${JSON.stringify(between)})`
 const module = `// Written by scripts/embed-page.mjs from the files in page/. Change those.
 
 /** @internal */
-export const style = ${literal(style)}
+export const style = ${literal(style.split(/(?<=\})/), "")}
 
 /** @internal */
-export const script = ${literal(script)}
+export const script = ${literal(script.split("\n"), "\n")}
 `
 
 if (!process.argv.includes("--check")) writeFileSync(target, module)

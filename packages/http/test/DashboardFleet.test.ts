@@ -2,8 +2,9 @@ import { Bulkhead, CircuitBreaker, Fleet, RateLimiter, ResilienceLive, Retry } f
 import { Dashboard } from "@effect-resilience/http"
 import { HttpRouter } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Effect, Layer, Option, Ref } from "effect"
+import { Context, Duration, Effect, Layer, Option, Ref } from "effect"
 import type { Page } from "playwright-core"
+import { fleetWire } from "../src/internal/dashboard/fleet.js"
 import { executablePath, openBrowser, openPage } from "./utils/browser.js"
 import { eventually, openViewer } from "./utils/events.js"
 import { openFleet } from "./utils/fleet.js"
@@ -44,7 +45,7 @@ describe("the fleet on the dashboard", () => {
           instances: [{
             pattern: "CircuitBreaker",
             instance: "payments",
-            metrics: { state: "ForcedOpen", openFor: null }
+            metrics: { state: "ForcedOpen", failureRate: null }
           }]
         }
       ])
@@ -85,7 +86,7 @@ describe("the fleet on the dashboard", () => {
       expect(told.filter(({ recent }) => recent.calls !== undefined)).toEqual([])
     }))
 
-  it.scopedLive("of many processes tells how many there are, and all of those that the page shows", () =>
+  it.scopedLive("of many processes tells of all, and how many there are", () =>
     Effect.gen(function*() {
       const { members, url } = yield* serve(...Array.from({ length: 30 }, (_, n) => `p${n}`))
       yield* Effect.forEach(
@@ -98,8 +99,36 @@ describe("the fleet on the dashboard", () => {
       )
       expect(fleet).toMatchObject({ count: 30, late: 5, gone: 5 })
       expect(fleet.processes.map(({ label }: { label: string }) => label))
-        .toEqual(Array.from({ length: 12 }, (_, n) => `p${n}`))
+        .toEqual(Array.from({ length: 30 }, (_, n) => `p${n}`))
     }))
+
+  it("of more than it has room for tells of those in trouble, and how many there are", () => {
+    const process = (n: number): Fleet.Process => ({
+      id: `${n}`,
+      label: `p${n}`,
+      status: n === 90 ? "Late" : "Live",
+      age: Duration.zero,
+      omitted: 0,
+      problem: Option.none(),
+      instances: Array.from({ length: 100 }, (_, i) => ({
+        pattern: "CircuitBreaker",
+        instance: `host-${i}`,
+        metrics: { state: n === 95 && i === 7 ? "Open" : "Closed", failureRate: 0, window: { calls: 9, failures: 0 } },
+        settings: null
+      }))
+    })
+    const wire = fleetWire({ problem: Option.none(), processes: Array.from({ length: 100 }, (_, n) => process(n)) })
+    const { processes, ...rest } = wire as unknown as { readonly processes: ReadonlyArray<{ readonly label: string }> }
+    expect(rest).toEqual({ problem: null, count: 100, late: 1, gone: 0 })
+    expect(processes.map(({ label }) => label)).toEqual([
+      "p0",
+      "p90",
+      "p95",
+      ...Array.from({ length: 47 }, (_, n) => `p${n + 1}`)
+    ])
+    // Of each only what the page looks at.
+    expect(JSON.stringify(wire).length / 5000).toBeLessThan(200)
+  })
 
   it.scopedLive("is looked at again after a look that failed", () =>
     Effect.gen(function*() {
@@ -129,10 +158,16 @@ describe("the fleet on the dashboard", () => {
     }).pipe(Effect.provide(Layer.provide(dashboard, ResilienceLive))))
 })
 
-const cell = (page: Page, row: string, column: number) =>
-  page.locator("#fleet tbody tr", { hasText: row }).locator("td").nth(column)
-const says = (page: Page, row: string, column: number, text: RegExp) =>
-  Effect.promise(() => cell(page, row, column).filter({ hasText: text }).waitFor({ timeout: 10_000 }))
+/** What a process says of an instance. */
+const says = (page: Page, row: string, label: string, text: RegExp) =>
+  Effect.promise(async () => {
+    const cell = async () => {
+      const labels = await page.locator("#fleet thead th:has(div) div:first-child").allInnerTexts()
+      const cells = page.locator("#fleet tbody tr", { hasText: row }).locator("td:not(.all)")
+      return labels.includes(label) ? (await cells.allInnerTexts())[labels.indexOf(label)] ?? "" : ""
+    }
+    await expect.poll(cell, { timeout: 10_000, message: `${row} of ${label}` }).toMatch(text)
+  })
 
 describe.skipIf(executablePath === undefined)("the fleet in a browser", () => {
   it.scopedLive(
@@ -158,17 +193,17 @@ describe.skipIf(executablePath === undefined)("the fleet in a browser", () => {
         })
         yield* Effect.promise(() => page.goto(url))
 
-        yield* says(page, "payments", 0, /closed/)
-        yield* says(page, "reports", 0, /0 of 4/)
-        yield* says(page, "reports", 1, /1 of 2/)
-        yield* says(page, "clients", 0, /–/)
-        yield* says(page, "clients", 1, /20/)
+        yield* says(page, "payments", "shop-1", /closed/)
+        yield* says(page, "reports", "shop-1", /0 of 4/)
+        yield* says(page, "reports", "shop-2", /1 of 2/)
+        yield* says(page, "clients", "shop-1", /–/)
+        yield* says(page, "clients", "shop-2", /20/)
         yield* Effect.promise(() => page.locator("#fleet h2", { hasText: "Fleet: 3 processes" }).waitFor())
 
         // What happens to another comes here: the worst is first.
         yield* other.forceOpen()
-        yield* says(page, "payments", 1, /forced open/)
-        yield* says(page, "payments", 0, /closed/)
+        yield* says(page, "payments", "shop-2", /forced open/)
+        yield* says(page, "payments", "shop-1", /closed/)
         const worst = page.locator("#fleet tbody tr").first()
         yield* Effect.promise(() => worst.filter({ hasText: "payments" }).waitFor())
         yield* Effect.promise(() =>
@@ -194,10 +229,68 @@ describe.skipIf(executablePath === undefined)("the fleet in a browser", () => {
         yield* Effect.promise(() =>
           page.locator("#health button", { hasText: "The other processes are not seen" }).waitFor()
         )
-        yield* says(page, "payments", 0, /closed/)
+        yield* says(page, "payments", "shop-1", /closed/)
 
         expect(yield* Effect.promise(() => page.locator("#fleet img, #fleet b").count())).toBe(0)
         expect(yield* Effect.promise(() => page.title())).toBe("Shop")
+        expect(complaints).toEqual([])
+      }),
+    30_000
+  )
+
+  it.scopedLive(
+    "RE17: of many processes counts who says what, names the few that differ, and has the worst side by side",
+    () =>
+      Effect.gen(function*() {
+        const { members, url } = yield* serve(...Array.from({ length: 30 }, (_, n) => `shop-${n}`))
+        for (const [n, { within }] of members.entries()) {
+          const payments = yield* within(CircuitBreaker.make({ name: "payments" }))
+          if (n === 17 || n === 25) yield* payments.forceOpen()
+          const stock = yield* within(CircuitBreaker.make({ name: "stock" }))
+          if (n !== 11) yield* stock.forceOpen()
+          yield* within(Bulkhead.make({ name: "reports", maxConcurrent: 4 }))
+        }
+        const { complaints, page } = yield* openPage(yield* openBrowser, { viewport: { width: 1360, height: 1080 } })
+        yield* Effect.promise(() => page.goto(url))
+        const texts = (selector: string) => Effect.promise(() => page.locator(selector).allInnerTexts())
+        /** What all processes say of an instance. */
+        const all = (row: string) =>
+          Effect.map(texts(`#fleet tbody tr:has(button:text-is("${row}")) .all p`), (lines) =>
+            lines.map((line) => line.replace(/\s+/g, " ")))
+        const columns = Effect.map(texts("#fleet thead th:has(div) div:first-child"), (labels) =>
+          labels.slice(0, 4))
+
+        yield* says(page, "payments", "shop-17", /forced open/)
+        expect(yield* all("payments")).toEqual(["2 forced open shop-17, shop-25", "28 closed"])
+        expect(yield* all("stock")).toEqual(["29 forced open", "1 closed shop-11"])
+        expect(yield* all("reports")).toEqual(["30 well"])
+        expect(yield* columns).toEqual(["shop-0", "shop-17", "shop-25", "shop-1"])
+        expect(yield* texts("#fleet thead th")).toHaveLength(2 + 12)
+        yield* Effect.promise(() => page.locator("#fleet", { hasText: "18 more processes have no column" }).waitFor())
+
+        // Whoever is not heard is named, and one that is gone takes no column.
+        yield* Ref.set(members[28]!.status, { status: "Late", age: "4 seconds" })
+        yield* Ref.set(members[17]!.status, { status: "Gone", age: "10 seconds" })
+        yield* Effect.promise(() =>
+          page.locator("#fleetUnheard", { hasText: "Late: shop-28 (heard 4 s ago). Gone: shop-17 (heard 10 s ago)." })
+            .waitFor()
+        )
+        expect(yield* columns).toEqual(["shop-0", "shop-28", "shop-25", "shop-1"])
+        expect(yield* all("payments")).toEqual(["1 forced open shop-25", "28 closed"])
+
+        // A process is found by its name, an instance by its own.
+        yield* Effect.promise(() => page.locator("input[type=search]").fill("shop-22 pay"))
+        yield* Effect.promise(() => page.locator("#fleet tbody tr").first().filter({ hasText: "payments" }).waitFor())
+        expect(yield* columns).toEqual(["shop-0", "shop-22", "shop-28", "shop-25"])
+        expect(yield* texts("#fleet tbody tr")).toHaveLength(1)
+
+        // The counts stay where the columns are scrolled.
+        const left = () => page.locator("#fleet tbody .all").evaluate((cell) => cell.getBoundingClientRect().left)
+        const before = yield* Effect.promise(left)
+        yield* Effect.promise(() => page.locator(".fleet").evaluate((frame) => frame.scrollTo(600, 0)))
+        expect(yield* Effect.promise(() => page.locator(".fleet").evaluate((frame) => frame.scrollLeft)))
+          .toBeGreaterThan(300)
+        expect(Math.abs((yield* Effect.promise(left)) - before)).toBeLessThan(2)
         expect(complaints).toEqual([])
       }),
     30_000

@@ -1,8 +1,10 @@
 import { describe, expect, it } from "@effect/vitest"
+import { Duration, Option } from "effect"
+import { fleetWire } from "../src/internal/dashboard/fleet.js"
 import { advise, chains, judge, summary } from "../src/internal/dashboard/page/judge.js"
 
 const still = { offered: 0, rejected: 0, bad: 0, retries: 0, fallbacks: 0 }
-const of = (pattern: string, metrics: object, more: object = {}) => ({
+const of = (pattern: string, metrics: Readonly<Record<string, unknown>>, more: object = {}) => ({
   id: `${pattern}/x`,
   pattern,
   instance: "x",
@@ -14,6 +16,18 @@ const of = (pattern: string, metrics: object, more: object = {}) => ({
   highest: 0,
   ...more
 })
+
+/** What the page is told of it where it is of another process of the fleet. */
+const ofAnotherProcess = (instance: ReturnType<typeof of>) => {
+  const seen = { id: "1", label: "1", status: "Live" as const, age: Duration.zero, omitted: 0, problem: Option.none() }
+  const wire = fleetWire({ problem: Option.none(), processes: [{ ...seen, instances: [instance] }] })
+  const { processes } = JSON.parse(JSON.stringify(wire)) as {
+    readonly processes: ReadonlyArray<
+      { readonly instances: ReadonlyArray<Pick<typeof instance, "metrics" | "settings">> }
+    >
+  }
+  return processes[0]?.instances[0]
+}
 
 describe("what figures mean", () => {
   const verdicts: ReadonlyArray<readonly [ReturnType<typeof of>, number, string]> = [
@@ -58,7 +72,10 @@ describe("what figures mean", () => {
     [of("SomethingNew", { size: 1 }, { flow: { ...still, rejected: 3 } }), 2, "turning away"]
   ]
   for (const [instance, level, state] of verdicts) {
-    it(`${instance.pattern} is ${state}`, () => expect(judge(instance)).toEqual({ level, state }))
+    it(`${instance.pattern} is ${state}`, () => {
+      expect(judge(instance)).toEqual({ level, state })
+      expect(judge({ ...instance, ...ofAnotherProcess(instance) })).toEqual({ level, state })
+    })
   }
 
   it("is one sentence", () => {

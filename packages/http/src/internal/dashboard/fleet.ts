@@ -8,6 +8,47 @@ import { toWire } from "./wire.js"
 /** How often the fleet is read, at most: its processes do not tell more often. @internal */
 export const fleetInterval = Duration.seconds(1)
 
+/** Figures that the page judges an instance by, or writes into its cell: it has cards for the rest. */
+const looked = [
+  "state",
+  "failureRate",
+  "active",
+  "limit",
+  "utilization",
+  "waiting",
+  "queueLimit",
+  "level",
+  "pending",
+  "highWaterMark",
+  "budgetAvailable",
+  "available",
+  "keys",
+  "rate",
+  "offered",
+  "checks",
+  "rejected",
+  "denied",
+  "timedOut",
+  "storeErrors",
+  "failed",
+  "retries",
+  "fallbacks"
+]
+
+type Figures = Readonly<Record<string, unknown>>
+
+const pick = (from: Figures, names: ReadonlyArray<string>): Figures =>
+  Object.fromEntries(names.flatMap((name) => name in from ? [[name, from[name]]] : []))
+
+const metricsWire = (metrics: Figures): Json => {
+  const { open, window } = metrics
+  return toWire({
+    ...pick(metrics, looked),
+    ...(Array.isArray(open) ? { open: open.length } : {}),
+    ...(typeof window === "object" && window !== null ? { window: pick(window as Figures, ["calls"]) } : {})
+  })
+}
+
 const processWire = ({ age, id, instances, label, omitted, problem, status }: Fleet.Process): Json => ({
   id,
   label,
@@ -20,15 +61,35 @@ const processWire = ({ age, id, instances, label, omitted, problem, status }: Fl
     id: idOf(pattern, instance),
     pattern,
     instance,
-    metrics: toWire(metrics),
-    settings: toWire(settings)
+    metrics: metricsWire(metrics),
+    settings: settings === null ? null : toWire(pick(settings, ["failureRate", "minimumCalls"]))
   }))
 })
 
-/** Processes that the page has a column for. */
-const shownProcesses = 12
+/** Instances of all processes together that the page is told of: each viewer is sent them each second. */
+const mostInstances = 5000
 
-/** The processes that the page shows, and how many there are: each viewer is sent it each second. @internal */
+/** Whose troubles must not be missed where there is no room for all. */
+const urgency = ({ instances, status }: Fleet.Process): number =>
+  status !== "Live"
+    ? 2
+    : instances.some(({ metrics, pattern }) =>
+        pattern === "CircuitBreaker" && metrics["state"] !== undefined && metrics["state"] !== "Closed"
+      )
+    ? 1
+    : 0
+
+/** This process, then the others: as many of them, the worst first where that is not all, as there is room for. */
+const told = (processes: ReadonlyArray<Fleet.Process>): ReadonlyArray<Fleet.Process> => {
+  const size = (some: ReadonlyArray<Fleet.Process>) => some.reduce((sum, one) => sum + one.instances.length, 0)
+  if (size(processes) <= mostInstances) return processes
+  const [own, ...others] = processes
+  let room = mostInstances - size(processes.slice(0, 1))
+  const urgent = [...others].sort((a, b) => urgency(b) - urgency(a))
+  return [...own === undefined ? [] : [own], ...urgent.filter(({ instances }) => (room -= instances.length) >= 0)]
+}
+
+/** The processes that the page compares, and how many there are. @internal */
 export const fleetWire = ({ problem, processes }: Fleet.View): Json => {
   const withStatus = (status: Fleet.Status) => processes.filter((process) => process.status === status).length
   return {
@@ -36,6 +97,6 @@ export const fleetWire = ({ problem, processes }: Fleet.View): Json => {
     count: processes.length,
     late: withStatus("Late"),
     gone: withStatus("Gone"),
-    processes: processes.slice(0, shownProcesses).map(processWire)
+    processes: told(processes).map(processWire)
   }
 }

@@ -286,7 +286,7 @@ export const bodyOf = (instance, age) =>
 /**
  * How many came, and were turned away, in a second of late: in the colours of the graph.
  *
- * @param {Instance} instance
+ * @param {{ flow: Pick<Instance["flow"], "offered" | "rejected"> }} instance
  */
 export const flowOf = ({ flow }) => [
   h("span", { class: "came" }, `${rate(flow.offered)} in`),

@@ -1,10 +1,12 @@
 // @ts-check
 /*
- * All processes of the fleet: each instance in a row, the processes side by side.
+ * All processes of the fleet: each instance in a row, how many processes say what of it, and those that matter most side
+ * by side.
  */
 import { flowOf, labelOf } from "./cards.js"
+import { columnsOf, groupsOf, listOf, namesOf, wordsOf } from "./compare.js"
 import { h } from "./dom.js"
-import { count, percent, some, span } from "./format.js"
+import { byName, count, percent, some, span } from "./format.js"
 import { judge, totalsOf } from "./judge.js"
 import { about } from "./store.js"
 
@@ -20,6 +22,9 @@ import { about } from "./store.js"
 
 /** More are found by the filter. */
 const shownRows = 60
+const shownColumns = 12
+/** Names of those that are not heard. */
+const shownNames = 6
 /** Seconds over which a rate is taken. */
 const rateOver = 5
 
@@ -74,22 +79,73 @@ const figureOf = ({ metrics, pattern }) => {
     : ""
 }
 
-/** What one process tells of one instance; another version may tell what is not understood here. @param {Process} process @param {Told} told */
+/**
+ * What one process tells of one instance; another version may tell what is not understood here.
+ *
+ * @typedef {{ level: number, state: string, flow: Instance["flow"] | undefined, content: () => ReadonlyArray<Node> }} Cell
+ * @param {Process} process
+ * @param {Told} told
+ * @returns {Cell}
+ */
 const cellOf = (process, told) => {
   try {
     const instance = instanceOf(process, told)
     const { level, state } = judge(instance)
     return {
       level,
-      content: [
+      state,
+      flow: instance.flow,
+      content: () => [
         h("span", { class: `pill level${level}` }, state),
         h("span", {}, figureOf(instance)),
         h("div", {}, ...flowOf(instance))
       ]
     }
   } catch {
-    return { level: 0, content: [h("span", { class: "quiet" }, "not understood here")] }
+    const state = "not understood here"
+    return { level: 0, state, flow: undefined, content: () => [h("span", { class: "quiet" }, state)] }
   }
+}
+
+/**
+ * @typedef {{ pattern: string, instance: string, level: number, cells: Map<Process, Cell> }} Row
+ */
+
+/** All instances that any process tells of. @param {ReadonlyArray<Process>} processes */
+const rowsOf = (processes) => {
+  /** @type {Map<string, Row>} */
+  const rows = new Map()
+  for (const process of processes) {
+    for (const told of process.instances) {
+      const { instance, pattern } = told
+      const row = rows.get(told.id) ?? { pattern, instance, level: 0, cells: new Map() }
+      const cell = cellOf(process, told)
+      row.level = Math.max(row.level, cell.level)
+      row.cells.set(process, cell)
+      rows.set(told.id, row)
+    }
+  }
+  return [...rows.values()]
+}
+
+/** How many processes say what of an instance, and who those few are that differ. @param {Row} row */
+const allOf = ({ cells }) => {
+  const groups = groupsOf([...cells].map(([{ label }, { level, state }]) => ({ label, level, state })))
+  const flows = [...cells.values()].flatMap(({ flow }) => flow === undefined ? [] : [flow])
+  /** @param {"offered" | "rejected"} name */
+  const sum = (name) => flows.reduce((all, flow) => all + flow[name], 0)
+  return [
+    ...groups.map((group) => {
+      const names = namesOf(group, cells.size)
+      return h(
+        "p",
+        { title: names === undefined ? listOf(group.labels, 20) : undefined },
+        h("span", { class: `pill level${group.level}` }, `${count(group.labels.length)} ${group.state}`),
+        names !== undefined && ` ${names}`
+      )
+    }),
+    h("div", {}, ...flowOf({ flow: { offered: sum("offered"), rejected: sum("rejected") } }))
+  ]
 }
 
 /** @param {Process} process */
@@ -100,7 +156,7 @@ const headOf = ({ heardAgo, label, omitted, problem, status }, /** @type {number
     h("div", {}, label),
     status === "Live"
       ? i === 0 && h("div", { class: "quiet" }, "this one")
-      : h("span", { class: "pill level3" }, `${status === "Late" ? "late" : "gone"}, heard ${span(heardAgo)} ago`),
+      : h("span", { class: "pill level3" }, `late, heard ${span(heardAgo)} ago`),
     problem !== null && h("div", { class: "quiet" }, problem),
     omitted > 0 && h("div", { class: "quiet" }, `${count(omitted)} more instances`)
   )
@@ -117,11 +173,20 @@ const titleOf = (fleet, troubled) => {
   return `Fleet: ${parts.filter(Boolean).join(", ")}`
 }
 
+/** Who is not heard, by name. @param {ReadonlyArray<Process>} processes */
+const unheardOf = (processes) =>
+  /** @type {const} */ (["Late", "Gone"]).flatMap((status) => {
+    const names = processes.filter((process) => process.status === status)
+      .map(({ heardAgo, label }) => `${label} (heard ${span(heardAgo)} ago)`)
+    return names.length === 0 ? [] : [`${status}: ${listOf(names, shownNames)}.`]
+  }).join(" ")
+
 // They stay, so that what is scrolled stays where it is.
 const fleetTable = h("table", {})
 const fleetPart = {
   title: h("h2", {}),
   notice: h("p", { class: "notice", id: "fleetNotice" }),
+  unheard: h("p", { class: "quiet", id: "fleetUnheard" }),
   frame: h("div", { class: "fleet" }, fleetTable),
   more: h("p", { class: "quiet" })
 }
@@ -138,54 +203,63 @@ export const drawFleet = (section, filter, jump) => {
     section.replaceChildren()
     return ""
   }
-  const { problem, processes } = about.fleet
-  /** @type {Map<string, { pattern: string, instance: string, level: number, cells: Map<string, ReadonlyArray<Node>> }>} */
-  const rows = new Map()
-  for (const process of processes) {
-    for (const told of process.instances) {
-      const { instance, pattern } = told
-      const row = rows.get(told.id) ?? { pattern, instance, level: 0, cells: new Map() }
-      const { content, level } = cellOf(process, told)
-      row.level = Math.max(row.level, level)
-      row.cells.set(process.id, content)
-      rows.set(told.id, row)
-    }
-  }
-  const words = filter.toLowerCase().split(/\s+/)
-  const found = [...rows.values()]
-    .filter(({ instance, pattern }) =>
-      words.every((word) => `${instance} ${labelOf(pattern)} ${pattern}`.toLowerCase().includes(word))
-    )
-    .sort((a, b) => b.level - a.level || a.instance.localeCompare(b.instance) || a.pattern.localeCompare(b.pattern))
-  const text = titleOf(about.fleet, [...rows.values()].filter(({ level }) => level >= 2).length)
+  const { count: all, problem, processes } = about.fleet
+  const rows = rowsOf(processes)
+  const heard = processes.filter(({ status }) => status !== "Gone")
+  /** @param {Row} row */
+  const textOf = ({ instance, pattern }) => `${instance} ${labelOf(pattern)} ${pattern}`.toLowerCase()
+  const words = wordsOf(filter, rows.map(textOf), processes.map(({ label }) => label))
+  const found = rows
+    .filter((row) => words.rows.every((word) => textOf(row).includes(word)))
+    .sort((a, b) => b.level - a.level || byName(a.instance, b.instance) || byName(a.pattern, b.pattern))
+  const compared = heard.map((process) => ({
+    ...process,
+    process,
+    levels: found.map(({ cells }) => cells.get(process)?.level ?? 0).sort((a, b) => b - a)
+  }))
+  const columns = columnsOf(compared, words.named, shownColumns)
+  const text = titleOf(about.fleet, rows.filter(({ level }) => level >= 2).length)
   fleetPart.title.textContent = text
   fleetPart.notice.hidden = problem === null
   fleetPart.notice.textContent = problem ?? ""
+  fleetPart.unheard.textContent = unheardOf(processes)
   fleetTable.replaceChildren(
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "instance"), ...processes.map(headOf))),
+    h(
+      "thead",
+      {},
+      h(
+        "tr",
+        {},
+        h("th", { scope: "col" }, "instance"),
+        h("th", { scope: "col" }, `in all ${count(heard.length)}`),
+        ...columns.map(headOf)
+      )
+    ),
     h(
       "tbody",
       {},
-      ...found.slice(0, shownRows).map(({ cells, instance, pattern }) =>
+      ...found.slice(0, shownRows).map((row) =>
         h(
           "tr",
           {},
           h(
             "th",
             { scope: "row" },
-            h("button", { type: "button", class: "link", click: () => jump({ instance, pattern }) }, instance),
-            h("div", { class: "pattern" }, labelOf(pattern))
+            h("button", { type: "button", class: "link", click: () => jump(row) }, row.instance),
+            h("div", { class: "pattern" }, labelOf(row.pattern))
           ),
-          ...processes.map(({ id, status }) =>
-            h("td", { class: status === "Live" ? "" : "notHeard" }, ...cells.get(id) ?? ["–"])
+          h("td", { class: "all" }, ...allOf(row)),
+          ...columns.map(({ process, status }) =>
+            h("td", { class: status === "Live" ? "" : "notHeard" }, ...row.cells.get(process)?.content() ?? ["–"])
           )
         )
       )
     )
   )
+  const aside = heard.length - columns.length
   fleetPart.more.textContent = [
-    about.fleet.count > processes.length &&
-    `${about.fleet.count - processes.length} more processes are not shown.`,
+    aside > 0 && `${some(aside, "more process has", "more processes have")} no column: filter for their names.`,
+    all > processes.length && `${all - processes.length} more are too many to look at.`,
     found.length > shownRows && `${found.length - shownRows} more instances are not shown: filter for them.`
   ].filter(Boolean).join(" ")
   if (section.childElementCount === 0) section.append(...Object.values(fleetPart))

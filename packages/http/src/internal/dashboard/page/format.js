@@ -42,3 +42,8 @@ export const words = (name) => String(name).replace(/([a-z])([A-Z])/g, "$1 $2").
 
 /** `1 circuit`, `2 circuits`. @param {number} n @param {string} one @param {string} [many] */
 export const some = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`
+
+const collator = new Intl.Collator("en", { numeric: true })
+
+/** The order of names for people: `p2` before `p10`. @param {string} a @param {string} b */
+export const byName = (a, b) => collator.compare(a, b)

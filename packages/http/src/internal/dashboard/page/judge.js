@@ -81,7 +81,8 @@ const judges = {
 export const judge = (instance) => {
   const { flow, metrics, pattern } = instance
   if (isKeyed(instance)) {
-    const open = Array.isArray(metrics.open) ? metrics.open.length : 0
+    // Of other processes only the number is told.
+    const open = Array.isArray(metrics.open) ? metrics.open.length : metrics.open ?? 0
     if (open > 0) return verdict(3, `${some(open, "key")} not closed`)
     return flow.rejected > 0 ? verdict(2, "turning away") : verdict(0, "well")
   }

@@ -6,7 +6,7 @@ import { actionsOf, doorOf, drawOverrides, isDoorClosed, mayAct, tryDoor } from 
 import { bodyOf, flowOf, labelOf } from "./cards.js"
 import { h, spark } from "./dom.js"
 import { drawFleet, sampleFleet } from "./fleet.js"
-import { clock } from "./format.js"
+import { byName, clock } from "./format.js"
 import { judge } from "./judge.js"
 import { drawAdvice, drawChains, drawHealth } from "./sections.js"
 import { about, instances, seriesOf, takeSample, takeSnapshot, takeUpdate, timeline } from "./store.js"
@@ -186,12 +186,10 @@ const matches = (instance) => {
   return view.filter.toLowerCase().split(/\s+/).every((word) => text.includes(word))
 }
 
-const collator = new Intl.Collator("en", { numeric: true })
-
 /** @param {number} now */
 const drawCards = (now) => {
   const found = [...instances.values()].filter(matches).map((instance) => ({ instance, level: judge(instance).level }))
-    .sort((a, b) => b.level - a.level || collator.compare(a.instance.id, b.instance.id))
+    .sort((a, b) => b.level - a.level || byName(a.instance.id, b.instance.id))
   const shown = found.slice(0, shownCards)
   const nodes = shown.map(({ instance }) => drawCard(instance, now))
   const isSame = nodes.length === part.cards.children.length &&
