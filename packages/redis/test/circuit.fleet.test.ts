@@ -2,6 +2,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { inject } from "vitest"
 import { scale } from "./utils/scale.js"
+import { eventually } from "./utils/until.js"
 import { Worker } from "./utils/worker.js"
 import type { Order, Said, Setup } from "./workers/circuit.js"
 
@@ -43,22 +44,11 @@ const fleet = (setup: Omit<Setup, "url" | "cut">, cut = false) =>
     const members = yield* Effect.forEach([1, 2, 3, 4], () =>
       Effect.map(Worker.start(file, text), (worker) => new Member(worker)))
     yield* until(() =>
-      members.every(({ said }) => said.some(({ _tag }) => _tag === "ready")), 60_000)
+      members.every(({ said }) => said.some(({ _tag }) => _tag === "ready")), 60)
     return members as [Member, Member, Member, Member]
   })
 
-const until = (condition: () => boolean, millis = 10_000): Effect.Effect<void> =>
-  Effect.suspend(() => {
-    const end = now() + millis
-    const look: Effect.Effect<void> = Effect.suspend(() =>
-      condition()
-        ? Effect.void
-        : now() > end
-        ? Effect.die(new Error(`it did not come to that: ${condition}`))
-        : Effect.zipRight(Effect.sleep(2), look)
-    )
-    return look
-  })
+const until = (condition: () => boolean, seconds = 10) => eventually(String(condition), Effect.sync(condition), seconds)
 
 /** Three fail until all are open, then all work until all are closed. */
 const outage = (members: ReadonlyArray<Member>) =>

@@ -3,15 +3,7 @@ import { RedisBulkhead, RedisConnection } from "@effect-resilience/redis"
 import { Deferred, Effect, Fiber } from "effect"
 import { keysOf } from "../../src/internal/bulkhead/settle.js"
 
-/** Waits until something is so. Dies when it does not come to be. */
-export const eventually = <E, R>(what: string, check: Effect.Effect<boolean, E, R>, seconds = 8) =>
-  Effect.gen(function*() {
-    for (const due = performance.now() + seconds * 1000; performance.now() < due;) {
-      if (yield* check) return
-      yield* Effect.sleep("2 millis")
-    }
-    return yield* Effect.die(new Error(`it never came about: ${what}`))
-  })
+export { eventually } from "./until.js"
 
 /** A connection that has time, for a machine that has much to do. */
 export const connect = (url: string, options: RedisConnection.Options = {}) =>

@@ -5,6 +5,7 @@
 import { CircuitBreaker } from "@effect-resilience/core"
 import { RedisCircuitBreaker, RedisConnection } from "@effect-resilience/redis"
 import { Effect, Layer } from "effect"
+import { deaf } from "../utils/withoutMessages.js"
 
 export interface Setup {
   readonly url: string
@@ -59,14 +60,6 @@ process.on("message", (message) => {
 })
 
 const connection = RedisConnection.layer({ server: { _tag: "Standalone", url }, prefix, commandTimeout: "500 millis" })
-const deaf = Layer.effect(
-  RedisConnection,
-  Effect.map(
-    RedisConnection,
-    (redis): RedisConnection.Service => Object.create(redis, { subscribe: { value: () => Effect.void } })
-  )
-)
-
 const answer = Effect.suspend(() => order === "fails" ? Effect.fail("no") : Effect.void)
 
 const program = Effect.gen(function*() {
