@@ -286,6 +286,11 @@ export declare namespace RedisConnection {
       args: ReadonlyArray<string | number>,
       settled: (error: RedisUnavailableError | undefined, reply: Reply) => void
     ) => void
+    /**
+     * Sends at once what was asked for. What is asked for in one turn of the event loop leaves when that is over, in one
+     * write; this does so sooner for what cannot wait, once in a turn.
+     */
+    readonly unsafeFlush: () => void
     /** A single command, within `commandTimeout`. It is not sent twice either, but may run after it has failed. */
     readonly command: (
       name: string,

@@ -42,6 +42,21 @@ describe.skipIf(url === undefined)("a shared circuit breaker", () => {
       expect((yield* c.breaker.metrics).shared).toMatchObject({ state: "Closed", followed: true, dropped: 0 })
     }))
 
+  it.scopedLive("RC14: tells that it opened at once, whatever its process does then", () =>
+    Effect.gen(function*() {
+      const { breaker, epoch, is, trip } = yield* member(fresh(), {}, { quorum: 1 })
+      let opened = 0
+      const busy = Effect.sync(() => {
+        opened = Date.now()
+        while (Date.now() < opened + 200);
+      })
+      yield* Effect.zipRight(trip, busy)
+      yield* is("Open")
+      yield* eventually("the fleet is open", Effect.map(breaker.metrics, ({ shared }) => shared?.state === "Open"))
+      // The epoch is the time of the server, in microseconds: when it heard of it.
+      expect((yield* epoch) / 1000 - opened).toBeLessThan(100)
+    }))
+
   it.scopedLive("opens for all by calls of which no process has enough", () =>
     Effect.gen(function*() {
       const where = fresh()

@@ -38,6 +38,7 @@ export class Commands {
   private lastError: RedisUnavailableError | undefined
   private closed = false
   private gathering = false
+  private flushed = false
 
   constructor(private readonly parts: Parts, private readonly heard: Heard) {
     this.inflight = new Inflight(parts.timeout)
@@ -135,9 +136,18 @@ export class Commands {
     this.gathering = true
     stream.cork()
     process.nextTick(() => {
-      this.gathering = false
+      this.gathering = this.flushed = false
       stream.uncork()
     })
+  }
+
+  /** What waits for the end of the turn leaves now; once in a turn, or a write for each command would be the rule again. */
+  flush(): void {
+    const { client } = this.parts
+    if (!this.gathering || this.flushed || client instanceof Cluster || !client.stream) return
+    this.flushed = true
+    client.stream.uncork()
+    client.stream.cork()
   }
 
   /** The answer to what was sent, where somebody still waits for it. @internal */

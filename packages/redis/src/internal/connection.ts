@@ -133,6 +133,8 @@ export class Connection implements RedisConnection.Service {
     this.commands.run(peer, script, keys, args, settled)
   }
 
+  readonly unsafeFlush = (): void => this.commands.flush()
+
   readonly run: RedisConnection.Service["run"] = (script, keys, args) =>
     Effect.async((resume) => {
       const peer = this.servers.peerOf(keys[0])

@@ -157,10 +157,15 @@ export class Link implements SharedCircuits.Link {
     })
   }
 
+  private reportNow(): void {
+    this.report()
+    this.common.redis.unsafeFlush()
+  }
+
   readonly changed = ({ cause, to }: SharedCircuits.Change): void => {
     const own = to === "Open" && cause !== "Shared"
     if (to !== "HalfOpen") this.tripped = own || (this.tripped && to === "Open")
-    if (own) this.report()
+    if (own) this.reportNow()
     this.hold()
   }
 
@@ -172,7 +177,7 @@ export class Link implements SharedCircuits.Link {
     this.failures = 0
     if (!this.failing) return
     this.hurriedAt = time
-    this.report()
+    this.reportNow()
   }
 
   readonly lease = (answered: (lease: SharedCircuits.Lease | undefined) => void): () => void => {
@@ -181,7 +186,7 @@ export class Link implements SharedCircuits.Link {
     let lease: SharedCircuits.Lease | undefined
     let back = false
     const most = Math.min(halfOpenTimeout, this.common.probeLease)
-    this.ask(probe, [id, halfOpenMaxCalls, micros(most + timeToSay)], (heard, granted) => {
+    this.askNow(probe, [id, halfOpenMaxCalls, micros(most + timeToSay)], (heard, granted) => {
       if (heard === undefined) this.lost()
       else this.hear(heard, true)
       if (heard !== undefined && granted) lease = this.leaseOf(id, heard.epoch, most)
@@ -204,7 +209,7 @@ export class Link implements SharedCircuits.Link {
       stop()
       const said = openFor === undefined ? outcome : "open"
       const length = micros(openFor ?? this.circuit.openFor())
-      this.ask(result, [id, epoch, said, halfOpenMaxCalls, successThreshold, length], (heard) => {
+      this.askNow(result, [id, epoch, said, halfOpenMaxCalls, successThreshold, length], (heard) => {
         if (heard !== undefined) return this.hear(heard)
         this.dropped++
         this.lost()
@@ -221,7 +226,7 @@ export class Link implements SharedCircuits.Link {
     const state = { reset: 0, forceOpen: 3, disable: 4, metricsOnly: 5 }[wanted._tag]
     const length = wanted._tag === "forceOpen" ? micros(wanted.length) : -1
     return Effect.async<Effect.Effect<void>>((resume) => {
-      this.ask(command, [this.known.epoch, state, length], (heard, done) => {
+      this.askNow(command, [this.known.epoch, state, length], (heard, done) => {
         if (heard !== undefined) this.hear(heard)
         resume(Effect.succeed(
           done ? Effect.void : this.circuit.problem(
@@ -270,6 +275,12 @@ export class Link implements SharedCircuits.Link {
       const old = epoch < this.known.epoch && version !== this.version
       then(old ? this.known : { state, epoch, left, opens, operator }, granted === 1 && !old)
     })
+  }
+
+  /** What others wait for does not wait for all else that this process has to do in the same turn. */
+  private askNow(...[script, args, then]: Parameters<Link["ask"]>): void {
+    this.ask(script, args, then)
+    this.common.redis.unsafeFlush()
   }
 
   /** What the server says. `anew`: the circuit is to hear it although it is nothing new. */
