@@ -223,7 +223,7 @@ describe.skipIf(url === undefined)("a shared circuit breaker", () => {
         expect(String(exit)).toContain(`${field}`)
         expect(String(exit)).toContain(String(value))
       }
-      const misplaced = inProcess({ prefix: fresh() }, { failureRate: 0.5 } as RedisCircuitBreaker.Options)
+      const misplaced = inProcess(fresh(), { failureRate: 0.5 } as RedisCircuitBreaker.Options)
       const exit = yield* Effect.exit(misplaced)
       expect(Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "no error").toContain(
         "has no option \"failureRate\", which is one of each circuit breaker: give it to its Tag, or its layer; there are: "
