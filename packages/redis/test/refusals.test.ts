@@ -1,6 +1,6 @@
 import { RedisConnection } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Effect, Exit, Fiber, Logger, Scope, Stream } from "effect"
+import { Cause, Effect, ExecutionStrategy, Exit, Fiber, Logger, Scope, Stream } from "effect"
 import { reasonOf } from "../src/internal/failure.js"
 import { script } from "../src/internal/script.js"
 import { ask, askOrNothing } from "./utils/ask.js"
@@ -209,12 +209,14 @@ describe.skipIf(!canStart)("what a server refuses", () => {
   it.scopedLive("RN17: a database that is gone after a restart takes the connection down", () =>
     Effect.gen(function*() {
       const port = yield* Effect.promise(freePort)
-      const first = yield* Scope.make()
+      const own = yield* Effect.scope
+      // Each ends with its own scope, and where the test fails with that of the test.
+      const first = yield* Scope.fork(own, ExecutionStrategy.sequential)
       const large = yield* Scope.extend(Server.start([], port), first)
       const redis = yield* RedisConnection.make({ server: `${large.url}/9`, commandTimeout: "1 second" })
       expect(yield* redis.command("set", "k", "v")).toBe("OK")
       yield* Scope.close(first, Exit.void)
-      const second = yield* Scope.make()
+      const second = yield* Scope.fork(own, ExecutionStrategy.sequential)
       yield* Scope.extend(Server.start(["--databases", "4"], port), second)
       yield* Effect.promise(() =>
         until("it is down", async () => {
