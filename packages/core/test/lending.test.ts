@@ -3,6 +3,7 @@ import { enterAtOnce } from "@effect-resilience/core/extension"
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Fiber, Option, TestClock } from "effect"
 import { lentBulkhead } from "./utils/lender.js"
+import { whole } from "./utils/sweepTests.js"
 
 const settle = Effect.repeatN(Effect.yieldNow(), 5)
 const reasonOf = (call: Effect.Effect<unknown, unknown>) =>
@@ -183,6 +184,25 @@ describe("a bulkhead whose permits are lent", () => {
       expect(metrics).toMatchObject({ offered: 2, succeeded: 1, ignored: 0, running: 0, active: 0, waiting: 0 })
       expect(metrics.totalWait).toEqual(Duration.millis(700))
     }))
+
+  whole(
+    "interrupted at every operation while its permit is taken back and it waits for another, it keeps nothing",
+    Effect.gen(function*() {
+      let attempts = 0
+      const { borrower, bulkhead } = yield* Effect.scoped(
+        lentBulkhead(Bulkhead.make({ name: "b", maxWait: "1 minute" }), () => attempts++ % 2 ? undefined : "not begun")
+      )
+      borrower.lend({ limit: 1, hoped: 0, shut: undefined })
+      return {
+        with: bulkhead.withPermit,
+        whole: Effect.map(
+          bulkhead.metrics,
+          ({ active, running, waiting }) => borrower.used() + active + running + waiting === 0
+        )
+      }
+    }),
+    { budgets: [12, 17] }
+  )
 
   it.scoped("a call whose permits are lost has failed, and gives them back", () =>
     Effect.gen(function*() {

@@ -1,28 +1,70 @@
 import type { Bulkhead } from "@effect-resilience/core"
 import { RedisBulkhead, RedisConnection } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, Scope } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Option, Scope } from "effect"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import { keysOf } from "../src/internal/bulkhead/settle.js"
-import { connect, hold, stateOf } from "./utils/bulkheads.js"
-import { pad, turns } from "./utils/moments.js"
+import { connect, eventually, hold, stateOf } from "./utils/bulkheads.js"
+import { pad, stall, turns } from "./utils/moments.js"
 import { scale } from "./utils/scale.js"
 
 const url = String(inject("redisUrl"))
 
-const ways: Record<string, (bulkhead: Bulkhead.Service) => Effect.Effect<unknown, unknown>> = {
+type Use = (bulkhead: Bulkhead.Service) => Effect.Effect<unknown, unknown>
+
+const ways: Record<string, Use> = {
   "withPermit": (bulkhead) => bulkhead.withPermit(Effect.never),
   "withPermitsBy": (bulkhead) => bulkhead.withPermitsBy(2)(Effect.never),
   "acquire": (bulkhead) => Effect.scoped(Effect.zipRight(bulkhead.acquire, Effect.never))
 }
 
+const exitOf = (exit: Exit.Exit<unknown, unknown>): string =>
+  Exit.isSuccess(exit)
+    ? "success"
+    : Exit.isInterrupted(exit)
+    ? "interrupted"
+    : Option.match(Cause.failureOption(exit.cause), {
+      onNone: () => Cause.pretty(exit.cause),
+      onSome: (error) => (error as { readonly reason: string }).reason
+    })
+
+const options = { maxConcurrent: 2, maxWait: "10 seconds" as const }
+
+/** What is wrong when a call is over: something is counted, or cannot be had by another. */
+const kept = (own: Bulkhead.Service, other: Bulkhead.Service) =>
+  Effect.gen(function*() {
+    const { active, running, waiting } = yield* own.metrics
+    if (active + running + waiting > 0) return `${active} active, ${running} running, ${waiting} waiting`
+    const all = yield* Effect.exit(Effect.timeout(other.withPermitsBy(2)(Effect.void), "3 seconds"))
+    return Exit.isFailure(all) ? "another does not get all" : undefined
+  })
+
+/** What is wrong when all who used a bulkhead have closed: Redis counts something still. */
+const leftInRedis = (redis: RedisConnection.Service, name: string) =>
+  Effect.map(stateOf(redis, name), ({ holders, line, used }) =>
+    used + holders.size + line.length === 0 ?
+      undefined :
+      `in Redis ${used} used, ${holders.size} holders, ${line.length} in line`)
+
+/** Two bulkheads of one name, as two processes have them, and what is wrong when `story` is over and when they are closed. */
+const inTwo = (
+  redis: RedisConnection.Service,
+  given: RedisBulkhead.Options,
+  story: (own: Bulkhead.Service, other: Bulkhead.Service) => Effect.Effect<string | undefined, unknown, Scope.Scope>,
+  own: RedisConnection.Service = redis
+) =>
+  Effect.gen(function*() {
+    const name = randomUUID()
+    const make = (connection: RedisConnection.Service) =>
+      Effect.provideService(RedisBulkhead.make({ name, ...options }, given), RedisConnection, connection)
+    const wrong = yield* Effect.scoped(Effect.flatMap(Effect.all([make(own), make(redis)]), ([a, b]) => story(a, b)))
+    return wrong ?? (yield* leftInRedis(redis, name))
+  })
+
 describe.skipIf(inject("redisUrl") === undefined)("interrupted at every operation", () => {
   /** Where something was lost. A holder of all may let go while the victim waits. */
-  const sweep = (
-    use: (bulkhead: Bulkhead.Service) => Effect.Effect<unknown, unknown>,
-    options: RedisBulkhead.Options
-  ) =>
+  const sweep = (use: Use, given: RedisBulkhead.Options) =>
     Effect.gen(function*() {
       const redis = yield* connect(url)
       const leaks: Array<string> = []
@@ -31,33 +73,124 @@ describe.skipIf(inject("redisUrl") === undefined)("interrupted at every operatio
       for (const contended of [false, true]) {
         for (let phase = 0; phase <= budget; phase += scale(3, 1)) {
           for (let steps = 0; steps <= 8 && leaks.length === 0; steps += scale(2, 1)) {
-            yield* Effect.scoped(Effect.gen(function*() {
-              const name = randomUUID()
-              const make = RedisBulkhead.make({ name, maxConcurrent: 2, maxWait: "10 seconds" }, options)
-              const [a, b] = yield* Effect.provideService(Effect.all([make, make]), RedisConnection, redis)
-              const held = contended ? yield* hold(b, 2) : undefined
-              const victim = yield* Effect.fork(
-                Effect.withMaxOpsBeforeYield(Effect.zipRight(pad(phase), use(a)), budget)
-              )
-              if (held !== undefined) {
-                yield* turns(3)
-                yield* Effect.fork(held.end)
-              }
-              yield* turns(steps)
-              yield* Fiber.interrupt(victim)
-              runs++
-              // Nothing is counted, and all of it can be had by another.
-              const { active, waiting } = yield* a.metrics
-              const taken = yield* Effect.exit(Effect.timeout(b.withPermitsBy(2)(Effect.void), "3 seconds"))
-              if (active + waiting > 0 || Exit.isFailure(taken)) {
-                leaks.push(`phase ${phase}, steps ${steps}${contended ? ", contended" : ""}`)
-              }
-            }))
+            const wrong = yield* inTwo(redis, given, (a, b) =>
+              Effect.gen(function*() {
+                const held = contended ? yield* hold(b, 2) : undefined
+                const victim = yield* Effect.fork(
+                  Effect.withMaxOpsBeforeYield(Effect.zipRight(pad(phase), use(a)), budget)
+                )
+                if (held !== undefined) {
+                  yield* turns(3)
+                  yield* Effect.fork(held.end)
+                }
+                yield* turns(steps)
+                yield* Fiber.interrupt(victim)
+                return yield* kept(a, b)
+              }))
+            runs++
+            if (wrong !== undefined) {
+              leaks.push(`phase ${phase}, steps ${steps}${contended ? ", contended" : ""}: ${wrong}`)
+            }
           }
         }
       }
       return { runs, leaks }
     })
+
+  it.scopedLive("RB3: a call that gives back keeps no permit", () =>
+    Effect.gen(function*() {
+      const { leaks, runs } = yield* sweep((bulkhead) => bulkhead.withPermit(turns(2)), {})
+      expect(runs).toBeGreaterThan(40)
+      expect(leaks).toEqual([])
+    }), 60_000)
+
+  for (const [way, use] of Object.entries(ways)) {
+    it.scopedLive(`RB3: ${way} keeps nothing while Redis is asked`, () =>
+      Effect.gen(function*() {
+        const redis = yield* connect(url)
+        for (const first of ["the one that runs", "the one that waits"]) {
+          for (let steps = 0; steps <= scale(3, 8); steps++) {
+            const answers = Effect.unsafeMakeLatch(true)
+            const held: RedisConnection.Service = Object.assign(Object.create(redis) as RedisConnection.Service, {
+              run: (...call: Parameters<RedisConnection.Service["run"]>) =>
+                Effect.zipLeft(redis.run(...call), answers.await)
+            })
+            const story = (a: Bulkhead.Service, b: Bulkhead.Service) =>
+              Effect.gen(function*() {
+                const running = yield* Effect.fork(use(a))
+                yield* eventually("it runs", Effect.map(a.metrics, ({ active }) => active > 0))
+                yield* answers.close
+                // It has to ask for more, and goes on to hold what it has.
+                const waiting = yield* Effect.fork(use(a))
+                yield* turns(2)
+                const [one, two] = first === "the one that runs" ? [running, waiting] : [waiting, running]
+                yield* Fiber.interruptFork(one)
+                yield* turns(steps)
+                yield* Fiber.interrupt(two)
+                yield* answers.open
+                yield* Fiber.await(one)
+                return yield* kept(a, b)
+              })
+            expect([first, steps, yield* inTwo(redis, {}, story, held)]).toEqual([first, steps, undefined])
+          }
+        }
+      }), 30_000)
+
+    it.scopedLive(`RB3: ${way} keeps nothing when the lease is lost at the same time`, () =>
+      Effect.gen(function*() {
+        const redis = yield* connect(url)
+        const exits = new Set<string>()
+        for (let steps = 0; steps <= scale(5, 20); steps++) {
+          const story = (a: Bulkhead.Service, b: Bulkhead.Service) =>
+            Effect.gen(function*() {
+              const victim = yield* Effect.fork(use(a))
+              yield* eventually("it runs", Effect.map(a.metrics, ({ active }) => active > 0))
+              yield* stall(110)
+              yield* turns(steps)
+              yield* Fiber.interruptFork(victim)
+              exits.add(exitOf(yield* Fiber.await(victim)))
+              return yield* kept(a, b)
+            })
+          expect([steps, yield* inTwo(redis, { lease: 100 }, story)]).toEqual([steps, undefined])
+        }
+        expect([...exits].sort()).toEqual(way === "acquire" ? ["interrupted"] : ["LeaseLost", "interrupted"])
+      }), 30_000)
+  }
+
+  it.scopedLive(
+    "RB3: a call that waits keeps no place when the layer closes at the same time",
+    () =>
+      Effect.gen(function*() {
+        const redis = yield* connect(url)
+        const exits = new Set<string>()
+        for (const first of ["the call", "the layer"]) {
+          for (let steps = 0; steps <= scale(5, 20); steps++) {
+            const name = randomUUID()
+            const make = Effect.provideService(RedisBulkhead.make({ name, ...options }), RedisConnection, redis)
+            const other = yield* Scope.make()
+            const held = yield* hold(yield* Scope.extend(make, other), 2)
+            const own = yield* Scope.make()
+            const close = Scope.close(own, Exit.void)
+            const victim = yield* Effect.fork((yield* Scope.extend(make, own)).withPermit(Effect.never))
+            yield* turns(3)
+            const [one, two] = first === "the call"
+              ? [Fiber.interrupt(victim), close]
+              : [close, Fiber.interrupt(victim)]
+            const ending = yield* Effect.fork(one)
+            yield* turns(steps)
+            yield* Effect.zipRight(two, Fiber.join(ending))
+            exits.add(exitOf(yield* Fiber.await(victim)))
+            const { line, used } = yield* stateOf(redis, name)
+            expect([first, steps, used, line.length]).toEqual([first, steps, 2, 0])
+            yield* held.end
+            yield* Scope.close(other, Exit.void)
+            expect([first, steps, yield* leftInRedis(redis, name)]).toEqual([first, steps, undefined])
+          }
+        }
+        expect([...exits].sort()).toEqual(["StoreUnavailable", "interrupted"])
+      }),
+    30_000
+  )
 
   for (const onLeaseLost of ["interrupt", "report"] as const) {
     for (const [way, use] of Object.entries(ways)) {

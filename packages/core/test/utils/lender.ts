@@ -1,11 +1,12 @@
 import type { Bulkhead } from "@effect-resilience/core"
 import type { Borrower } from "@effect-resilience/core/extension"
 import { Lending, notBegun } from "@effect-resilience/core/extension"
+import type { Scope } from "effect"
 import { Effect } from "effect"
 
 /** A lender that does as the test says. */
 export const lentBulkhead = (
-  make: Effect.Effect<Bulkhead.Service, never, any>,
+  make: Effect.Effect<Bulkhead.Service, never, Scope.Scope>,
   /** How it ends a call, where it does. */
   ends: () => "LeaseLost" | "not begun" | undefined = () => undefined
 ) =>
