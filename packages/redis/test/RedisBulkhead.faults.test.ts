@@ -126,7 +126,7 @@ describe.skipIf(!canStart)("RedisBulkhead without Redis", () => {
       Effect.gen(function*() {
         const server = yield* Server.start()
         const bulkhead = { name: "b", maxConcurrent: 2, maxQueued: 0 }
-        const b = yield* bulkheadOf(server.url, bulkhead, { lease: 500, onStoreError }, { commandTimeout })
+        const b = yield* bulkheadOf(server.url, bulkhead, { lease: 1000, onStoreError }, { commandTimeout })
         const running = yield* hold(b)
         const told: Array<string> = []
         const tell = ({ _tag }: Bulkhead.Event) => Effect.sync(() => told.push(_tag))

@@ -145,13 +145,13 @@ describe.skipIf(inject("redisUrl") === undefined)("interrupted at every operatio
             Effect.gen(function*() {
               const victim = yield* Effect.fork(use(a))
               yield* eventually("it runs", Effect.map(a.metrics, ({ active }) => active > 0))
-              yield* stall(110)
+              yield* stall(210)
               yield* turns(steps)
               yield* Fiber.interruptFork(victim)
               exits.add(exitOf(yield* Fiber.await(victim)))
               return yield* kept(a, b)
             })
-          expect([steps, yield* inTwo(redis, { lease: 100 }, story)]).toEqual([steps, undefined])
+          expect([steps, yield* inTwo(redis, { lease: 200 }, story)]).toEqual([steps, undefined])
         }
         expect([...exits].sort()).toEqual(way === "acquire" ? ["interrupted"] : ["LeaseLost", "interrupted"])
       }), 30_000)
