@@ -171,6 +171,11 @@ export declare namespace RedisConnection {
     readonly startup?: Startup | undefined
     /** How many failures in a row that say that the server is not there take it down. Defaults to `5`. */
     readonly downAfter?: number | undefined
+    /**
+     * How many processes share the limits, until the server has been heard of it: what `onStoreError: "local"` divides by in
+     * a process that started while Redis was away. Defaults to `1`: such a process then takes the whole limit for its own.
+     */
+    readonly expectedProcesses?: number | undefined
   }
 
   /**
@@ -310,7 +315,10 @@ export declare namespace RedisConnection {
      * for before it is there, and fail where it breaks: it comes back by itself.
      */
     readonly dedicated: Effect.Effect<Client, never, Scope>
-    /** How many processes share the server with this connection's prefix, as last heard, itself among them. */
+    /**
+     * How many processes share the server with this connection's prefix, as last heard, itself among them; before that
+     * `expectedProcesses`.
+     */
     readonly processes: Effect.Effect<number>
     /** Which keys may be in one script: those of one slot. Always 0 where there is one server. */
     readonly slotOf: (key: string) => number

@@ -26,7 +26,7 @@ const settingsOf = (connectTimeout: Duration.Duration, socketTimeout: Duration.D
 
 const open = (common: Common, settings: Settings, site: string, make: () => Client, isOwn: boolean): Opened =>
   Effect.gen(function*() {
-    const { commandTimeout, downAfter, name, startup } = common
+    const { commandTimeout, downAfter, expectedProcesses, name, startup } = common
     const skew = yield* Skew
     const { events, watch } = yield* openWatch(name)
     const connection = yield* Effect.acquireRelease(
@@ -40,6 +40,7 @@ const open = (common: Common, settings: Settings, site: string, make: () => Clie
           id: randomUUID(),
           timeout: Duration.toMillis(commandTimeout),
           downAfter,
+          expectedProcesses,
           client,
           isOwn,
           subscriptions: new Subscriptions(

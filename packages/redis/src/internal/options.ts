@@ -191,7 +191,8 @@ const shared = {
   commandTimeout: option.duration("100 millis", { min: 1 }),
   connectTimeout: option.duration("1 second", { min: 1 }),
   startup: option.literal<RedisConnection.Startup>("require", "require", "degrade"),
-  downAfter: option.integer(5, { min: 1 })
+  downAfter: option.integer(5, { min: 1 }),
+  expectedProcesses: option.integer(1, { min: 1 })
 }
 
 /** What the table of the documentation says. @internal */

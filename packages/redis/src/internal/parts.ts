@@ -12,6 +12,7 @@ export interface Parts {
   /** Milliseconds. */
   readonly timeout: number
   readonly downAfter: number
+  readonly expectedProcesses: number
   readonly client: Client
   /** Whether the client is closed with the connection. */
   readonly isOwn: boolean

@@ -23,8 +23,8 @@ const isDown = ({ outage }: Peer) => outage._tag === "Down"
  * @internal
  */
 export class Servers {
-  /** How many processes share them, as last heard. */
-  processes = 1
+  /** How many processes share them, as last heard; before that, as expected. */
+  processes: number
   private readonly cluster: Cluster | undefined
   private readonly watch: Watch
   private readonly peers = new Map<string, Peer>()
@@ -38,6 +38,7 @@ export class Servers {
   constructor(private readonly parts: Parts, private readonly commands: Commands) {
     this.cluster = parts.client instanceof Cluster ? parts.client : undefined
     this.watch = parts.watch
+    this.processes = parts.expectedProcesses
     this.beatKey = beat.key(parts.prefix)
     this.only = this.peer("")
   }
