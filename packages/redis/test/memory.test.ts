@@ -8,7 +8,7 @@ import {
 } from "@effect-resilience/redis"
 import { RedisIdempotencyStore, RedisStaleStore } from "@effect-resilience/redis/http"
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, Layer, Option, Stream } from "effect"
+import { Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Stream } from "effect"
 import { ask } from "./utils/ask.js"
 import { bulkheadOf, connect, eventually, hold, stateOf } from "./utils/bulkheads.js"
 import { emit, numbers, onlyChanges, quiet, range } from "./utils/events.js"
@@ -47,11 +47,15 @@ const member = (server: Server) =>
         Layer.provide(RedisConnection.layer({ server: server.url, commandTimeout: "1 second" }))
       )
     )
-    const breaker = yield* Effect.provide(CircuitBreaker.make({ name: "p", openDuration: "600 millis" }), context)
+    const breaker = yield* Effect.provide(
+      CircuitBreaker.make({ name: "p", openDuration: "600 millis", halfOpenMaxCalls: 2, successThreshold: 2 }),
+      context
+    )
     const shared = Effect.map(breaker.metrics, ({ shared }) => shared)
     yield* eventually("it knows the fleet", Effect.map(shared, (shared) => shared !== undefined && shared.epoch >= 0))
     const isNow = (state: CircuitBreaker.State) => Effect.map(breaker.state, (now) => now === state)
     return {
+      breaker,
       shared,
       trip: Effect.repeatN(Effect.exit(breaker.withBreaker(Effect.fail("no"))), 4),
       succeed: Effect.exit(breaker.withBreaker(Effect.void)),
@@ -148,7 +152,7 @@ describe.skipIf(!canStart)("a server that refuses what needs memory", () => {
       yield* eventually("it begins", Effect.isSuccess(strict.withPermit(Effect.void)))
     }).pipe(Effect.provide(quiet)))
 
-  it.scopedLive("RN19: circuits open and close by themselves, and hear of one that the fleet had opened", () =>
+  it.scopedLive("RN19: circuits that are closed open and close by themselves", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       const [a, b, c] = yield* Effect.all([member(server), member(server), member(server)])
@@ -162,21 +166,39 @@ describe.skipIf(!canStart)("a server that refuses what needs memory", () => {
       yield* b.is("Open")
       yield* c.is("Closed")
       yield* eventually("its own probe closes it", Effect.zipRight(a.succeed, a.isNow("Closed")))
+    }))
 
-      yield* empty(server)
+  it.scopedLive("RN19: a fleet that is open has one set of probes, and closes; an operator still acts on all of it", () =>
+    Effect.gen(function*() {
+      const server = yield* Server.start()
+      const [a, b, c] = yield* Effect.all([member(server), member(server), member(server)])
       yield* Effect.all([a.trip, b.trip])
       yield* c.is("Open")
       yield* fill(server)
       const late = yield* member(server)
       yield* late.is("Open")
-      yield* eventually("calls probe and succeed", Effect.map(late.succeed, Exit.isSuccess))
-      yield* empty(server)
-      for (const one of [late, a, b, c]) {
-        yield* eventually(
-          "it is closed",
-          Effect.map(Effect.zipRight(one.succeed, one.shared), (at) => at?.state === "Closed")
-        )
-      }
+      const all = [a, b, c, late]
+
+      const gate = yield* Deferred.make<void>()
+      let probes = 0
+      const probe = Effect.zipRight(Effect.sync(() => probes++), Deferred.await(gate))
+      const send = Effect.forEach(all, ({ breaker }) => Effect.fork(breaker.withBreaker(probe)), { discard: true })
+      const views = Effect.forEach(all, ({ shared }) => shared)
+      yield* eventually(
+        "all have called, and heard that it is half-open",
+        Effect.map(Effect.zipRight(send, views), (all) => all.every((view) => view?.state === "HalfOpen"))
+      )
+      expect(probes).toBe(2)
+      yield* Deferred.succeed(gate, void 0)
+      for (const { is } of all) yield* is("Closed")
+      expect((yield* views).map((view) => view?.state)).toEqual(Array(4).fill("Closed"))
+      expect(probes).toBe(2)
+
+      yield* a.breaker.forceOpen()
+      for (const { is } of all) yield* is("ForcedOpen")
+      yield* late.breaker.reset
+      for (const { is } of all) yield* is("Closed")
+      expect(yield* Effect.promise(() => ask(server.port, "config", "get", "maxmemory"))).toContain("1")
     }))
 
   it.scopedLive("RN19: events wait for room, and nothing of them is lost", () =>

@@ -11,6 +11,9 @@ import { script } from "../script.js"
  *
  * An epoch grows with each change. Reports and results bring the one they were made under, and one that is over changes
  * nothing. It is the time of the server where that is more, so that a server that lost everything begins with a later one.
+ *
+ * A server whose memory is full refuses the first write of a script where that takes memory, and none that comes after
+ * another. A change of state deletes first, and so is made there too; votes of calls, which would be new, are refused.
  */
 
 /** The states, as the hash has them. @internal */
@@ -48,8 +51,8 @@ local function go(to, length, opens, operator)
   st, ep, k, op, ok, no = to, math.max(ep + 1, now), opens, operator, 0, 0
   ou = length < 0 and ${never} or math.min(now + length, ${never})
   if to == 0 then cl = now end
-  save()
   redis.call('DEL', unpack(KEYS, 2))
+  save()
   -- Who waits for its time to be over asks then: that it is half-open is no news.
   if to ~= 2 then
     redis.call('PUBLISH', channel, string.format('%.0f %.0f %.0f %.0f %.0f ', st, ep, left(), k, op) .. name)
