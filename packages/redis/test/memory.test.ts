@@ -10,7 +10,7 @@ import { RedisIdempotencyStore, RedisStaleStore } from "@effect-resilience/redis
 import { describe, expect, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Stream } from "effect"
 import { ask } from "./utils/ask.js"
-import { bulkheadOf, connect, eventually, hold, stateOf } from "./utils/bulkheads.js"
+import { bulkheadOf, connect, eventually, forget, hold, stateOf } from "./utils/bulkheads.js"
 import { emit, numbers, onlyChanges, quiet, range } from "./utils/events.js"
 import { canStart, Server } from "./utils/server.js"
 import { until } from "./utils/until.js"
@@ -130,7 +130,7 @@ describe.skipIf(!canStart)("a server that refuses what needs memory", () => {
       expect(yield* Effect.replicateEffect(local, 2)).toEqual([true, false])
     }).pipe(Effect.provide(quiet)))
 
-  it.scopedLive("RN19: a bulkhead goes on and keeps its limit; a strict one does not begin", () =>
+  it.scopedLive("RN19: a bulkhead goes on and keeps its limit; a strict one begins after the wait for its lease", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
       yield* fill(server)
@@ -147,10 +147,29 @@ describe.skipIf(!canStart)("a server that refuses what needs memory", () => {
       }
       yield* eventually("they are given back", Effect.isSuccess(b.withPermit(Effect.void)))
       const strict = yield* bulkheadOf(server.url, { name: "s", maxConcurrent: 2 }, { lease: 400, strict: true })
-      expect(yield* Effect.flip(strict.withPermit(Effect.void))).toMatchObject({ reason: "StoreUnavailable" })
-      yield* empty(server)
-      yield* eventually("it begins", Effect.isSuccess(strict.withPermit(Effect.void)))
-    }).pipe(Effect.provide(quiet)))
+      const began = performance.now()
+      yield* strict.withPermit(Effect.void)
+      expect(performance.now() - began).toBeGreaterThan(390)
+    }))
+
+  it.scopedLive("RN19: an operator resizes a bulkhead in all processes, and permits that were forgotten are regained", () =>
+    Effect.gen(function*() {
+      const server = yield* Server.start()
+      const redis = yield* connect(server.url)
+      yield* fill(server)
+      const a = yield* bulkheadOf(server.url, { name: "b", maxConcurrent: 1 }, { lease: 400 })
+      const b = yield* bulkheadOf(server.url, { name: "b", maxConcurrent: 1, maxWait: 100 }, { lease: 400 })
+      const used = (count: number) => Effect.map(stateOf(redis, "b"), ({ used }) => used === count)
+      const first = yield* hold(a)
+      expect(yield* Effect.flip(b.withPermit(Effect.void))).toMatchObject({ reason: "WaitExceeded" })
+      yield* a.resize(2)
+      yield* eventually("there is another permit", Effect.isSuccess(hold(b)))
+      yield* eventually("both are used", used(2))
+      yield* forget(redis, "b")
+      yield* eventually("both are known again", used(2))
+      yield* first.end
+      expect(Exit.isSuccess(yield* Fiber.await(first.fiber))).toBe(true)
+    }))
 
   it.scopedLive("RN19: circuits that are closed open and close by themselves", () =>
     Effect.gen(function*() {

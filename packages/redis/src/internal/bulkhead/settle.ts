@@ -126,6 +126,19 @@ for _, gone in ipairs(redis.call('ZRANGEBYSCORE', ends, '-inf', now)) do
   redis.call('ZREM', line, gone)
 end
 
+-- A server whose memory is full refuses the first write of a script where that takes memory, and none after another: so
+-- this comes before all that does.
+local ticket = tonumber(redis.call('ZSCORE', line, id) or '0') % behind
+if ticket == 0 then ticket = now end
+redis.call('ZREM', line, id)
+local first = redis.call('ZRANGE', line, 0, 0)[1]
+while first do
+  local _, _, _, asked = holder(first)
+  if asked + patience >= now then break end
+  redis.call('ZREM', line, first)
+  first = redis.call('ZRANGE', line, 0, 0)[1]
+end
+
 local mine = holder(id)
 if resize > 0 then redis.call('HSET', holders, '#most', resize) end
 local resized = field('#most')
@@ -153,17 +166,6 @@ local function newFence()
 end
 -- Others may have had them meanwhile, or before what it has not heard.
 if keep > mine or (unheard and keep > 0) then newFence() end
-
-local ticket = tonumber(redis.call('ZSCORE', line, id) or '0') % behind
-if ticket == 0 then ticket = now end
-redis.call('ZREM', line, id)
-local first = redis.call('ZRANGE', line, 0, 0)[1]
-while first do
-  local _, _, _, asked = holder(first)
-  if asked + patience >= now then break end
-  redis.call('ZREM', line, first)
-  first = redis.call('ZRANGE', line, 0, 0)[1]
-end
 
 local function share() return math.floor(most / math.max(redis.call('ZCARD', ends), 1)) end
 redis.call('ZADD', ends, 'NX', now + patience, id)
