@@ -21,7 +21,15 @@ interface Holder {
   seq: number
   need: number
   asked: number
-  end: number
+  /** Forgotten: a lease from when anybody asks next. */
+  end: number | undefined
+}
+
+/** Of the keys of a bulkhead. */
+interface Keys {
+  readonly ends: boolean
+  readonly holders: boolean
+  readonly line: boolean
 }
 
 /** What the script is to do, by the rules and not by its text. */
@@ -31,6 +39,21 @@ class Model {
   private tickets = 0
 
   constructor(public most: number) {}
+
+  /** Some of its three keys are forgotten: what was in the others is still known. */
+  forget({ ends, holders, line }: Keys, most: number) {
+    if (holders) {
+      for (const holder of this.holders.values()) Object.assign(holder, { permits: 0, seq: 0, need: 0, asked: 0 })
+      this.most = most
+    }
+    if (ends) {
+      for (const [id, holder] of [...this.holders]) {
+        holder.end = undefined
+        if (holder.seq === 0) this.holders.delete(id)
+      }
+    }
+    if (line) this.line = []
+  }
 
   get used() {
     return [...this.holders.values()].reduce((sum, { permits }) => sum + permits, 0)
@@ -45,8 +68,9 @@ class Model {
   ask({ id, keep, need, resize, seq, unheard, want }: Ask, now: number) {
     // What comes too late does nothing at all.
     if (seq <= (this.holders.get(id)?.seq ?? 0)) return undefined
-    for (const [who, { end }] of [...this.holders]) {
-      if (end > now) continue
+    for (const [who, holder] of [...this.holders]) {
+      holder.end ??= now + lease
+      if (holder.end > now) continue
       this.holders.delete(who)
       this.line = this.line.filter((one) => one.id !== who)
     }
@@ -61,7 +85,7 @@ class Model {
     this.line = this.line.filter((one) => one.id !== id)
     // The dead at the front lose their place.
     for (let [first] = this.sorted(); first !== undefined; [first] = this.sorted()) {
-      if (this.holders.get(first.id)!.asked + patience >= now) break
+      if ((this.holders.get(first.id)?.asked ?? 0) + patience >= now) break
       this.line.shift()
     }
     this.holders.set(id, me)
@@ -109,11 +133,14 @@ interface Turn {
   readonly pass: number
   /**
    * What goes wrong: the answer is lost, the same comes again, an earlier one comes after the time has passed, the process
-   * starts anew, its entry is forgotten.
+   * starts anew, keys are forgotten.
    */
   readonly fault: "none" | "lost" | "again" | "late" | "crash" | "forgotten"
+  readonly forgets: Keys
   readonly resize: number
 }
+
+const keysThatGo: fc.Arbitrary<Keys> = fc.record({ ends: fc.boolean(), holders: fc.boolean(), line: fc.boolean() })
 
 const turn: fc.Arbitrary<Turn> = fc.record({
   who: fc.nat(3),
@@ -122,6 +149,7 @@ const turn: fc.Arbitrary<Turn> = fc.record({
   need: fc.integer({ min: 1, max: 4 }),
   pass: fc.constantFrom(0, 0, 0, 0, 100, 400, 1100),
   fault: fc.constantFrom("none", "none", "none", "none", "none", "lost", "again", "late", "late", "crash", "forgotten"),
+  forgets: keysThatGo,
   resize: fc.constantFrom(0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 4, 7)
 })
 
@@ -139,6 +167,7 @@ const story = async (
   redis: RedisConnection.Service,
   most: number,
   steps: ReadonlyArray<Turn>,
+  last: Keys,
   clock: { us: number }
 ) => {
   const name = randomUUID()
@@ -150,18 +179,20 @@ const story = async (
   let fence = 0
   let shrunk = false
   const asks = async (ask: Ask) => answerOf(await Effect.runPromise(redis.run(settle, keys, argsOf(ask))))
-  for (const { fault, need, pass, resize, used, wanted, who } of steps) {
+  const forget = async (which: Keys) => {
+    model.forget(which, most)
+    const gone = keys.filter((_, i) => [which.ends, which.holders, which.line][i])
+    if (gone.length > 0) await Effect.runPromise(redis.command("del", ...gone))
+  }
+  for (const { fault, forgets, need, pass, resize, used, wanted, who } of steps) {
     clock.us += pass * 1_000_000
     const me = processes[who]!
     if (me.end <= clock.us) me.held = 0
     if (fault === "crash") Object.assign(me, fresh())
     if (fault === "forgotten") {
-      model.holders.clear()
-      model.line = []
-      await Effect.runPromise(redis.command("del", ...keys))
-      if (resize === 0) model.most = most
+      await forget(forgets)
     }
-    if (fault === "late" && model.holders.has(me.id)) {
+    if (fault === "late" && model.holders.get(me.id)?.seq === me.seq) {
       const late = { ...common, keep: 0, want: 1, need: 1, id: me.id, seq: me.seq, resize: 0, unheard: false }
       expect(model.ask(late, clock.us)).toBeUndefined()
       expect(await asks(late)).toBeUndefined()
@@ -196,8 +227,9 @@ const story = async (
       me.spare = answer.spare
     }
     me.end = clock.us + lease
-    // No more is used than there is: but for what an operator took away, until it is given back.
-    shrunk ||= resize > 0 || fault === "forgotten"
+    // No more is used than there is: but for what an operator took away, until it is given back, and what was forgotten to
+    // be held. That its end is forgotten, or who waits, gives nobody more.
+    shrunk ||= resize > 0 || (fault === "forgotten" && forgets.holders)
     const inUse = processes.reduce((sum, { end, held }) => sum + (end > clock.us ? held : 0), 0)
     if (!shrunk) expect(inUse).toBeLessThanOrEqual(most)
     expect(model.used).toBeGreaterThanOrEqual(0)
@@ -210,6 +242,12 @@ const story = async (
       expect(Number(await Effect.runPromise(redis.command("pttl", key)))).not.toBe(-1)
     }
   }
+  // All die, and keys go: what they held is free a lease after anybody asks.
+  await forget(last)
+  const heir = { ...common, seq: 1, keep: 0, want: model.most, need: 1, resize: 0, unheard: false }
+  await asks({ ...heir, id: randomUUID() })
+  clock.us += 1100_000_000
+  expect(await asks({ ...heir, id: randomUUID() })).toMatchObject({ held: model.most, waits: false })
 }
 
 /** A connection to a server whose clock is ahead by what a test says. */
@@ -220,7 +258,7 @@ const skewed = Effect.suspend(() => {
 
 describe.skipIf(inject("redisUrl") === undefined)("the step of a shared bulkhead, against a model", () => {
   it.scopedLive(
-    "RB10: each answer is that of the model, no permit is given twice, and every key expires",
+    "RB10 RN20: each answer is that of the model, no permit is given twice, all come back, and every key expires",
     () =>
       Effect.gen(function*() {
         const { clock, redis } = yield* skewed
@@ -229,7 +267,8 @@ describe.skipIf(inject("redisUrl") === undefined)("the step of a shared bulkhead
             fc.asyncProperty(
               fc.integer({ min: 1, max: 6 }),
               fc.array(turn, { minLength: 5, maxLength: 40 }),
-              (most, steps) => story(redis, most, steps, clock)
+              keysThatGo,
+              (most, steps, last) => story(redis, most, steps, last, clock)
             ),
             { numRuns: scale(60, 2000) }
           )
@@ -247,7 +286,7 @@ const step = (most: number) =>
     const common = { need: 1, lease, patience, most, resize: 0, strict: false, unheard: false, channel }
     const asks = (ask: Pick<Ask, "id" | "seq" | "keep" | "want"> & Partial<Ask>) =>
       Effect.map(redis.run(settle, keys, argsOf({ ...common, ...ask })), answerOf)
-    return { asks, clock }
+    return { asks, clock, forgetEnds: redis.command("del", String(keys[0])) }
   })
 
 describe.skipIf(inject("redisUrl") === undefined)("what comes late", () => {
@@ -261,6 +300,23 @@ describe.skipIf(inject("redisUrl") === undefined)("what comes late", () => {
       clock.us += 400_000_000
       expect(yield* asks({ id: "b", seq: 2, keep: 0, want: 1 })).toBeUndefined()
       expect(yield* asks({ id: "b", seq: 4, keep: 0, want: 3 })).toMatchObject({ held: 3 })
+    }))
+})
+
+describe.skipIf(inject("redisUrl") === undefined)("what is evicted in part", () => {
+  it.scopedLive("RN20: where the ends of leases are, the dead lose theirs a lease later, and the living do not", () =>
+    Effect.gen(function*() {
+      const { asks, clock, forgetEnds } = yield* step(3)
+      expect(yield* asks({ id: "dead", seq: 1, keep: 0, want: 2 })).toMatchObject({ held: 2 })
+      expect(yield* asks({ id: "alive", seq: 1, keep: 0, want: 1 })).toMatchObject({ held: 1 })
+      yield* forgetEnds
+      expect(yield* asks({ id: "b", seq: 1, keep: 0, want: 3 })).toMatchObject({ held: 0 })
+      clock.us += 700_000_000
+      expect(yield* asks({ id: "alive", seq: 2, keep: 1, want: 1 })).toMatchObject({ held: 1, lost: false, fence: 0 })
+      expect(yield* asks({ id: "b", seq: 2, keep: 0, want: 3 })).toMatchObject({ held: 0 })
+      clock.us += 400_000_000
+      expect(yield* asks({ id: "b", seq: 3, keep: 0, want: 3 })).toMatchObject({ held: 2 })
+      expect(yield* asks({ id: "alive", seq: 3, keep: 1, want: 1 })).toMatchObject({ held: 1, lost: false, fence: 0 })
     }))
 })
 

@@ -87,6 +87,7 @@ export const answerOf = (reply: unknown): Answer | undefined => {
  *
  * - Keys: when the lease of each process ends (by the server's time); what each holds; those who wait, by ticket.
  * - Processes whose lease is over hold nothing any more, whoever asks next finds it out.
+ * - Where the server has lost the ends and not the holders, all have a lease from then on.
  * - Who has less than its share, a whole part of all permits for each process, or less than one of its calls needs, waits
  *   before those who have it. Otherwise the longest wait is first. What is free is kept for the first: so a call that needs
  *   many permits gets them in the end, and two that hold half each do not wait for one another.
@@ -95,7 +96,8 @@ export const answerOf = (reply: unknown): Answer | undefined => {
  * - Each gain, what is its own again, and what it may be without having heard of it, has a fence, larger than all before:
  *   the server's microseconds, or one more than the last.
  *
- * The cost is that of the sets, logarithmic in the number of processes, and one step for each that has gone.
+ * The cost is that of the sets, logarithmic in the number of processes, and one step for each that has gone, or whose end
+ * was lost.
  *
  * @internal
  */
@@ -137,6 +139,13 @@ while first do
   if asked + patience >= now then break end
   redis.call('ZREM', line, first)
   first = redis.call('ZRANGE', line, 0, 0)[1]
+end
+
+-- The ends of all leases have been evicted: nobody would find out that one is over. The living renew theirs within it.
+if redis.call('EXISTS', ends) == 0 then
+  for _, who in ipairs(redis.call('HKEYS', holders)) do
+    if string.sub(who, 1, 1) ~= '#' then redis.call('ZADD', ends, now + lease, who) end
+  end
 end
 
 local mine = holder(id)
