@@ -204,6 +204,45 @@ describe("a bulkhead whose permits are lent", () => {
     { budgets: [12, 17] }
   )
 
+  const lines = [[{ order: "fifo" }, "abc"], [{ order: "lifo" }, "cab"], [{ fair: true }, "abc"]] as const
+  for (const [options, expected] of lines) {
+    for (const learns of ["as it is handed it", "as it begins"]) {
+      it.scoped(`RB16: whose permit is good no more ${learns} keeps its place (${Object.keys(options)}, ${expected})`, () =>
+        Effect.gen(function*() {
+          let good = true
+          let ending = false
+          const made = Bulkhead.make({ name: "b", maxQueued: 2, ...options })
+          const { borrower, bulkhead } = yield* lentBulkhead(made, () => {
+            if (!ending) return undefined
+            good = ending = false
+            return "not begun"
+          })
+          const lend = (limit: number) => borrower.lend({ limit, hoped: 0, shut: undefined, isGood: () => good })
+          let ran = ""
+          const call = (name: string) =>
+            Effect.zipRight(
+              Effect.fork(bulkhead.withPermit(Effect.sync(() => {
+                ran += name
+              }))),
+              settle
+            )
+          lend(0)
+          yield* call("a")
+          yield* call("b")
+          lend(2)
+          if (learns === "as it begins") ending = true
+          else good = false
+          // It comes to the line that the others have left.
+          yield* call("c")
+          expect([borrower.used(), borrower.waiting(), ran]).toEqual([0, 3, ""])
+          good = true
+          lend(1)
+          yield* settle
+          expect(ran).toBe(expected)
+        }))
+    }
+  }
+
   it.scoped("a call whose permits are lost has failed, and gives them back", () =>
     Effect.gen(function*() {
       const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "b" }), () => "LeaseLost")

@@ -50,11 +50,14 @@ export interface Home {
 interface Demand {
   readonly permits: number
   readonly share: Share | undefined
-  /** It has waited for so long already, for permits that were lent no longer when it had them. */
+  /** It has had permits that were lent no longer when it had them, after it had waited for so long. */
+  readonly returns: boolean
   readonly waited: Nanos
 }
 
-const one: Demand = { permits: 1, share: undefined, waited: 0n }
+const demandOf = (permits: number, share: Share | undefined): Demand => ({ permits, share, returns: false, waited: 0n })
+
+const one = demandOf(1, undefined)
 
 /** What goes on when a call is let in. */
 type OnEntered<A, E, R> = (pool: Pool, visit: Visit | undefined, waited: Nanos) => Effect.Effect<A, E, R>
@@ -95,7 +98,7 @@ export class Pool {
   }
 
   readonly withPermits = (permits: number, share?: Share): Guard<BulkheadFullError> => {
-    const demand = permits === 1 && share === undefined ? one : { permits, share, waited: 0n }
+    const demand = permits === 1 && share === undefined ? one : demandOf(permits, share)
     const quiet = demand === one ? this.handlers : this.handlersFor(demand, undefined)
     return hold<BulkheadFullError>((restore, run) =>
       this.enter(
@@ -120,13 +123,11 @@ export class Pool {
         Effect.flatMap(this.read, (state) =>
           this.admit(state, demand, restore, (_, visit, waited) => {
             if (visit === undefined && waited === 0n) return run(quiet)
-            const entered = { ...demand, waited }
-            return run(this.handlersFor(entered, visit, enter(entered)))
+            return run(this.handlersFor({ ...demand, waited }, visit, enter({ ...demand, returns: true, waited })))
           }))
-      const demand = { permits, share, waited: 0n }
-      const first = enter(demand)
-      const quiet = this.handlersFor(demand, undefined, first)
-      return first
+      const demand = demandOf(permits, share)
+      const quiet = this.handlersFor(demand, undefined, enter({ ...demand, returns: true }))
+      return enter(demand)
     })
     return (effect) => guard(around(effect))
   }
@@ -159,7 +160,7 @@ export class Pool {
 
   /** The scoped form. */
   readonly acquire = (permits = 1, share?: Share): Effect.Effect<void, BulkheadFullError, Scope> => {
-    const demand = { permits, share, waited: 0n }
+    const demand = demandOf(permits, share)
     return Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(
         this.enter(demand, restore, (pool, visit) => Exit.succeed({ pool, visit })),
@@ -175,7 +176,7 @@ export class Pool {
     if (isTooLate(arrival) || !own.take(1, Priority.rank(arrival.priority), now, share)) return undefined
     const visit = this.entered(own, share, 0n)
     return (outcome) => {
-      this.leave(own, { permits: 1, share, waited: 0n }, visit, outcome)
+      this.leave(own, demandOf(1, share), visit, outcome)
       return Effect.void
     }
   }
@@ -217,7 +218,7 @@ export class Pool {
     if (pool.shut !== undefined) return this.refuse(pool, share, pool.shut)
     if (fiber._tag === "None" || pool.places === 0) return this.refuse(pool, share, "QueueFull")
     if (this.maxWait <= waited) return this.refuse(pool, share, "WaitExceeded")
-    return this.wait(pool, new Turn(permits, rank, share), waited, fiber.value, restore, onEntered)
+    return this.wait(pool, new Turn(permits, rank, share, demand.returns), waited, fiber.value, restore, onEntered)
   }
 
   private wait<A, E, R>(
@@ -253,7 +254,7 @@ export class Pool {
           leave()
           this.watch.queued(pool)
           this.watch.used(pool)
-          return this.admit(pool, { permits: turn.permits, share, waited }, restore, onEntered)
+          return this.admit(pool, { permits: turn.permits, share, returns: true, waited }, restore, onEntered)
         }
         if (reason === true) {
           ended(waited, "acquired")

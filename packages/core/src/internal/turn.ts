@@ -10,7 +10,12 @@ export class Turn extends AnyTurn<Verdict> implements Waiter {
   before: Waiter | undefined = undefined
   behind: Waiter | undefined = undefined
 
-  constructor(readonly permits: number, readonly rank: number, readonly share: Share | undefined) {
+  constructor(
+    readonly permits: number,
+    readonly rank: number,
+    readonly share: Share | undefined,
+    readonly returns = false
+  ) {
     super()
   }
 }

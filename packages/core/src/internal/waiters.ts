@@ -19,6 +19,8 @@ export interface Waiter {
   /** A small whole number, the least important first. */
   readonly rank: number
   readonly share?: Share | undefined
+  /** It was its turn before: it is older than all others. */
+  readonly returns?: boolean
   /** Called once: with `true` when the permits are its own, with a reason when it is turned away. */
   readonly decide: (granted: true | "QueueFull" | "TooManyPermits") => void
   /** Where it stands; `"Granted"` means that the permits are its own and it has to give them back. */
@@ -66,12 +68,30 @@ export class Waiters implements Queue {
   add(waiter: Waiter, now: Nanos): void {
     const { rank } = waiter
     if (this.size === 0) this.standing = now
+    this.size++
+    if (waiter.returns === true && !this.isLifo(now)) return this.addOldest(waiter)
     const before = this.newest[rank]
     waiter.before = before
     if (before === undefined) this.oldest[rank] = waiter
     else before.behind = waiter
     this.newest[rank] = waiter
-    this.size++
+  }
+
+  /** Before all but those that have come back before it. */
+  private addOldest(waiter: Waiter): void {
+    const { rank } = waiter
+    let before: Waiter | undefined
+    let behind = this.oldest[rank]
+    while (behind?.returns === true) {
+      before = behind
+      behind = behind.behind
+    }
+    waiter.before = before
+    waiter.behind = behind
+    if (before === undefined) this.oldest[rank] = waiter
+    else before.behind = waiter
+    if (behind === undefined) this.newest[rank] = waiter
+    else behind.before = waiter
   }
 
   remove(waiter: Waiter): void {
