@@ -162,7 +162,7 @@ describe.skipIf(url === undefined)("a shared circuit breaker, when something bre
       yield* a.breaker.reset
       const before = (yield* Effect.orDie(a.redis.command("hgetall", key))) as ReadonlyArray<string> | object
       const old = Array.isArray(before) ? before.map(String) : Object.entries(before).flat().map(String)
-      expect(old.length).toBe(16)
+      expect(old.length).toBe(18)
       const epochs = Effect.forEach(members, ({ epoch }) => epoch)
       /** The server has what it had then, and both have heard so. */
       const failOver = Effect.gen(function*() {

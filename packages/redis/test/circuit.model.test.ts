@@ -91,7 +91,7 @@ const lease = 3 * second
 
 describe.skipIf(url === undefined)("the scripts of a shared circuit", () => {
   it.scopedLive(
-    "RC5 RC10: answer as the model does, with epochs that only grow, and every key ends",
+    "RC5 RC10 RC16: answer as the model does, with epochs that only grow, and every key ends",
     () =>
       Effect.gen(function*() {
         let skew = 0

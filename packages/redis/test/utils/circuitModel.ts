@@ -14,6 +14,8 @@ export interface Model {
   readonly st: number
   readonly ep: number
   readonly ou: number
+  /** How long it is open, or the longest lease of a probe. */
+  readonly ln: number
   readonly k: number
   readonly op: number
   readonly ok: number
@@ -28,12 +30,13 @@ export interface Model {
 
 const nothing = { votes: new Map(), active: new Map(), failing: new Map(), tripped: new Map(), probes: new Map() }
 
-export const empty: Model = { st: 0, ep: 0, ou: 0, k: 0, op: 0, ok: 0, no: 0, closedAt: 0, ...nothing }
+export const empty: Model = { st: 0, ep: 0, ou: 0, ln: 0, k: 0, op: 0, ok: 0, no: 0, closedAt: 0, ...nothing }
 
 const go = (m: Model, now: number, st: number, length: number, k: number, op: number): Model => ({
   st,
   ep: Math.max(m.ep + 1, now),
   ou: length < 0 ? Infinity : now + length,
+  ln: Math.max(length, 0),
   k,
   op,
   ok: 0,
@@ -45,12 +48,19 @@ const go = (m: Model, now: number, st: number, length: number, k: number, op: nu
 export const left = (m: Model, now: number): number =>
   m.st !== 1 && m.st !== 3 ? 0 : m.ou === Infinity ? -1 : Math.max(m.ou - now, 0)
 
-/** What is over when anybody asks. */
-const begin = (m: Model, now: number, advisory: boolean): Model =>
-  (m.st === 3 || (m.st === 1 && advisory)) && now >= m.ou ? go(m, now, 0, 0, m.k, m.op) : m
+/** What is over when anybody asks. Where the clock was set back, nothing lasts longer than it was to. */
+const begin = (before: Model, now: number, advisory: boolean): Model => {
+  const lasts = before.st === 1 || before.st === 3
+  const isLonger = lasts && before.ou !== Infinity && before.ou - now > before.ln
+  const m = isLonger ? { ...before, ou: now + before.ln } : before
+  return (m.st === 3 || (m.st === 1 && advisory)) && now >= m.ou ? go(m, now, 0, 0, m.k, m.op) : m
+}
 
 const since = <K>(map: ReadonlyMap<K, number>, start: number): Map<K, number> =>
   new Map([...map].filter(([, at]) => at > start))
+
+const until = <K>(map: ReadonlyMap<K, number>, end: number): Map<K, number> =>
+  new Map([...map].filter(([, at]) => at <= end))
 
 export interface Report {
   readonly instance: string
@@ -74,7 +84,7 @@ export const report = (before: Model, r: Report, s: Settings, now: number, advis
       .filter(([at]) => at > oldest && at <= index)
   )
   const put = (map: ReadonlyMap<string, number>, is: boolean, not = map) =>
-    since(is ? new Map([...map, [r.instance, now]]) : not, now - s.window)
+    until(since(is ? new Map([...map, [r.instance, now]]) : not, now - s.window), now)
   const others = new Map([...m.failing].filter(([who]) => who !== r.instance))
   const active = put(m.active, true)
   const failing = put(m.failing, r.failing || r.tripped, others)
@@ -99,11 +109,12 @@ export const probe = (
   let m = begin(before, now, advisory)
   if (m.st === 1 && now >= m.ou) m = go(m, now, 2, 0, m.k, 0)
   if (m.st !== 2) return [false, 0, m]
-  const probes = since(m.probes, now)
+  const ln = Math.max(m.ln, lease)
+  const probes = new Map([...since(m.probes, now)].map(([id, end]) => [id, Math.min(end, now + ln)]))
   if (probes.size > 0 && probes.size + m.ok + m.no >= most) {
-    return [false, Math.max(Math.min(...probes.values()) - now, 1), { ...m, probes }]
+    return [false, Math.max(Math.min(...probes.values()) - now, 1), { ...m, ln, probes }]
   }
-  return [true, 0, { ...m, probes: probes.set(id, now + lease) }]
+  return [true, 0, { ...m, ln, probes: probes.set(id, now + lease) }]
 }
 
 export const result = (

@@ -3,8 +3,8 @@ import { script } from "../script.js"
 /*
  * The circuit of a fleet on the server: four scripts over the six keys of one circuit.
  *
- * 1 the state, a hash: st, ep (epoch), ou (open until), k (opens in a row), op (an operator's), ok and no (probes that
- *   succeeded and failed), cl (closed since)
+ * 1 the state, a hash: st, ep (epoch), ou (open until), ln (how long it is open, or the longest lease of a probe), k (opens
+ *   in a row), op (an operator's), ok and no (probes that succeeded and failed), cl (closed since)
  * 2 the votes, a hash of counts in buckets of time
  * 3 who made calls, 4 whose own window is bad, 5 who opened by itself, each by the time of the last report
  * 6 the probes that are out, by the end of their lease
@@ -14,6 +14,9 @@ import { script } from "../script.js"
  *
  * A server whose memory is full refuses the first write of a script where that takes memory, and none that comes after
  * another. A change of state deletes first, and so is made there too; votes of calls, which would be new, are refused.
+ *
+ * Where the clock of the server was set back, or a slower one took over, nothing lasts longer than it was to: an end that
+ * is further away than the whole of its time is moved, and votes of the future are none.
  */
 
 /** The states, as the hash has them. @internal */
@@ -28,9 +31,9 @@ export const never = 9e15
 // The arguments that all have: the channel, the name of the circuit, and whether circuits only tell of it ('1').
 const begin = `
 local channel, name, advisory = ARGV[1], ARGV[2], ARGV[3] == '1'
-local h = redis.call('HMGET', KEYS[1], 'st', 'ep', 'ou', 'k', 'op', 'ok', 'no', 'cl')
-for i = 1, 8 do h[i] = tonumber(h[i] or 0) end
-local st, ep, ou, k, op, ok, no, cl = unpack(h)
+local h = redis.call('HMGET', KEYS[1], 'st', 'ep', 'ou', 'k', 'op', 'ok', 'no', 'cl', 'ln')
+for i = 1, 9 do h[i] = tonumber(h[i] or 0) end
+local st, ep, ou, k, op, ok, no, cl, ln = unpack(h)
 
 local function left()
   if st ~= 1 and st ~= 3 then return 0 end
@@ -43,13 +46,15 @@ local function keep(key, span)
 end
 
 local function save()
-  redis.call('HSET', KEYS[1], 'st', st, 'ep', ep, 'ou', ou, 'k', k, 'op', op, 'ok', ok, 'no', no, 'cl', cl)
+  redis.call('HSET', KEYS[1], 'st', st, 'ep', ep, 'ou', ou, 'k', k, 'op', op, 'ok', ok, 'no', no, 'cl', cl,
+    'ln', ln)
   keep(KEYS[1], left())
 end
 
 local function go(to, length, opens, operator)
   st, ep, k, op, ok, no = to, math.max(ep + 1, now), opens, operator, 0, 0
   ou = length < 0 and ${never} or math.min(now + length, ${never})
+  ln = math.max(length, 0)
   if to == 0 then cl = now end
   redis.call('DEL', unpack(KEYS, 2))
   save()
@@ -63,6 +68,10 @@ local function reply(granted, full)
   return {st, ep, st == 2 and full or left(), k, op, granted, now}
 end
 
+if (st == 1 or st == 3) and ou < ${never} and ou - now > ln then
+  ou = now + ln
+  save()
+end
 if (st == 3 or (st == 1 and advisory)) and now >= ou then go(0, 0, k, op) end
 `
 
@@ -94,6 +103,7 @@ if st == 0 and heard == ep and (calls > 0 or tripped) then
   for i = 2, 5 do redis.call('PEXPIRE', KEYS[i], math.ceil((window + bucket) / 1000)) end
   for i = 3, 5 do
     redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', now - window)
+    redis.call('ZREMRANGEBYSCORE', KEYS[i], string.format('(%.0f', now), '+inf')
   end
   local sums = {c = 0, f = 0, s = 0}
   local oldest = math.floor((now - window) / bucket)
@@ -129,6 +139,13 @@ if st == 1 and now >= ou then go(2, 0, k, 0) end
 local granted, full = 0, 0
 if st == 2 then
   redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', now)
+  if lease > ln then
+    ln = lease
+    save()
+  end
+  for _, other in ipairs(redis.call('ZRANGEBYSCORE', KEYS[6], string.format('(%.0f', now + ln), '+inf')) do
+    redis.call('ZADD', KEYS[6], now + ln, other)
+  end
   local out = redis.call('ZCARD', KEYS[6])
   -- With none out one may always go: where processes differ in their options, none waits for what never comes.
   if out == 0 or out + ok + no < most then
