@@ -62,6 +62,36 @@ describe.skipIf(url === undefined)("a shared circuit breaker, when something bre
       expect(Math.min(...between)).toBeGreaterThan(450)
     }))
 
+  it.scopedLive("RC13: opens again for a probe that hangs where Redis is slow to answer", () =>
+    Effect.gen(function*() {
+      if (!canStart) return
+      const server = yield* Server.start()
+      const proxy = yield* Proxy.start(server.port)
+      const where = { ...fresh(server.url), commandTimeout: 2000 }
+      const options = {
+        openDuration: "300 millis",
+        halfOpenMaxCalls: 1,
+        successThreshold: 1,
+        halfOpenTimeout: "300 millis"
+      } as const
+      const a = yield* member({ ...where, url: proxy.url }, options)
+      // It hears of what is told to all, and asks nothing.
+      const b = yield* member(where, options, { reportEvery: "1 hour" })
+      yield* openAll([a, b])
+      yield* wereTold([a, b], "fleet Open")
+      // The server knows all scripts then.
+      yield* eventually("it is time to probe", b.breaker.wouldAdmit)
+      yield* Effect.exit(b.breaker.withBreaker(fail))
+      yield* b.is("Open")
+      const epoch = yield* b.epoch
+      yield* eventually("the other has heard", Effect.map(a.epoch, (now) => now === epoch))
+      yield* eventually("it is time to probe", a.breaker.wouldAdmit)
+      // The lease is known of when most of it is over.
+      proxy.mode = { _tag: "delay", millis: () => 250 }
+      yield* Effect.forkScoped(Effect.ignore(a.breaker.withBreaker(Effect.never)))
+      yield* eventually("the fleet is open again", Effect.map(b.epoch, (now) => now > epoch), 3)
+    }))
+
   it.scopedLive("RC9: loses no lease, whenever a probe is interrupted", () =>
     Effect.gen(function*() {
       const where = fresh()

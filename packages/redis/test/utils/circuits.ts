@@ -15,6 +15,8 @@ export interface Where {
   readonly deaf?: boolean
   /** Nobody listens to its breaker. */
   readonly silent?: boolean
+  /** In milliseconds. */
+  readonly commandTimeout?: number
 }
 
 /** A fleet that no other test has. */
@@ -27,7 +29,7 @@ export const inProcess = (where: Where, options?: RedisCircuitBreaker.Options) =
   const connection = RedisConnection.layer({
     server: { _tag: "Standalone", url: where.url },
     prefix: where.prefix,
-    commandTimeout: "300 millis"
+    commandTimeout: where.commandTimeout ?? 300
   })
   return Layer.build(
     RedisCircuitBreaker.layer(options).pipe(

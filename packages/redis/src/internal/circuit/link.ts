@@ -186,10 +186,11 @@ export class Link implements SharedCircuits.Link {
     let lease: SharedCircuits.Lease | undefined
     let back = false
     const most = Math.min(halfOpenTimeout, this.common.probeLease)
+    const asked = realNow()
     this.askNow(probe, [id, halfOpenMaxCalls, micros(most + timeToSay)], (heard, granted) => {
       if (heard === undefined) this.lost()
       else this.hear(heard, true)
-      if (heard !== undefined && granted) lease = this.leaseOf(id, heard.epoch, most)
+      if (heard !== undefined && granted) lease = this.leaseOf(id, heard.epoch, most, asked)
       if (back) lease?.settle("ignored", undefined)
       else answered(lease)
     })
@@ -199,8 +200,12 @@ export class Link implements SharedCircuits.Link {
     }
   }
 
-  /** A probe that takes longer than it may fails: a dependency that hangs opens the circuit as one that fails. */
-  private leaseOf(id: string, epoch: number, most: number): SharedCircuits.Lease {
+  /**
+   * A probe that takes longer than it may fails: a dependency that hangs opens the circuit as one that fails. For the
+   * server its time began when it was asked for: where the answer was slow it has less, or it would be too late to say so.
+   */
+  private leaseOf(id: string, epoch: number, most: number, asked: number): SharedCircuits.Lease {
+    const left = Math.max(0, Math.min(most, asked + most + timeToSay / 2 - realNow()))
     const { halfOpenMaxCalls, successThreshold } = this.circuit.settings
     let over = false
     const settle: SharedCircuits.Lease["settle"] = (outcome, openFor) => {
@@ -215,7 +220,7 @@ export class Link implements SharedCircuits.Link {
         this.lost()
       })
     }
-    const stop = later(Math.min(most, longestTimer), () => settle("failure", undefined))
+    const stop = later(Math.min(left, longestTimer), () => settle("failure", undefined))
     return { settle }
   }
 
