@@ -54,12 +54,13 @@ const make = (
     const advisory = mode === "advisory"
     // Circuits that only tell have a place of their own: they end without a probe.
     const prefix = `${redis.prefix}${advisory ? "ca" : "cb"}:`
+    const channel = redis.channel(prefix)
     const fleet = new Fleet(
       prefix,
       (instance) => (only === undefined || only.includes(instance)) && except?.includes(instance) !== true,
       {
         redis,
-        channel: prefix,
+        channel,
         advisory,
         probeLease: Duration.toMillis(probeLease),
         operators,
@@ -67,7 +68,7 @@ const make = (
         run
       }
     )
-    yield* redis.subscribe(prefix, fleet)
+    yield* redis.subscribe(channel, fleet)
     yield* Effect.forkScoped(Effect.schedule(Effect.sync(fleet.flush), Schedule.spaced(reportEvery)))
     return fleet
   })

@@ -302,6 +302,11 @@ export declare namespace RedisConnection {
       ...args: ReadonlyArray<string | number>
     ) => Effect.Effect<Reply, RedisUnavailableError>
     /**
+     * The name of a channel of this database, which `subscribe` takes and scripts publish on. Redis sends a message to
+     * all of its databases: in one other than 0 the name ends with it, as `"resilience:cb:@2"`.
+     */
+    readonly channel: (name: string) => string
+    /**
      * Hears what is published on a channel, from when this returns until the scope closes. Messages are hints: some are
      * lost whenever the connection is, and then `onGap` is called, once it is there again. Where it is not there at the
      * beginning this returns after `commandTimeout`, with a first gap to come.

@@ -1,7 +1,18 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, Fiber } from "effect"
 import { inject } from "vitest"
-import { all, fail, fresh, hearersOf, member, membersOf, openAll, wereTold, works } from "./utils/circuits.js"
+import {
+  all,
+  fail,
+  fresh,
+  haveAsked,
+  hearersOf,
+  member,
+  membersOf,
+  openAll,
+  wereTold,
+  works
+} from "./utils/circuits.js"
 import { Proxy } from "./utils/proxy.js"
 import { canStart, Server } from "./utils/server.js"
 import { eventually } from "./utils/until.js"
@@ -172,6 +183,7 @@ describe.skipIf(url === undefined)("a shared circuit breaker, when something bre
       const members = yield* membersOf(3, where, options, shared)
       const [, , c] = members
       yield* openAll(members)
+      yield* haveAsked(members)
       const epoch = yield* c.epoch
       yield* c.redis.command("del", `${where.prefix}cb:{payments}:s`)
       // Two are open by themselves and say so again, to a fleet that begins with a later epoch than any before.
@@ -196,6 +208,7 @@ describe.skipIf(url === undefined)("a shared circuit breaker, when something bre
       const epochs = Effect.forEach(members, ({ epoch }) => epoch)
       /** The server has what it had then, and both have heard so. */
       const failOver = Effect.gen(function*() {
+        yield* haveAsked(members)
         const known = yield* epochs
         yield* Effect.orDie(a.redis.command("hset", key, ...old))
         yield* eventually("both have heard", Effect.map(epochs, (now) => now.every((epoch, i) => epoch !== known[i])))

@@ -157,6 +157,9 @@ const databasesOf = (client: Redis) => {
   return { now: condition?.select ?? db, own: db }
 }
 
+/** The database that a client means to be in; a cluster has one. @internal */
+export const databaseOf = (client: Client): number => client instanceof Cluster ? 0 : databasesOf(client).own
+
 /**
  * Asks for the database once more, of a client that was ready before we heard of it: where it was refused ioredis goes on
  * with database 0. Fails with the error of the server.

@@ -9,7 +9,7 @@ import { Cluster, Command } from "ioredis"
 import type { RedisConnection } from "../RedisConnection.js"
 import type { RedisUnavailableError } from "../RedisUnavailableError.js"
 import type { Client } from "./client.js"
-import { connectNode, hangUp, leaveWrongDatabase, mindMoves, mindSilence } from "./client.js"
+import { connectNode, databaseOf, hangUp, leaveWrongDatabase, mindMoves, mindSilence } from "./client.js"
 import { Commands } from "./commands.js"
 import { detailOf, reasonOf } from "./failure.js"
 import type { Parts } from "./parts.js"
@@ -164,6 +164,11 @@ export class Connection implements RedisConnection.Service {
         (error, reply) => resume(error === undefined ? Exit.succeed(reply) : Exit.fail(error))
       )
     })
+
+  readonly channel = (name: string): string => {
+    const database = databaseOf(this.client)
+    return database === 0 ? name : `${name}@${database}`
+  }
 
   readonly subscribe: RedisConnection.Service["subscribe"] = (channel, on) =>
     this.parts.subscriptions.subscribe(channel, on, this.parts.timeout)

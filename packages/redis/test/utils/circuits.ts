@@ -1,7 +1,7 @@
 import type { SharedCircuits } from "@effect-resilience/core"
 import { CircuitBreaker } from "@effect-resilience/core"
 import { RedisCircuitBreaker, RedisConnection } from "@effect-resilience/redis"
-import { Context, Effect, Exit, Layer } from "effect"
+import { Context, Duration, Effect, Exit, Layer } from "effect"
 import { inject } from "vitest"
 import { freshPrefix } from "./connected.js"
 import { eventually } from "./until.js"
@@ -11,6 +11,7 @@ import { deaf } from "./withoutMessages.js"
 export interface Where {
   readonly prefix: string
   readonly url: string
+  readonly db?: number
   /** It hears no message. */
   readonly deaf?: boolean
   /** Nobody listens to its breaker. */
@@ -27,7 +28,7 @@ export const fail = Effect.fail("down")
 /** What one process of a fleet has: a connection and a layer of its own. */
 export const inProcess = (where: Where, options?: RedisCircuitBreaker.Options) => {
   const connection = RedisConnection.layer({
-    server: { _tag: "Standalone", url: where.url },
+    server: { _tag: "Standalone", url: where.url, db: where.db ?? 0 },
     prefix: where.prefix,
     commandTimeout: where.commandTimeout ?? 300
   })
@@ -56,7 +57,7 @@ export const member = (
         if (event._tag === "FleetChanged") told.push(`fleet ${event.state}`)
         if (event._tag === "InternalError") told.push(`problem ${String(event.error)}`)
       }))
-    yield* known(where, redis, `${where.prefix}${shared?.mode === "advisory" ? "ca" : "cb"}:`)
+    yield* known(where, redis, redis.channel(`${where.prefix}${shared?.mode === "advisory" ? "ca" : "cb"}:`))
     return {
       breaker,
       redis,
@@ -94,8 +95,9 @@ const hearers = new Map<string, number>()
 
 /** It hears messages. */
 const known = ({ deaf, prefix }: Where, redis: RedisConnection.Service, channel: string) => {
-  const expected = (hearers.get(prefix) ?? 0) + (deaf === true ? 0 : 1)
-  hearers.set(prefix, expected)
+  const fleet = `${prefix} ${channel}`
+  const expected = (hearers.get(fleet) ?? 0) + (deaf === true ? 0 : 1)
+  hearers.set(fleet, expected)
   return eventually("it is heard", Effect.map(hearersOf(redis, channel), (count) => count >= expected))
 }
 
@@ -113,6 +115,19 @@ export const wereTold = (members: ReadonlyArray<Member>, text: string) =>
     `all are told: ${text}`,
     Effect.sync(() => members.every(({ told }) => told.some((one) => one.includes(text))))
   )
+
+/** All have an answer to what they asked from now on: what they know is no message's word any more. */
+export const haveAsked = (members: ReadonlyArray<Member>) =>
+  Effect.forEach([1, 2], () =>
+    Effect.suspend(() => {
+      const began = performance.now()
+      const answered = ({ breaker }: Member) =>
+        Effect.map(
+          breaker.metrics,
+          ({ shared }) => shared !== undefined && Duration.toMillis(shared.age) < performance.now() - began
+        )
+      return eventually("all have asked", Effect.map(Effect.forEach(members, answered), (all) => all.every(Boolean)))
+    }), { discard: true })
 
 /** Calls of all get through again, whoever probes. */
 export const works = (members: ReadonlyArray<Member>) =>

@@ -25,7 +25,7 @@ export class Questions {
     private readonly settings: { readonly lease: number; readonly strict: boolean }
   ) {
     const { channel, keys } = keysOf(redis.prefix, name)
-    this.channel = channel
+    this.channel = redis.channel(channel)
     this.keys = keys
   }
 

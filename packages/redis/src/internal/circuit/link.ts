@@ -66,13 +66,15 @@ export const readMessage = (message: string): (Heard & { readonly name: string }
  * A circuit of this process and what it knows of that of the fleet.
  *
  * An answer of the server is what is so, unless something else was heard since it was asked; a message is a hint, which
- * counts where it brings a later epoch than any before.
+ * counts where it brings a later epoch than any before, and until the next answer says otherwise.
  *
  * @internal
  */
 export class Link implements SharedCircuits.Link {
   private known: Heard = { state: 0, epoch: 0, left: 0, opens: 0, operator: 0 }
   private unknown = false
+  /** What is known is what a message said: no answer has confirmed it yet. */
+  private hinted = false
   private latest = 0
   /** Counts what was heard: an answer to an older question must not undo it. */
   private version = 0
@@ -99,7 +101,7 @@ export class Link implements SharedCircuits.Link {
 
   /** What it must tell or ask now: nothing where the fleet is closed and no call was made. */
   get due(): boolean {
-    if (this.stale || this.known.state !== 0 || this.unknown) return true
+    if (this.stale || this.hinted || this.known.state !== 0 || this.unknown) return true
     // Asked of each circuit every second: what is held is looked at, and not the circuit.
     return this.held === undefined || this.held.tally.ever().calls > this.held.told.calls
   }
@@ -258,7 +260,9 @@ export class Link implements SharedCircuits.Link {
 
   /** A message. */
   hint(heard: Heard): void {
-    if (heard.epoch > Math.max(this.latest, this.known.epoch)) this.take(heard)
+    if (heard.epoch <= Math.max(this.latest, this.known.epoch)) return
+    this.take(heard)
+    this.hinted = true
   }
 
   private ask(
@@ -291,8 +295,15 @@ export class Link implements SharedCircuits.Link {
   /** What the server says. `anew`: the circuit is to hear it although it is nothing new. */
   private hear(heard: Heard, anew = false): void {
     const { epoch, operator, state } = this.known
-    // The server lost what it knew. The circuit keeps what it has, and begins anew with the next.
-    if (heard.epoch < epoch) this.lost()
+    const { hinted } = this
+    // An answer to an older question is what is known already, and confirms nothing.
+    if (heard !== this.known) this.hinted = false
+    if (heard.epoch < epoch) {
+      // What a message said is not so: the circuit goes back, though it was an operator's. What it found out itself stays.
+      if (hinted && !this.tripped) return this.take({ ...heard, operator: Math.max(heard.operator, operator) })
+      // The server lost what it knew. The circuit keeps what it has, and begins anew with the next.
+      this.lost()
+    }
     const same = heard.epoch === epoch && heard.state === state && !this.unknown
     // What it has of an older time is no operator's action of now.
     const old = heard.epoch < epoch || (heard.epoch === epoch && operator === 0)
@@ -303,6 +314,7 @@ export class Link implements SharedCircuits.Link {
     this.version++
     this.known = heard
     this.unknown = false
+    this.hinted = false
     this.latest = Math.max(this.latest, heard.epoch)
     this.tell(states[heard.state] ?? "Unknown")
   }
