@@ -75,7 +75,7 @@ describe("log and registry", () => {
 
   it("an action has its two errors", () => {
     expect(RegistryTag.act("Bulkhead", "b", "resize", 3)).type.toBe<
-      Effect.Effect<void, UnknownInstanceError | ActionError, RegistryTag>
+      Effect.Effect<Registry.Reach, UnknownInstanceError | ActionError, RegistryTag>
     >()
     expect(RegistryTag.snapshot).type.toBe<Effect.Effect<Registry.Snapshot, never, RegistryTag>>()
   })

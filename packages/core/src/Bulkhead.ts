@@ -118,13 +118,14 @@ const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, ne
     const maxWait = lending._tag === "None" ? resolved.maxWait : Duration.max(resolved.maxWait, "250 millis")
     const pool = new Pool({ ...resolved, maxWait, fair: resolved.fair !== undefined }, watch)
     if (lending._tag === "Some") lender = yield* lending.value(pool.lentBy(name))
-    const { resize = pool.resize } = lender ?? {}
+    const resize = (limit: number, lasts?: Duration.Duration): Effect.Effect<void | "fleet"> =>
+      lender === undefined ? pool.resize(limit) : Effect.as(lender.resize(limit, lasts), "fleet" as const)
     yield* register({
       pattern: "Bulkhead",
       instance: name,
       site,
       snapshot: pool.metrics,
-      actions: { resize: (input) => Effect.flatMap(actions.integer(1)(input), resize) }
+      actions: { resize: (input, lasts) => Effect.flatMap(actions.integer(1)(input), (limit) => resize(limit, lasts)) }
     })
     const withPermits = (permits: number, share?: Share) =>
       lender === undefined ? pool.withPermits(permits, share) : pool.withLentPermits(lender.around, permits, share)
@@ -139,7 +140,7 @@ const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, ne
         Effect.suspend(() => pool.acquire(permitsOrDie(name, permits), shareOf("Bulkhead", name, resolved.fair, key))),
       wouldAdmit: pool.wouldAdmit,
       available: pool.available,
-      resize: (limit) => Effect.suspend(() => resize(limitOrDie(name, limit))),
+      resize: (limit) => Effect.suspend(() => Effect.asVoid(resize(limitOrDie(name, limit)))),
       metrics: pool.metrics,
       ...instance.observable
     }

@@ -14,7 +14,7 @@ import * as actions from "./internal/actions.js"
 import type { Breaker } from "./internal/breaker/breaker.js"
 import { check, circuitBreakerFields, openBreaker } from "./internal/breaker/options.js"
 import { blank, Snapshot, snapshotOf, State } from "./internal/breaker/snapshot.js"
-import type { Tag as StateTag } from "./internal/breaker/state.js"
+import type { Command, Tag as StateTag } from "./internal/breaker/state.js"
 import type { Watch } from "./internal/breaker/watch.js"
 import { addUp, noCalls } from "./internal/calls.js"
 import { errorFields, ErrorTypeId, retryAfter, stackless, withCause } from "./internal/errors.js"
@@ -41,6 +41,7 @@ import type {
   OnLayer,
   TagClass
 } from "./Pattern.js"
+import type { Registry } from "./Registry.js"
 import { SharedCircuits } from "./SharedCircuits.js"
 
 const Reason = Schema.Literal("Open", "HalfOpenFull", "RampUp", "ForcedOpen", "TooManyKeys")
@@ -206,10 +207,10 @@ const forcedOrDie = (name: string, duration: Duration.DurationInput | undefined)
 
 const commands = (name: string, breaker: Breaker) => ({
   forceOpen: (duration?: Duration.DurationInput) =>
-    Effect.suspend(() => breaker.command({ _tag: "forceOpen", length: forcedOrDie(name, duration) })),
-  disable: breaker.command({ _tag: "disable" }),
-  metricsOnly: breaker.command({ _tag: "metricsOnly" }),
-  reset: breaker.command({ _tag: "reset" })
+    Effect.suspend(() => Effect.asVoid(breaker.command({ _tag: "forceOpen", length: forcedOrDie(name, duration) }))),
+  disable: Effect.asVoid(breaker.command({ _tag: "disable" })),
+  metricsOnly: Effect.asVoid(breaker.command({ _tag: "metricsOnly" })),
+  reset: Effect.asVoid(breaker.command({ _tag: "reset" }))
 })
 
 /** The fleet that the circuits of an instance join. One that only tries out, and turns nobody away, joins none. */
@@ -241,10 +242,14 @@ const build = (options: Named, site: string): Effect.Effect<CircuitBreaker.Servi
         consecutiveFailures: resolved.consecutiveFailures
       },
       actions: {
-        forceOpen: (input) => Effect.flatMap(actions.optionalDuration(input), operate.forceOpen),
-        disable: () => operate.disable,
-        metricsOnly: () => operate.metricsOnly,
-        reset: (input) => Effect.flatMap(actions.actor(input), (actor) => breaker.command({ _tag: "reset" }, actor))
+        forceOpen: (input, lasts) =>
+          Effect.flatMap(
+            actions.optionalDuration(input),
+            (duration) => breaker.command({ _tag: "forceOpen", length: forcedOrDie(options.name, duration) }, { lasts })
+          ),
+        disable: (_, lasts) => breaker.command({ _tag: "disable" }, { lasts }),
+        metricsOnly: (_, lasts) => breaker.command({ _tag: "metricsOnly" }, { lasts }),
+        reset: (input) => Effect.flatMap(actions.actor(input), (actor) => breaker.command({ _tag: "reset" }, { actor }))
       }
     })
     return {
@@ -381,8 +386,8 @@ const buildKeyed = (
           ? Effect.fail(actions.badInput(`there is no circuit for the key ${JSON.stringify(key)}`))
           : f(breaker)
       })
-    const command = (run: (breaker: Breaker) => Effect.Effect<void>) => (input: unknown) =>
-      Effect.flatMap(actions.key(input), (key) => atKey(key, run))
+    const command = (action: Command): Registry.Action => (input, lasts) =>
+      Effect.flatMap(actions.key(input), (key) => atKey(key, (breaker) => breaker.command(action, { lasts })))
     const metrics: Effect.Effect<CircuitBreaker.KeyedMetrics> = Effect.map(
       Effect.suspend(() =>
         Effect.forEach(table, ([key, breaker]) => Effect.map(breaker.read, (s) => [key, s] as const))
@@ -404,10 +409,10 @@ const buildKeyed = (
       site,
       snapshot: metrics,
       actions: {
-        forceOpen: command((breaker) => breaker.command({ _tag: "forceOpen", length: time.forever })),
-        disable: command((breaker) => breaker.command({ _tag: "disable" })),
-        metricsOnly: command((breaker) => breaker.command({ _tag: "metricsOnly" })),
-        reset: command((breaker) => breaker.command({ _tag: "reset" }))
+        forceOpen: command({ _tag: "forceOpen", length: time.forever }),
+        disable: command({ _tag: "disable" }),
+        metricsOnly: command({ _tag: "metricsOnly" }),
+        reset: command({ _tag: "reset" })
       }
     })
     return {

@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
@@ -101,17 +102,21 @@ const make: Effect.Effect<Registry.Service> = Effect.sync(() => {
         })
       )
     ),
-    act: (pattern, instance, action, input) => {
+    act: (pattern, instance, action, input, lasts) => {
       const on = (entry: Registry.Entry) => {
         const found = Object.hasOwn(entry.actions, action) ? entry.actions[action] : undefined
         const problem = (text: string) => new ActionError({ pattern, instance, action, problem: text })
         return found === undefined
           ? problem(`there is none of this name; there are: ${Object.keys(entry.actions).join(", ") || "none"}`)
-          : Effect.mapError(found(input), (error) => problem(error.message))
+          : Effect.mapError(found(input, lasts), (error) => problem(error.message))
       }
       return Effect.flatMap(get(pattern, instance), () =>
         // Who stops "payments" means all of it, where a name is there twice by mistake.
-        Effect.forEach(find(pattern, instance), on, { discard: true }))
+        Effect.map(
+          Effect.forEach(find(pattern, instance), on),
+          (reached): Registry.Reach =>
+            reached.length > 0 && reached.every((one) => one === "fleet") ? "fleet" : "process"
+        ))
     }
   }
 })
@@ -149,14 +154,18 @@ export class Registry extends Context.Tag("@effect-resilience/Registry")<Registr
     (registry) => registry.list
   )
 
-  /** Runs an operator's action, as `Registry.act("CircuitBreaker", "payments", "forceOpen", "30 seconds")`. */
+  /**
+   * Runs an operator's action, as `Registry.act("CircuitBreaker", "payments", "forceOpen", "30 seconds")`. `lasts` is for
+   * what reaches other processes, as `Registry.Action` says. Tells whom it reached.
+   */
   static readonly act = (
     pattern: string,
     instance: string,
     action: string,
-    input?: unknown
-  ): Effect.Effect<void, UnknownInstanceError | ActionError, Registry> =>
-    Effect.flatMap(Registry, (registry) => registry.act(pattern, instance, action, input))
+    input?: unknown,
+    lasts?: Duration.Duration
+  ): Effect.Effect<Registry.Reach, UnknownInstanceError | ActionError, Registry> =>
+    Effect.flatMap(Registry, (registry) => registry.act(pattern, instance, action, input, lasts))
 }
 
 /**
@@ -176,9 +185,29 @@ export declare namespace Registry {
     readonly snapshot: Effect.Effect<object>
     /** What the metrics are measured by and do not hold: thresholds, say. Defaults to nothing. */
     readonly settings?: object | undefined
-    /** What an operator may do. An action checks its input and fails with what is wrong with it. */
-    readonly actions: Readonly<Record<string, (input: unknown) => Effect.Effect<void, Error>>>
+    /** What an operator may do. */
+    readonly actions: Readonly<Record<string, Action>>
   }
+
+  /**
+   * What an operator may do. It checks its input, and fails with what is wrong with it.
+   *
+   * `lasts` is how long it is to last in other processes. Where these follow it, they keep the end with it, so that it is
+   * over for all although the process that acted is gone. In this process whoever acts ends it. Without `lasts`, and where
+   * the input ends sooner, it lasts as without other processes. Succeeds with whom it reached; nothing is `"process"`.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type Action = (input: unknown, lasts?: Duration.Duration) => Effect.Effect<void | Reach, Error>
+
+  /**
+   * Whom an action reached: this process alone, or all that share the instance.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export type Reach = "process" | "fleet"
 
   /**
    * @since 0.1.0
@@ -222,7 +251,8 @@ export declare namespace Registry {
       pattern: string,
       instance: string,
       action: string,
-      input?: unknown
-    ) => Effect.Effect<void, UnknownInstanceError | ActionError>
+      input?: unknown,
+      lasts?: Duration.Duration
+    ) => Effect.Effect<Reach, UnknownInstanceError | ActionError>
   }
 }

@@ -131,14 +131,14 @@ export declare namespace SharedCircuits {
   }
 
   /**
-   * What an operator wants of the whole fleet. `length` is in milliseconds, and may be `Infinity`.
+   * What an operator wants of the whole fleet. After `length`, in milliseconds, which may be `Infinity`, the fleet is closed.
    *
    * @since 0.1.0
    * @category models
    */
   export type Command =
-    | { readonly _tag: "forceOpen"; readonly length: number }
-    | { readonly _tag: "disable" | "metricsOnly" | "reset" }
+    | { readonly _tag: "forceOpen" | "disable" | "metricsOnly"; readonly length: number }
+    | { readonly _tag: "reset" }
 
   /**
    * A circuit's way to its fleet. Nothing of it is asked for a call of a closed circuit.
@@ -156,8 +156,8 @@ export declare namespace SharedCircuits {
      * what is so. What is returned takes the question back, and the lease too if it came.
      */
     readonly lease: (answered: (lease: Lease | undefined) => void) => () => void
-    /** Never fails: what does not reach the fleet is told as a problem. */
-    readonly command: (command: Command) => Effect.Effect<void>
+    /** Tells whether all follow it. Never fails: what should have reached the fleet, and did not, is told as a problem. */
+    readonly command: (command: Command) => Effect.Effect<boolean>
     readonly metrics: () => Metrics
     readonly leave: () => void
   }

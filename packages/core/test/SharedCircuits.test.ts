@@ -122,6 +122,39 @@ describe("a circuit that follows its fleet", () => {
       expect(fleet.commands).toEqual([{ _tag: "reset" }])
     }))
 
+  it.scoped("tells the fleet until when an operator's action lasts, and the operator whom it reached", () =>
+    Effect.gen(function*() {
+      const fleet = yield* MemoryFleet.make()
+      yield* open(fleet)
+      class Hosts extends CircuitBreaker.Keyed<Hosts>()("hosts") {}
+      const hosts = yield* Layer.build(Layer.provide(Hosts.Live, Layer.succeed(SharedCircuits, fleet)))
+      yield* Effect.provide(Hosts.withBreakerBy({ key: "h" })(Effect.void), hosts)
+      const minute = Duration.minutes(1)
+      const act = (instance: string, ...order: [action: string, input?: unknown, lasts?: Duration.Duration]) =>
+        Registry.act("CircuitBreaker", instance, ...order)
+      expect(yield* act("b", "forceOpen", "30 seconds", minute)).toBe("fleet")
+      yield* act("b", "forceOpen", "2 minutes", minute)
+      yield* act("b", "forceOpen", undefined, minute)
+      yield* act("b", "forceOpen")
+      yield* act("b", "disable", undefined, minute)
+      yield* act("b", "metricsOnly", undefined, minute)
+      yield* act("b", "disable")
+      yield* act("b", "reset", "alice", minute)
+      yield* act("hosts", "forceOpen", "h", minute)
+      expect(fleet.commands).toEqual([
+        ...[30_000, 60_000, 60_000, Infinity].map((length) => ({ _tag: "forceOpen", length })),
+        { _tag: "disable", length: 60_000 },
+        { _tag: "metricsOnly", length: 60_000 },
+        { _tag: "disable", length: Infinity },
+        { _tag: "reset" },
+        { _tag: "forceOpen", length: 60_000 }
+      ])
+      fleet.away = true
+      expect(yield* act("b", "forceOpen", undefined, minute)).toBe("process")
+      yield* CircuitBreaker.make({ name: "alone" })
+      expect(yield* act("alone", "forceOpen", undefined, minute)).toBe("process")
+    }).pipe(Effect.provide(Registry.Live)))
+
   it.scoped("of a key joins when it is made and leaves when it is forgotten", () =>
     Effect.gen(function*() {
       const fleet = yield* MemoryFleet.make()

@@ -270,7 +270,7 @@ describe("a bulkhead whose permits are lent", () => {
       yield* bulkhead.resize(7)
       const registry = yield* Registry
       const [entry] = (yield* registry.list).filter(({ instance }) => instance === "lent")
-      yield* entry!.actions["resize"]!(3)
-      expect(told).toEqual(["resize 7", "resize 3"])
+      expect(yield* entry!.actions["resize"]!(3, Duration.seconds(20))).toBe("fleet")
+      expect(told).toEqual(["resize 7", "resize 3 for 20s"])
     }).pipe(Effect.provide(Registry.Live)))
 })

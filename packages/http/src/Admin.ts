@@ -350,8 +350,8 @@ export declare namespace Admin {
     readonly overrides: Effect.Effect<ReadonlyArray<Override>>
     /** Acts on an instance, for a while where it changes a setting. */
     readonly apply: (order: Act, actor: Actor) => Effect.Effect<Applied, UnknownInstanceError | ActionError>
-    /** Ends an override before its time; tells whether there was one. */
-    readonly giveBack: (which: Return, actor: Actor) => Effect.Effect<boolean>
+    /** Ends an override before its time; tells whom that reached, or nothing where there was none. */
+    readonly giveBack: (which: Return, actor: Actor) => Effect.Effect<Registry.Reach | undefined>
     /** @internal */
     readonly snapshot: Effect.Effect<Registry.Snapshot>
     /** @internal */

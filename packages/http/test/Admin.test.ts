@@ -13,7 +13,21 @@ import { Admin, ClientIp, ForbiddenError } from "@effect-resilience/http"
 import { HttpLayerRouter, HttpRouter } from "@effect/platform"
 import { NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Chunk, Context, Effect, Exit, Fiber, Layer, Logger, Queue, Redacted, Scope, TestClock } from "effect"
+import {
+  Cause,
+  Chunk,
+  Context,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Logger,
+  Queue,
+  Redacted,
+  Scope,
+  TestClock
+} from "effect"
 import * as http from "node:http"
 import { parseShownRate } from "../src/internal/admin/plan.js"
 import { fetchNode, serveNode } from "./utils/servers.js"
@@ -112,9 +126,9 @@ describe("an override", () => {
       yield* Bulkhead.make({ name: "db", maxConcurrent: 10 })
       yield* apply(resize("db", 3), alice)
       const which = { pattern: "Bulkhead", instance: "db", setting: "limit", reason: "all is well" }
-      expect(yield* giveBack(which, alice)).toBe(true)
+      expect(yield* giveBack(which, alice)).toBe("process")
       expect([yield* limitOf("Bulkhead", "db"), (yield* overrides).length]).toEqual([10, 0])
-      expect(yield* giveBack(which, alice)).toBe(false)
+      expect(yield* giveBack(which, alice)).toBeUndefined()
       // What is set afterwards is left alone by the timer.
       yield* Registry.act("Bulkhead", "db", "resize", 7)
       yield* TestClock.adjust("2 minutes")
@@ -153,7 +167,7 @@ describe("an override", () => {
       yield* Scope.close(first, Exit.void)
       const second = yield* Scope.make()
       yield* Scope.extend(Bulkhead.make({ name: "db", maxConcurrent: 50 }), second)
-      expect([yield* overrides, yield* giveBack(which, alice)]).toEqual([[], false])
+      expect([yield* overrides, yield* giveBack(which, alice)]).toEqual([[], undefined])
       expect(yield* limitOf("Bulkhead", "db")).toBe(50)
       // The end of the first override, which nobody ended before its time.
       yield* apply(resize("db", 5), alice)
@@ -299,7 +313,7 @@ describe("an override", () => {
           runs++
           const which = { pattern: "Bulkhead", instance: "db", setting: "limit", reason: "next" }
           // The lock is free, whatever happened.
-          expect(yield* Effect.timeout(giveBack(which, alice), "1 second")).toBe(held === 1)
+          expect(yield* Effect.timeout(giveBack(which, alice), "1 second")).toBe(held === 1 ? "process" : undefined)
         }
       }
       expect(applied).toBeGreaterThan(0)
@@ -351,6 +365,31 @@ describe("over HTTP", () => {
       expect((yield* post(sent, back, "returns")).status).toBe(200)
       expect(yield* limit).toBe(10)
       expect((yield* post(sent, back, "returns")).status).toBe(404)
+    }).pipe(Effect.provide(live())))
+
+  it.scopedLive("says whom it reached, and how long it lasts to those who keep it for all processes", () =>
+    Effect.gen(function*() {
+      const { get, post } = yield* serve()
+      const told: Array<unknown> = []
+      const resize: Registry.Action = (limit, lasts) =>
+        Effect.sync(() => {
+          told.push([limit, lasts && Duration.toMillis(lasts)])
+          return "fleet" as const
+        })
+      const snapshot = Effect.succeed({ limit: 10 })
+      const shared = { pattern: "Bulkhead", instance: "shared", site: "here", snapshot, actions: { resize } }
+      yield* (yield* Registry).register(shared)
+      const acted = yield* post(sent, { ...order, instance: "shared" })
+      expect(acted.json).toMatchObject({ scope: "all processes", override: { scope: "all processes", input: 3 } })
+      expect((yield* post(sent)).json).toMatchObject({ scope: "this process only" })
+      const { overrides } = JSON.parse((yield* get(sent))?.body ?? "")
+      const scopes = overrides.map(({ instance, scope }: Record<string, string>) => [instance, scope])
+      expect(scopes).toEqual([["shared", "all processes"], ["db", "this process only"]])
+      const back = { pattern: "Bulkhead", setting: "limit", reason: "done" }
+      expect((yield* post(sent, { ...back, instance: "shared" }, "returns")).json).toEqual({ scope: "all processes" })
+      expect((yield* post(sent, { ...back, instance: "db" }, "returns")).json).toEqual({ scope: "this process only" })
+      // What is put back has no end: it was so before.
+      expect(told).toEqual([[3, 60_000], [10, undefined]])
     }).pipe(Effect.provide(live())))
 
   it.scopedLive("takes no request that another site could have sent", () =>

@@ -1,5 +1,6 @@
 import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
 import type * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import type { Bulkhead, BulkheadFullError } from "../Bulkhead.js"
@@ -51,8 +52,8 @@ export interface Lender {
   readonly queued: () => void
   /** Stands around each call, inside its permits. It fails with `notBegun` what must not begin. */
   readonly around: Guard<BulkheadFullError>
-  /** An operator changes `maxConcurrent`. */
-  readonly resize: (maxConcurrent: number) => Effect.Effect<void>
+  /** An operator changes `maxConcurrent`, of all processes; for `lasts`, where that is said, as `Registry.Action` has it. */
+  readonly resize: (maxConcurrent: number, lasts?: Duration.Duration) => Effect.Effect<void>
 }
 
 /**

@@ -2,7 +2,7 @@ import type { Bulkhead } from "@effect-resilience/core"
 import type { Borrower } from "@effect-resilience/core/extension"
 import { Lending, notBegun } from "@effect-resilience/core/extension"
 import type { Scope } from "effect"
-import { Effect } from "effect"
+import { Duration, Effect } from "effect"
 
 /** A lender that does as the test says. */
 export const lentBulkhead = (
@@ -28,9 +28,9 @@ export const lentBulkhead = (
             if (end === "not begun") return Effect.failCause(notBegun)
             return end === "LeaseLost" ? Effect.zipRight(Effect.fail(borrower!.error(end)), effect) : effect
           }),
-        resize: (most) =>
+        resize: (most, lasts) =>
           Effect.sync(() => {
-            told.push(`resize ${most}`)
+            told.push(`resize ${most}${lasts === undefined ? "" : ` for ${Duration.format(lasts)}`}`)
           })
       })
     })

@@ -61,7 +61,11 @@ export class MemoryFleet implements SharedCircuits.Service {
           lease?.settle("ignored", undefined)
         }
       },
-      command: (command) => Effect.sync(() => this.commands.push(command)),
+      command: (command) =>
+        Effect.sync(() => {
+          this.commands.push(command)
+          return !this.away
+        }),
       metrics: () => ({ state: "Closed", epoch: 1, age: Duration.zero, dropped: 0, followed: true }),
       leave: () => this.circuits.delete(circuit)
     }

@@ -46,14 +46,14 @@ const go = (m: Model, now: number, st: number, length: number, k: number, op: nu
 })
 
 export const left = (m: Model, now: number): number =>
-  m.st !== 1 && m.st !== 3 ? 0 : m.ou === Infinity ? -1 : Math.max(m.ou - now, 0)
+  m.st !== 1 && m.st < 3 ? 0 : m.ou === Infinity ? -1 : Math.max(m.ou - now, 0)
 
 /** What is over when anybody asks. Where the clock was set back, nothing lasts longer than it was to. */
 const begin = (before: Model, now: number, advisory: boolean): Model => {
-  const lasts = before.st === 1 || before.st === 3
+  const lasts = before.st === 1 || before.st >= 3
   const isLonger = lasts && before.ou !== Infinity && before.ou - now > before.ln
   const m = isLonger ? { ...before, ou: now + before.ln } : before
-  return (m.st === 3 || (m.st === 1 && advisory)) && now >= m.ou ? go(m, now, 0, 0, m.k, m.op) : m
+  return (m.st >= 3 || (m.st === 1 && advisory)) && now >= m.ou ? go(m, now, 0, 0, m.k, m.op * 2) : m
 }
 
 const since = <K>(map: ReadonlyMap<K, number>, start: number): Map<K, number> =>
@@ -143,5 +143,5 @@ export const command = (
   advisory: boolean
 ): readonly [done: boolean, Model] => {
   const m = begin(before, now, advisory)
-  return m.op === 0 || epoch === m.ep ? [true, go(m, now, to, length, 0, 1)] : [false, m]
+  return m.op !== 1 || epoch === m.ep ? [true, go(m, now, to, length, 0, 1)] : [false, m]
 }

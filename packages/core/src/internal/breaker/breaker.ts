@@ -1,4 +1,5 @@
 import type * as Cause from "effect/Cause"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Random from "effect/Random"
@@ -8,6 +9,7 @@ import type { CircuitBreaker, CircuitOpenError } from "../../CircuitBreaker.js"
 import type { Classify, Outcome } from "../../Outcome.js"
 import { classify as defaultClassify, OptionThrewError } from "../../Outcome.js"
 import type { Guard } from "../../Pattern.js"
+import type { Registry } from "../../Registry.js"
 import type { SharedCircuits } from "../../SharedCircuits.js"
 import type { Handlers, Restore } from "../guard.js"
 import { finish, hold, observe, onClose, read } from "../guard.js"
@@ -352,8 +354,14 @@ export class Breaker {
     return Effect.map(this.read, (state) => wouldAdmit(this.config, state, now()))
   }
 
-  /** An operator's action. */
-  readonly command = (action: Command, actor?: string): Effect.Effect<void> =>
+  /** An operator's action; in the fleet it lasts for `lasts` at most. */
+  readonly command = (
+    action: Command,
+    { actor, lasts = Duration.infinity }: {
+      readonly actor?: string | undefined
+      readonly lasts?: Duration.Duration | undefined
+    } = {}
+  ): Effect.Effect<Registry.Reach> =>
     Effect.flatMap(
       Ref.modify(this.ref, (state) => command(this.config, state, action, now())),
       (settlement) => {
@@ -362,9 +370,10 @@ export class Breaker {
         if (action._tag === "reset" && emitter.listening) emitter.emit({ _tag: "Reset", ...this.keyed, actor })
         this.report(settlement)
         const { link } = this
-        return link === undefined
-          ? this.drawing.begin
-          : Effect.zipRight(this.drawing.begin, link.command(commandOf(action)))
+        const fleet = link === undefined
+          ? Effect.succeed(false)
+          : link.command(commandOf(action, Duration.toMillis(lasts)))
+        return Effect.zipRight(this.drawing.begin, Effect.map(fleet, (reached) => reached ? "fleet" : "process"))
       }
     )
 

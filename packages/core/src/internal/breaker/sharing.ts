@@ -59,9 +59,11 @@ export const circuitOf = (
   ...tell
 })
 
-/** @internal */
-export const commandOf = (action: Command): SharedCircuits.Command =>
-  action._tag === "forceOpen" ? { _tag: "forceOpen", length: toMillis(action.length) } : action
+/** What an operator does, for `lasts` ms at most. @internal */
+export const commandOf = (action: Command, lasts: number): SharedCircuits.Command =>
+  action._tag === "reset"
+    ? { _tag: "reset" }
+    : { _tag: action._tag, length: action._tag === "forceOpen" ? Math.min(toMillis(action.length), lasts) : lasts }
 
 /**
  * Asks the fleet for the lease of a probe, in an uninterruptible region. Only the waiting can be interrupted, and then

@@ -28,6 +28,8 @@ export interface Override {
   readonly input: unknown
   readonly actor: string
   readonly reason: string
+  /** Whether it is of this process alone, or of all that share the instance. */
+  readonly reach: Registry.Reach
   /** Milliseconds since the epoch. */
   readonly since: number
   /** Milliseconds since the epoch. */
@@ -38,6 +40,8 @@ export interface Override {
 export interface Applied {
   /** The metrics of the instance before. */
   readonly previous: object
+  /** Whom the action reached. */
+  readonly reach: Registry.Reach
   /** When it is returned; nothing for what is done once. */
   readonly override: Override | undefined
 }
@@ -111,8 +115,9 @@ export class Overrides {
       const setting = lasting?.setting ?? endedBy(pattern, action, order.input, previous)
       const key = JSON.stringify([pattern, instance, setting])
       const before = this.held.get(key)
-      yield* Effect.tapError(
-        this.registry.act(pattern, instance, action, order.input),
+      const reach = yield* Effect.tapError(
+        // Other processes keep the end too: this one may be gone by then.
+        this.registry.act(pattern, instance, action, order.input, lasting === undefined ? undefined : ttl),
         () => this.audit(order, actor, "Refused", reason)
       )
       if (before !== undefined) {
@@ -122,7 +127,7 @@ export class Overrides {
       const since = yield* Clock.currentTimeMillis
       const until = lasting === undefined ? undefined : since + Duration.toMillis(ttl)
       yield* this.audit(order, actor, "Applied", reason, until)
-      if (lasting === undefined || until === undefined) return { previous, override: undefined }
+      if (lasting === undefined || until === undefined) return { previous, reach, override: undefined }
       const override = {
         pattern,
         instance,
@@ -131,6 +136,7 @@ export class Overrides {
         input: order.input,
         actor,
         reason,
+        reach,
         since,
         until
       }
@@ -140,18 +146,18 @@ export class Overrides {
       )
       const changed = wouldChange.map((now) => before?.changed.find(({ entry }) => entry === now.entry) ?? now)
       this.held.set(key, { override, changed, timer })
-      return { previous, override }
+      return { previous, reach, override }
     }))
 
-  /** Ends an override before its time; tells whether there was one. */
+  /** Ends an override before its time; tells whom that reached, or nothing where there was none. */
   readonly giveBackNow = (
     { instance, pattern, setting }: Pick<Override, "pattern" | "instance" | "setting">,
     actor: string,
     reason: string
-  ): Effect.Effect<boolean> =>
+  ): Effect.Effect<Registry.Reach | undefined> =>
     this.alone(Effect.suspend(() => {
       const held = this.held.get(JSON.stringify([pattern, instance, setting]))
-      if (held === undefined) return Effect.succeed(false)
+      if (held === undefined) return Effect.succeed(undefined)
       return Effect.zipRight(Fiber.interruptFork(held.timer), this.giveBack(held, actor, reason))
     }))
 
@@ -181,26 +187,35 @@ export class Overrides {
     }))
   }
 
-  /** Tells whether any of the instances still lived: where none does, the override has gone with them. */
-  private giveBack(held: Held, actor: string, reason: string): Effect.Effect<boolean> {
+  /** Tells whom it reached; nothing where none of the instances lives, and the override has gone with them. */
+  private giveBack(held: Held, actor: string, reason: string): Effect.Effect<Registry.Reach | undefined> {
     const { instance, pattern, setting } = held.override
     this.held.delete(JSON.stringify([pattern, instance, setting]))
     return Effect.flatMap(this.registry.list, (entries) => {
       const living = held.changed.filter(({ entry }) => entries.includes(entry))
-      return Effect.as(
+      return Effect.map(
         Effect.forEach(living, (changed) => this.putBack(changed, setting, actor, reason)),
-        living.length > 0
+        (reached) => reached.every((one) => one === "fleet") ? reached[0] : "process"
       )
     })
   }
 
-  private putBack({ back, entry }: Changed, setting: string, actor: string, reason: string): Effect.Effect<void> {
+  private putBack(
+    { back, entry }: Changed,
+    setting: string,
+    actor: string,
+    reason: string
+  ): Effect.Effect<Registry.Reach> {
     const { instance, pattern } = entry
     const order = { pattern, instance, action: back.action, input: back.input }
     return Effect.suspend(() => entry.actions[back.action]?.(back.input) ?? Effect.void).pipe(
-      Effect.zipRight(this.audit(order, actor, "Returned", reason)),
+      Effect.zipLeft(this.audit(order, actor, "Returned", reason)),
+      Effect.map((reach) => reach ?? "process"),
       Effect.catchAll((error) =>
-        Effect.logError(`${pattern} "${instance}": ${setting} could not be put back as it was`, error)
+        Effect.as(
+          Effect.logError(`${pattern} "${instance}": ${setting} could not be put back as it was`, error),
+          "process" as const
+        )
       )
     )
   }

@@ -1,4 +1,4 @@
-import type { ActionError, UnknownInstanceError } from "@effect-resilience/core"
+import type { ActionError, Registry, UnknownInstanceError } from "@effect-resilience/core"
 import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import * as ServerRequest from "@effect/platform/HttpServerRequest"
 import * as Response from "@effect/platform/HttpServerResponse"
@@ -56,8 +56,11 @@ export interface Step {
   readonly run: (actor: Admin.Actor) => Effect.Effect<Response.HttpServerResponse>
 }
 
-const shown = (override: Override) => ({
+const scopeOf = (reach: Registry.Reach) => reach === "fleet" ? "all processes" : "this process only"
+
+const shown = ({ reach, ...override }: Override) => ({
   ...override,
+  scope: scopeOf(reach),
   since: new Date(override.since).toISOString(),
   until: new Date(override.until).toISOString()
 })
@@ -83,9 +86,9 @@ export const look = (admin: Admin.Service): Effect.Effect<Step> =>
 const failed = (error: UnknownInstanceError | ActionError): Response.HttpServerResponse =>
   refuse({ status: error._tag === "UnknownInstanceError" ? 404 : 422, problem: error.message })
 
-const answer = ({ override, previous }: Applied) =>
+const answer = ({ override, previous, reach }: Applied) =>
   json({
-    scope: "this process only",
+    scope: scopeOf(reach),
     previous: toWire(previous),
     override: override === undefined ? null : shown(override)
   })
@@ -111,9 +114,12 @@ export const giveBack = (admin: Admin.Service): Effect.Effect<Step, Refusal, Htt
   Effect.map(body(ReturnBody), (which): Step => ({
     action: { _tag: "Return", ...which },
     run: (actor) =>
-      Effect.map(admin.giveBack(which, actor), (isDone) =>
-        isDone ? json({ scope: "this process only" }) : refuse({
-          status: 404,
-          problem: `The ${which.setting} of ${which.pattern} "${which.instance}" is not overridden.`
-        }))
+      Effect.map(
+        admin.giveBack(which, actor),
+        (reach) =>
+          reach !== undefined ? json({ scope: scopeOf(reach) }) : refuse({
+            status: 404,
+            problem: `The ${which.setting} of ${which.pattern} "${which.instance}" is not overridden.`
+          })
+      )
   }))

@@ -226,22 +226,25 @@ export class Link implements SharedCircuits.Link {
     return { settle }
   }
 
-  readonly command = (wanted: SharedCircuits.Command): Effect.Effect<void> => {
+  readonly command = (wanted: SharedCircuits.Command): Effect.Effect<boolean> => {
     // A circuit that was closed before has another record now, and has not changed its state.
     this.hold()
-    if (this.common.operators === "local") return Effect.void
+    if (this.common.operators === "local") return Effect.succeed(false)
     const state = { reset: 0, forceOpen: 3, disable: 4, metricsOnly: 5 }[wanted._tag]
-    const length = wanted._tag === "forceOpen" ? micros(wanted.length) : -1
-    return Effect.async<Effect.Effect<void>>((resume) => {
+    const length = wanted._tag === "reset" ? -1 : micros(wanted.length)
+    return Effect.async<Effect.Effect<boolean>>((resume) => {
       this.askNow(command, [this.known.epoch, state, length], (heard, done) => {
         if (heard !== undefined) this.hear(heard)
         resume(Effect.succeed(
-          done ? Effect.void : this.circuit.problem(
-            new Error(
-              heard === undefined
-                ? `Redis cannot be asked, so ${wanted._tag} holds in this process alone`
-                : `another operator acted before, and this process had not heard of it: the fleet did not take ${wanted._tag}`
-            )
+          done ? Effect.succeed(!this.common.advisory) : Effect.as(
+            this.circuit.problem(
+              new Error(
+                heard === undefined
+                  ? `Redis cannot be asked, so ${wanted._tag} holds in this process alone`
+                  : `another operator acted before, and this process had not heard of it: the fleet did not take ${wanted._tag}`
+              )
+            ),
+            false
           )
         ))
       })
@@ -332,7 +335,7 @@ export class Link implements SharedCircuits.Link {
       epoch,
       left: left < 0 ? Infinity : left / 1000,
       opens,
-      operator: operator === 1,
+      operator: operator > 0,
       followed: !this.common.advisory
     }))
   }

@@ -3,8 +3,9 @@ import { script } from "../script.js"
 /*
  * The circuit of a fleet on the server: four scripts over the six keys of one circuit.
  *
- * 1 the state, a hash: st, ep (epoch), ou (open until), ln (how long it is open, or the longest lease of a probe), k (opens
- *   in a row), op (an operator's), ok and no (probes that succeeded and failed), cl (closed since)
+ * 1 the state, a hash: st, ep (epoch), ou (until when it is open, or what an operator wants), ln (how long that is, or the
+ *   longest lease of a probe), k (opens in a row), op (1: an operator's; 2: closed at the end of what one wanted), ok and no
+ *   (probes that succeeded and failed), cl (closed since)
  * 2 the votes, a hash of counts in buckets of time
  * 3 who made calls, 4 whose own window is bad, 5 who opened by itself, each by the time of the last report
  * 6 the probes that are out, by the end of their lease
@@ -36,7 +37,7 @@ for i = 1, 9 do h[i] = tonumber(h[i] or 0) end
 local st, ep, ou, k, op, ok, no, cl, ln = unpack(h)
 
 local function left()
-  if st ~= 1 and st ~= 3 then return 0 end
+  if st ~= 1 and st < 3 then return 0 end
   if ou >= ${never} then return -1 end
   return math.max(ou - now, 0)
 end
@@ -68,11 +69,13 @@ local function reply(granted, full)
   return {st, ep, st == 2 and full or left(), k, op, granted, now}
 end
 
-if (st == 1 or st == 3) and ou < ${never} and ou - now > ln then
+if (st == 1 or st >= 3) and ou < ${never} and ou - now > ln then
+  -- First what needs no memory: a server that has none left lets the rest pass then.
+  keep(KEYS[1], ln)
   ou = now + ln
   save()
 end
-if (st == 3 or (st == 1 and advisory)) and now >= ou then go(0, 0, k, op) end
+if (st >= 3 or (st == 1 and advisory)) and now >= ou then go(0, 0, k, op * 2) end
 `
 
 /**
@@ -194,7 +197,7 @@ export const command = script(
   `${begin}
 local heard, to, length = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local done = 0
-if op == 0 or heard == ep then
+if op ~= 1 or heard == ep then
   go(to, length, 0, 1)
   done = 1
 end

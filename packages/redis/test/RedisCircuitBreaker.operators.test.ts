@@ -1,0 +1,91 @@
+import { CircuitBreaker, Registry, ResilienceLive } from "@effect-resilience/core"
+import { Admin } from "@effect-resilience/http"
+import { describe, expect, it } from "@effect/vitest"
+import { Duration, Effect, Layer, Option } from "effect"
+import { inject } from "vitest"
+import { all, fresh, inProcess, member, wereTold } from "./utils/circuits.js"
+import { eventually } from "./utils/until.js"
+import { Worker } from "./utils/worker.js"
+import type { Setup } from "./workers/operator.js"
+
+const url = inject("redisUrl")
+
+const states = { forceOpen: "ForcedOpen", disable: "Disabled", metricsOnly: "MetricsOnly" } as const
+const actions = ["forceOpen", "disable", "metricsOnly"] as const
+
+const order = (action: string, ttl: Duration.DurationInput) => ({
+  pattern: "CircuitBreaker",
+  instance: "payments",
+  action,
+  reason: "a test",
+  ttl
+})
+const alice = { name: "alice" }
+const live = Admin.Live.pipe(Layer.provideMerge(ResilienceLive))
+
+describe.skipIf(url === undefined)("what an operator does to a shared circuit for a while", () => {
+  it.scopedLive("RC22: is over for all when its time is, though the process that acted was killed", () =>
+    Effect.gen(function*() {
+      const where = fresh()
+      const context = yield* inProcess(where, { reportEvery: "100 millis" })
+      const witness = yield* Effect.forEach(
+        actions,
+        (name) => Effect.provide(CircuitBreaker.make({ name }), context)
+      )
+      const now = Effect.forEach(witness, ({ state }) => state)
+      const are = (expected: ReadonlyArray<string>) =>
+        eventually(expected.join(), Effect.map(now, (now) => now.join() === expected.join()))
+      const setup: Setup = { url: where.url, prefix: where.prefix, actions, seconds: 3 }
+      const { child, next } = yield* Worker.start(
+        new URL("./workers/operator.ts", import.meta.url),
+        JSON.stringify(setup)
+      )
+      expect(yield* next).toEqual(["fleet", "fleet", "fleet"])
+      child.kill("SIGKILL")
+      yield* are(actions.map((action) => states[action]))
+      const { retryAfter } = yield* Effect.flip(witness[0]!.withBreaker(Effect.void))
+      expect(Duration.toMillis(Option.getOrThrow(retryAfter))).toBeLessThanOrEqual(3000)
+      yield* are(["Closed", "Closed", "Closed"])
+      // And for one that starts now.
+      const late = yield* Effect.provide(CircuitBreaker.make({ name: "forceOpen" }), yield* inProcess(where))
+      yield* eventually("it has heard", Effect.map(late.metrics, ({ shared }) => (shared?.epoch ?? 0) > 0))
+      expect(yield* late.state).toBe("Closed")
+    }))
+
+  it.scopedLive("is put back by the process that acted, without a problem, and what was before it comes back", () =>
+    Effect.gen(function*() {
+      const where = fresh()
+      const own = Effect.zip(Admin, member(where, {}, { reportEvery: "50 millis" }))
+      const [{ apply }, a] = yield* Effect.provide(own, yield* Layer.build(live))
+      const members = [a, yield* member(where, {}, { reportEvery: "50 millis" })]
+      yield* a.breaker.metricsOnly
+      yield* all(members, "MetricsOnly")
+      expect((yield* apply(order("forceOpen", "1 second"), alice)).reach).toBe("fleet")
+      yield* all(members, "ForcedOpen")
+      yield* all(members, "MetricsOnly")
+      yield* a.breaker.reset
+      yield* all(members, "Closed")
+      for (const { told } of members) expect(told.filter((text) => text.startsWith("problem"))).toEqual([])
+    }))
+
+  it.scopedLive("says that it reached this process only where others do not follow", () =>
+    Effect.gen(function*() {
+      const reached = (shared: Parameters<typeof member>[2]) =>
+        Effect.gen(function*() {
+          const { is } = yield* member(fresh(), {}, shared)
+          const reach = yield* Registry.act("CircuitBreaker", "payments", "forceOpen", "1 minute")
+          yield* is("ForcedOpen")
+          return reach
+        }).pipe(Effect.scoped)
+      expect(yield* reached({})).toBe("fleet")
+      expect(yield* reached({ operators: "local" })).toBe("process")
+      expect(yield* reached({ mode: "advisory" })).toBe("process")
+      expect(yield* reached({ except: ["payments"] })).toBe("process")
+      // One that had not heard of another operator.
+      const where = fresh()
+      const deaf = yield* member({ ...where, deaf: true }, {}, { reportEvery: "1 hour" })
+      yield* Effect.scoped(Effect.flatMap(member(where, {}), ({ breaker }) => breaker.disable))
+      expect(yield* Registry.act("CircuitBreaker", "payments", "forceOpen", "1 minute")).toBe("process")
+      yield* wereTold([deaf], "the fleet did not take forceOpen")
+    }).pipe(Effect.provide(Registry.Live)))
+})
