@@ -3,7 +3,7 @@
  *
  * @since 0.1.0
  */
-import { metric, onceAMinute, option } from "@effect-resilience/core/extension"
+import { option } from "@effect-resilience/core/extension"
 import type * as App from "@effect/platform/HttpApp"
 import * as HttpRouter from "@effect/platform/HttpRouter"
 import * as ServerRequest from "@effect/platform/HttpServerRequest"
@@ -12,6 +12,7 @@ import type { HttpServerResponse } from "@effect/platform/HttpServerResponse"
 import * as Context from "effect/Context"
 import type { DurationInput } from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
@@ -23,12 +24,16 @@ import { digest, unique } from "./internal/digest.js"
 import type { Refusal } from "./internal/idempotency/answers.js"
 import { answerOf } from "./internal/idempotency/answers.js"
 import { readBody, withBody } from "./internal/idempotency/body.js"
+import type { BoundedStore, Claim } from "./internal/idempotency/bounded.js"
+import { boundedStore } from "./internal/idempotency/bounded.js"
 import { parseKey } from "./internal/idempotency/key.js"
-import type { Claim } from "./internal/idempotency/settle.js"
-import { boundedStore, runOnce } from "./internal/idempotency/settle.js"
+import { runOnce } from "./internal/idempotency/settle.js"
+import { tellOf } from "./internal/idempotency/told.js"
+import { Unkept } from "./internal/idempotency/unkept.js"
+import { waitFor } from "./internal/idempotency/wait.js"
 import { pathOf, targetOf } from "./internal/paths.js"
 import { revive } from "./internal/storedResponse.js"
-import { storeFailed } from "./internal/storeFailed.js"
+import { storeTrouble } from "./internal/storeTrouble.js"
 
 /** Answers that say "not now": to repeat them would be to say so until the key is forgotten. */
 const notNow: ReadonlySet<number> = new Set([408, 425, 429])
@@ -62,42 +67,32 @@ export const idempotencyFields = {
   onUnstorable: option.literal<"refuse" | "release">("refuse", "refuse", "release"),
   onInterrupt: option.literal<"release" | "finish">("release", "release", "finish"),
   onStoreError: option.literal<"fail" | "open">("fail", "fail", "open"),
-  storeTimeout: option.duration("1 second")
+  storeTimeout: option.duration("1 second"),
+  revealKey: option.boolean(false)
 } satisfies option.Fields<Omit<Idempotency.Options<never>, "name">>
 
 type Settings = option.Resolved<typeof idempotencyFields>
 
 /** What is done with a request. */
 type Verdict =
-  | { readonly _tag: "Run"; readonly claim: Claim; readonly request: HttpServerRequest }
+  | { readonly _tag: "Run"; readonly claim: Claim; readonly shown: string; readonly request: HttpServerRequest }
   | { readonly _tag: "Open"; readonly request: HttpServerRequest }
   | { readonly _tag: "Answer"; readonly outcome: string; readonly response: HttpServerResponse }
 
-const replayed = { "idempotency-replayed": "true" }
-
-const counterOf = (name: string) => {
-  const counters = new Map<string, () => void>()
-  return (outcome: string) =>
-    Effect.sync(() => {
-      let count = counters.get(outcome)
-      if (count === undefined) {
-        const up = metric.counter(
-          "resilience.idempotency.requests",
-          "Requests with an idempotency key, or without the one they need, by outcome",
-          metric.attributes("Idempotency", name, { outcome: metric.snake(outcome) })
-        )
-        counters.set(outcome, count = () => up())
-      }
-      count()
-    })
+/** A store, and what waits until it can be kept in it. */
+interface Keeping {
+  readonly store: BoundedStore
+  readonly unkept: Unkept
 }
+
+const replayed = { "idempotency-replayed": "true" }
 
 /** Decides about a request, and takes its key. Uninterruptible but for the reading of the body and the store. */
 const decide = <R>(
   name: string,
   settings: Settings,
   principal: Idempotency.Options<R>["principal"],
-  store: IdempotencyStore.Service,
+  { store, unkept }: Keeping,
   request: HttpServerRequest,
   route: string
 ): Effect.Effect<Verdict, never, R | Scope.Scope> => {
@@ -115,15 +110,23 @@ const decide = <R>(
       fingerprint: yield* digest(method, targetOf(request), bytes)
     }
     const buffered = withBody(request, bytes)
-    const begun = yield* Effect.either(store.begin({ ...claim, lease: settings.lease }))
+    const known = unkept.find(claim.key)
+    const begun = known === undefined
+      ? yield* Effect.either(store.begin({ ...claim, lease: settings.lease }))
+      : Either.right({ _tag: "Done", ...known } as const)
     if (begun._tag === "Left") {
       return settings.onStoreError === "open"
         ? { _tag: "Open", request: buffered } as const
         : yield* refuse({ reason: "StoreFailed", retryAfter: settings.retryAfter })
     }
-    if (begun.right._tag === "New") return { _tag: "Run", claim, request: buffered } as const
+    if (begun.right._tag === "New") {
+      const shown = settings.revealKey ? key.value : claim.key
+      return { _tag: "Run", claim, shown, request: buffered } as const
+    }
     if (begun.right.fingerprint !== claim.fingerprint) return yield* refuse({ reason: "KeyReused" })
-    if (begun.right._tag === "InFlight") return yield* refuse({ reason: "InFlight", retryAfter: settings.retryAfter })
+    if (begun.right._tag === "InFlight") {
+      return yield* refuse({ reason: "InFlight", ...waitFor(begun.right.leaseLeft, settings) })
+    }
     const { response } = begun.right
     if (response.body === null) return yield* refuse({ reason: "NotRepeatable" })
     return { _tag: "Answer", outcome: "Replayed", response: revive(response, replayed) } as const
@@ -138,33 +141,42 @@ const decide = <R>(
 const middleware = <R = never>(options: Idempotency.Options<R>): Idempotency.Middleware<R> => {
   const settings = option.resolve("Idempotency", options.name, idempotencyFields, { ...options })
   const { name, principal } = options
-  const count = counterOf(name)
-  const failed = onceAMinute(storeFailed("Idempotency", name))
+  const told = tellOf(name)
+  const trouble = storeTrouble("Idempotency", name, `onStoreError: "${settings.onStoreError}"`)
+  const keepings = new WeakMap<IdempotencyStore.Service, Keeping>()
+  const keepingOf = (service: IdempotencyStore.Service): Keeping => {
+    let keeping = keepings.get(service)
+    if (keeping === undefined) {
+      const store = boundedStore(service, settings.storeTimeout, trouble)
+      keeping = { store, unkept: new Unkept(store, settings.lease, told, service.scope) }
+      keepings.set(service, keeping)
+    }
+    return keeping
+  }
   return <E, R1>(app: App.Default<E, R1>) =>
     Effect.withFiberRuntime<HttpServerResponse, E, R1 | R | HttpServerRequest | IdempotencyStore>((fiber) => {
       const request = Context.unsafeGet(fiber.currentContext, ServerRequest.HttpServerRequest)
       if (!settings.methods.has(request.method)) return app
       if (request.headers["idempotency-key"] === undefined) {
         if (!settings.required(request)) return app
-        return Effect.zipRight(count("KeyMissing"), answerOf({ reason: "KeyMissing" }, request))
+        return Effect.zipRight(told.request("KeyMissing"), answerOf({ reason: "KeyMissing" }, request))
       }
       // Every request has a scope, though the types of an app do not say so.
       const scope = Context.unsafeGet(fiber.currentContext as Context.Context<Scope.Scope>, Scope.Scope)
       const router = Context.getOption(fiber.currentContext, HttpRouter.RouteContext)
       const route = Option.match(router, { onNone: () => pathOf(request), onSome: ({ route }) => route.path })
-      const store = boundedStore(
-        Context.unsafeGet(fiber.currentContext as Context.Context<IdempotencyStore>, IdempotencyStore),
-        settings.storeTimeout,
-        failed
+      const keeping = keepingOf(
+        Context.unsafeGet(fiber.currentContext as Context.Context<IdempotencyStore>, IdempotencyStore)
       )
       return Effect.uninterruptibleMask((restore) =>
         Effect.flatMap(
-          Scope.extend(decide(name, settings, principal, store, request, route), scope),
+          Scope.extend(decide(name, settings, principal, keeping, request, route), scope),
           (verdict): Effect.Effect<HttpServerResponse, E, R1 | HttpServerRequest> => {
-            if (verdict._tag === "Answer") return Effect.as(count(verdict.outcome), verdict.response)
+            if (verdict._tag === "Answer") return Effect.as(told.request(verdict.outcome), verdict.response)
             const around = Effect.provideService(ServerRequest.HttpServerRequest, verdict.request)
-            if (verdict._tag === "Open") return Effect.zipRight(count("Unprotected"), around(restore(app)))
-            const run = { store, scope, claim: verdict.claim, ...settings }
+            if (verdict._tag === "Open") return Effect.zipRight(told.request("Unprotected"), around(restore(app)))
+            const { claim, shown } = verdict
+            const run = { ...keeping, told, scope, claim, shown, ...settings }
             const answer = settings.onInterrupt === "release"
               ? runOnce(run, around(restore(app)))
               : Effect.flatMap(
@@ -173,7 +185,7 @@ const middleware = <R = never>(options: Idempotency.Options<R>): Idempotency.Mid
                 (fiber) =>
                   Effect.flatMap(restore(Fiber.await(fiber)), (exit) => Effect.zipRight(Fiber.inheritAll(fiber), exit))
               )
-            return Effect.zipRight(count("New"), answer)
+            return Effect.zipRight(told.request("New"), answer)
           }
         )
       )
@@ -266,11 +278,14 @@ export declare namespace Idempotency {
     readonly ttl?: DurationInput | undefined
     /**
      * For how long a key is held after a process died that had it. While a handler runs it is renewed, three times in each
-     * lease; where the store cannot be reached for that long, another request may be carried out. Defaults to
-     * `"5 minutes"`.
+     * lease; where the store cannot be reached for that long, another request may be carried out. For as long a response is
+     * tried again that the store failed to keep. Defaults to `"5 minutes"`.
      */
     readonly lease?: DurationInput | undefined
-    /** When a client may come back after 409 or 503; up to a second is added. Defaults to `"1 second"`. */
+    /**
+     * When a client may come back after 409 or 503; up to a second is added. After 409 it is later, the longer its key has
+     * shown no sign of life, up to the end of its lease. Defaults to `"1 second"`.
+     */
     readonly retryAfter?: DurationInput | undefined
     /** Bytes of a request's body; above it the answer is 413. Defaults to `1048576`. */
     readonly maxBodySize?: number | undefined
@@ -293,5 +308,10 @@ export declare namespace Idempotency {
     readonly onStoreError?: "fail" | "open" | undefined
     /** How long the store may take for each operation. Defaults to `"1 second"`. */
     readonly storeTimeout?: DurationInput | undefined
+    /**
+     * Whether warnings of a response that is lost name the key as its client sent it, and not by the digest that the store
+     * has. Defaults to `false`.
+     */
+    readonly revealKey?: boolean | undefined
   }
 }

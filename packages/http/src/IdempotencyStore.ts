@@ -12,6 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Predicate from "effect/Predicate"
 import * as Ref from "effect/Ref"
 import * as Schema from "effect/Schema"
+import type { Scope } from "effect/Scope"
 import { IdempotencyTable } from "./internal/idempotency/table.js"
 import { watched } from "./internal/idempotency/watch.js"
 import { StoredResponse } from "./StoredResponse.js"
@@ -37,6 +38,11 @@ export class IdempotencyStoreError
     }
   )
 {
+  /** What it is told as: one outage has several reasons, and is one. */
+  get kind(): "Full" | "Absent" {
+    return this.reason === "Full" ? "Full" : "Absent"
+  }
+
   override get message(): string {
     const said = this.detail === undefined ? "" : `: ${this.detail}`
     return `IdempotencyStore: ${this.operation} failed (${this.reason})${said}`
@@ -103,7 +109,11 @@ export class IdempotencyStore
   /** What a store answers and keeps, with its form on the wire. */
   static readonly Begun = Schema.Union(
     Schema.TaggedStruct("New", {}),
-    Schema.TaggedStruct("InFlight", { fingerprint: Schema.String }),
+    Schema.TaggedStruct("InFlight", {
+      fingerprint: Schema.String,
+      /** For how long its owner has the key still, where the store tells. */
+      leaseLeft: Schema.optional(Schema.DurationFromMillis)
+    }),
     Schema.TaggedStruct("Done", { fingerprint: Schema.String, response: StoredResponse })
   )
 }
@@ -186,6 +196,11 @@ export declare namespace IdempotencyStore {
     readonly release: (owner: Owner) => Effect.Effect<boolean, IdempotencyStoreError>
     /** How much it holds, where it can tell without asking anybody: for the metrics. */
     readonly metrics?: Effect.Effect<Metrics> | undefined
+    /**
+     * Ends when the store does, and with it what is still tried: responses that it failed to keep. Where there is none, that
+     * ends with their leases. A store that is `watched` has one.
+     */
+    readonly scope?: Scope | undefined
   }
 
   /**

@@ -25,10 +25,17 @@ export class StaleStoreError extends Schema.TaggedError<StaleStoreError>("@effec
   "StaleStoreError",
   {
     operation: Schema.Literal("get", "put"),
+    /** Why, where the store tells: as of an `IdempotencyStoreError`. */
+    reason: Schema.optional(Schema.Literal("Unavailable", "Timeout", "Full")),
     /** What the store said. */
     detail: Schema.String
   }
 ) {
+  /** What it is told as: one outage has several reasons, and is one. */
+  get kind(): "Full" | "Absent" | undefined {
+    return this.reason === undefined || this.reason === "Full" ? this.reason : "Absent"
+  }
+
   override get message(): string {
     return `StaleStore: ${this.operation} failed: ${this.detail}`
   }

@@ -201,6 +201,13 @@ describe("a store that is down", () => {
     RateLimiter: ["RateLimiter", "storeErrors"]
   } as const
 
+  /** What it means, and what went wrong, in one line; what is no failure of a store has its stack beside it. */
+  const saidOf = {
+    Idempotency: "onStoreError: \"fail\"): IdempotencyStore: begin failed (Unavailable)",
+    StaleStore: "nothing is kept, and errors are answered as they are): StaleStore: get failed: connection refused",
+    RateLimiter: "onStoreError: \"fail\")"
+  }
+
   for (const [pattern, serving] of Object.entries(stores)) {
     it.scoped(`is told of once a minute, and counted each time: ${pattern}`, () => {
       const warnings: Array<string> = []
@@ -210,7 +217,7 @@ describe("a store that is down", () => {
         const send = yield* serving
         const requests = Effect.repeatN(Effect.promise(send), 4)
         yield* requests
-        expect(warnings).toEqual([`${pattern} "down": store failed`])
+        expect(warnings).toEqual([`${pattern} "down": store failed (${saidOf[pattern as keyof typeof saidOf]}`])
         yield* TestClock.adjust("59 seconds")
         yield* requests
         expect(warnings).toHaveLength(1)

@@ -5,7 +5,7 @@
  */
 import type { ConfigOf } from "@effect-resilience/core"
 import { Fleet, Registry } from "@effect-resilience/core"
-import { layerFromConfig, option, orDie } from "@effect-resilience/core/extension"
+import { failureLine, layerFromConfig, option, orDie } from "@effect-resilience/core/extension"
 import * as Array from "effect/Array"
 import type { ConfigError } from "effect/ConfigError"
 import * as Duration from "effect/Duration"
@@ -60,7 +60,8 @@ const make = (options: RedisFleet.Options) =>
     const registry = yield* Registry
     const telling = { redis, fleet, expireAfter: Duration.toMillis(expireAfter) }
     let problem: RedisUnavailableError | undefined
-    const warn = (text: string, problem: unknown) => Effect.logWarning(`RedisFleet "${fleet}": ${text}`, problem)
+    const warn = (text: string, problem: unknown) =>
+      Effect.logWarning(...failureLine(`RedisFleet "${fleet}": ${text}`, problem))
 
     const silentOnes = new WeakSet<Registry.Entry>()
     /** What fails in it is left out: an instance must not take its process with it. */

@@ -8,6 +8,7 @@ import { layerFromConfig, onceAMinute, openInstance, option, orDie } from "@effe
 import { IdempotencyStore, IdempotencyStoreError } from "@effect-resilience/http/IdempotencyStore"
 import { StoredResponse } from "@effect-resilience/http/StoredResponse"
 import type { ConfigError } from "effect/ConfigError"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -81,10 +82,11 @@ const make = (
         Effect.flatMap(
           step("begin", begin, key, token, fingerprint, toMicros(lease)),
           (reply): Effect.Effect<IdempotencyStore.Begun> => {
-            const [tag, whose, text] = reply as ReadonlyArray<string>
+            const [tag, whose, more] = reply as readonly [tag: string, fingerprint: string, more: string | number]
             if (tag === "New") return Effect.succeed({ _tag: "New" })
-            if (tag === "Done") return done(String(whose), String(text))
-            return Effect.succeed({ _tag: "InFlight", fingerprint: String(whose) })
+            const fingerprint = String(whose)
+            if (tag === "Done") return done(fingerprint, String(more))
+            return Effect.succeed({ _tag: "InFlight", fingerprint, leaseLeft: Duration.micros(BigInt(more)) })
           }
         ),
       complete: ({ fingerprint, key, response, token, ttl }) =>

@@ -12,7 +12,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { name as nameField } from "./internal/name.js"
 import { drop, get, put } from "./internal/stale.js"
-import { codec, digest, toMicros } from "./internal/stored.js"
+import { codec, digest, storeReason, toMicros } from "./internal/stored.js"
 import { RedisConnection } from "./RedisConnection.js"
 import type { RedisUnavailableError } from "./RedisUnavailableError.js"
 
@@ -35,8 +35,8 @@ const make = (
     const redis = yield* RedisConnection
     // Keys are made of URLs and of who asked: long, and no business of whoever reads the keys of a server.
     const keyOf = (key: string) => `${redis.prefix}stale:{${name}:${digest(key)}}`
-    const failed = (operation: StaleStoreError["operation"]) => ({ message }: RedisUnavailableError) =>
-      new StaleStoreError({ operation, detail: message })
+    const failed = (operation: StaleStoreError["operation"]) => (error: RedisUnavailableError) =>
+      new StaleStoreError({ operation, reason: storeReason(error), detail: error.message })
     return {
       get: (key) =>
         Effect.mapBoth(redis.run(get, [keyOf(key)], []), {

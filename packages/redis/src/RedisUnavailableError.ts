@@ -4,6 +4,7 @@
  * @since 0.1.0
  */
 import * as Schema from "effect/Schema"
+import { saysAbsent } from "./internal/outage.js"
 
 /**
  * Redis did not do what was asked, as far as is known: after `"Timeout"` and `"Disconnected"` it may have, and nothing
@@ -47,6 +48,14 @@ export class RedisUnavailableError
     }
   )
 {
+  /**
+   * What it is told as: `"Absent"` by all reasons that say that the server is not there, which come and go during one
+   * outage, and otherwise the reason.
+   */
+  get kind(): string {
+    return this.reason === "Down" || this.reason === "Late" || saysAbsent(this.reason) ? "Absent" : this.reason
+  }
+
   override get message(): string {
     const at = this.server === undefined ? "" : ` at ${this.server}`
     const said = this.detail === undefined ? "" : `: ${this.detail}`

@@ -11,6 +11,7 @@ import * as Stream from "effect/Stream"
 import type { InternalError } from "../InternalError.js"
 import type { EventOf, Observable, Subscription } from "../Pattern.js"
 import type { AnyEvent, Body, Call } from "./event.js"
+import { failureLine } from "./failureLine.js"
 import { Inbox } from "./inbox.js"
 import { currentClock } from "./time.js"
 
@@ -153,11 +154,14 @@ export class Emitter<E extends AnyEvent> {
     if (this.bus !== undefined) this.bus.built++
   }
 
-  /** A helper of ours failed: an event where somebody listens, and always a warning. */
-  internalError(source: InternalError["source"], error: unknown): Effect.Effect<void> {
+  /**
+   * A helper of ours failed: an event where somebody listens, and always a warning, which says what that means, where it is
+   * told.
+   */
+  internalError(source: InternalError["source"], error: unknown, meaning?: string): Effect.Effect<void> {
     return Effect.suspend(() => {
       if (this.listening) this.emit({ _tag: "InternalError", source, error })
-      return this.warn(source, error)
+      return this.warn(source, error, meaning)
     })
   }
 
@@ -168,8 +172,9 @@ export class Emitter<E extends AnyEvent> {
   readonly subscriberFailed = (error: unknown, event: AnyEvent): Effect.Effect<void> =>
     event._tag === "InternalError" ? this.warn("Subscriber", error) : this.internalError("Subscriber", error)
 
-  private warn(source: InternalError["source"], error: unknown): Effect.Effect<void> {
-    return Effect.logWarning(`${this.pattern} "${this.instance}": ${source.toLowerCase()} failed`, error).pipe(
+  private warn(source: InternalError["source"], error: unknown, meaning?: string): Effect.Effect<void> {
+    const what = `${this.pattern} "${this.instance}": ${source.toLowerCase()} failed`
+    return Effect.logWarning(...failureLine(what, error, meaning)).pipe(
       Effect.annotateLogs({ package: "@effect-resilience/core", pattern: this.pattern, instance: this.instance })
     )
   }

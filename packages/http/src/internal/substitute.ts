@@ -5,6 +5,7 @@ import type { HttpServerResponse } from "@effect/platform/HttpServerResponse"
 import * as ServerResponse from "@effect/platform/HttpServerResponse"
 import * as Cause from "effect/Cause"
 import * as Chunk from "effect/Chunk"
+import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import { constFalse, constVoid } from "effect/Function"
@@ -119,6 +120,9 @@ export const insteadOf = (
         : substitute.answer(request, failure)
   )
 
+/** There was no answer in time. */
+class NoAnswer extends Data.TaggedError("NoAnswer")<{ readonly message: string }> {}
+
 /** In time or not at all; what goes wrong is told to `failed`, and changes nothing. @internal */
 export const attempt = <A>(
   limit: Duration.Duration | undefined,
@@ -127,7 +131,7 @@ export const attempt = <A>(
 ): Effect.Effect<Option.Option<A>> => {
   const bounded = limit === undefined ? effect : Effect.timeoutFail(Effect.interruptible(Effect.disconnect(effect)), {
     duration: limit,
-    onTimeout: () => new Error(`there was no answer within ${Duration.format(limit)}`)
+    onTimeout: () => new NoAnswer({ message: `there was no answer within ${Duration.format(limit)}` })
   })
   return Effect.matchCauseEffect(bounded, {
     onSuccess: Effect.succeedSome,

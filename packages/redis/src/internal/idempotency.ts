@@ -13,7 +13,7 @@ export const begin = script(
 local entry = redis.call('HMGET', KEYS[1], 't', 'f', 'u', 'r')
 if entry[1] and tonumber(entry[3]) > now then
   if entry[4] then return {'Done', entry[2], entry[4]} end
-  if entry[1] ~= token then return {'InFlight', entry[2]} end
+  if entry[1] ~= token then return {'InFlight', entry[2], tonumber(entry[3]) - now} end
 end
 redis.call('HSET', KEYS[1], 't', token, 'f', fingerprint, 'u', now + lease)
 redis.call('HDEL', KEYS[1], 'r')

@@ -1,4 +1,5 @@
 import * as Cause from "effect/Cause"
+import * as Data from "effect/Data"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
@@ -6,6 +7,9 @@ import type { RateLimiterStoreError } from "../../RateLimiter.js"
 import type { RateLimiterStore } from "../../RateLimiterStore.js"
 import { onceAMinute } from "../onceAMinute.js"
 import type { Limits } from "./limits.js"
+
+/** A store did not answer in time. */
+class StoreTimeout extends Data.TaggedError("StoreTimeout")<{ readonly message: string }> {}
 
 /** What a store said, or that it failed. @internal */
 export type Answer<A> = Either.Either<A, RateLimiterStoreError>
@@ -28,10 +32,12 @@ export class Asking {
     private readonly limits: Limits,
     private readonly store: RateLimiterStore.Service,
     private readonly storeTimeout: Duration.Duration,
-    private readonly storeError: (cause: unknown) => RateLimiterStoreError
+    private readonly storeError: (cause: unknown) => RateLimiterStoreError,
+    /** What its failures mean, for people. */
+    meaning: string
   ) {
     this.settles = store.settlesWithin !== undefined && Duration.lessThanOrEqualTo(store.settlesWithin, storeTimeout)
-    this.warn = onceAMinute((error) => limits.watch.emitter.internalError("Store", error))
+    this.warn = onceAMinute((error) => limits.watch.emitter.internalError("Store", error, meaning))
   }
 
   /**
@@ -58,7 +64,8 @@ export class Asking {
       Effect.interruptible,
       Effect.timeoutFail({
         duration: this.storeTimeout,
-        onTimeout: () => new Error(`the store did not answer within ${Duration.format(this.storeTimeout)}`)
+        onTimeout: () =>
+          new StoreTimeout({ message: `the store did not answer within ${Duration.format(this.storeTimeout)}` })
       })
     )
   }

@@ -46,7 +46,7 @@ export class SharedLimiter {
   ) {
     this.shares = new Shares(store.processes)
     this.local = new LocalLimiter(limits, this.shares.of)
-    this.asking = new Asking(limits, store, storeTimeout, storeError)
+    this.asking = new Asking(limits, store, storeTimeout, storeError, `onStoreError: "${onStoreError}"`)
     this.unguarded = new Unguarded(limits.watch.emitter, undefined)
   }
 

@@ -1,7 +1,7 @@
 import type { HttpServerRequest } from "@effect/platform/HttpServerRequest"
 import type { HttpServerResponse } from "@effect/platform/HttpServerResponse"
 import * as ServerResponse from "@effect/platform/HttpServerResponse"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
 import * as Schema from "effect/Schema"
@@ -18,7 +18,12 @@ import { retryAfterSeconds } from "../retryAfter.js"
 export type Refusal =
   | { readonly reason: "KeyMissing" | "KeyMalformed" | "KeyReused" | "NotRepeatable" | "BodyTooLarge" }
   | { readonly reason: "BodyUnreadable" }
-  | { readonly reason: "InFlight" | "StoreFailed"; readonly retryAfter: Duration.Duration }
+  | { readonly reason: "StoreFailed"; readonly retryAfter: Duration.Duration }
+  | {
+    readonly reason: "InFlight"
+    readonly retryAfter: Duration.Duration
+    readonly leaseLeft?: Duration.Duration | undefined
+  }
 
 const type = "about:blank"
 
@@ -30,6 +35,13 @@ const conflict = (reason: string, detail: string) =>
   Schema.encodeSync(IdempotencyConflict)(
     new IdempotencyConflict({ type, title: "Conflict", status: 409, detail, reason })
   )
+
+const underWay = "A request with this Idempotency-Key is under way"
+
+const untilFree = (leaseLeft: Duration.Duration | undefined): string =>
+  leaseLeft === undefined
+    ? ""
+    : `. If its process has died, the key is free in ${Math.ceil(Duration.toSeconds(leaseLeft))} s`
 
 /** The problem documents: they speak of the client's own request, so that they can be plain. */
 const documents = {
@@ -46,7 +58,7 @@ const documents = {
         reason: "KeyReused"
       })
     ),
-  InFlight: () => conflict("InFlight", "A request with this Idempotency-Key is under way"),
+  InFlight: (leaseLeft?: Duration.Duration) => conflict("InFlight", underWay + untilFree(leaseLeft)),
   NotRepeatable: () => conflict("NotRepeatable", "The request was carried out, and its response cannot be repeated"),
   StoreFailed: () =>
     Schema.encodeSync(ServiceUnavailable)(
@@ -59,7 +71,7 @@ const documents = {
 /** @internal */
 export const answerOf = (refusal: Refusal, request: HttpServerRequest): Effect.Effect<HttpServerResponse> =>
   Effect.map(Random.next, (random) => {
-    const document = documents[refusal.reason]()
+    const document = refusal.reason === "InFlight" ? documents.InFlight(refusal.leaseLeft) : documents[refusal.reason]()
     const wait = "retryAfter" in refusal
       ? { "retry-after": String(retryAfterSeconds(refusal.retryAfter, random)) }
       : {}

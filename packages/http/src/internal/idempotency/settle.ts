@@ -10,86 +10,20 @@ import * as Fiber from "effect/Fiber"
 import * as FiberRef from "effect/FiberRef"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
-import type { IdempotencyStore } from "../../IdempotencyStore.js"
-import { IdempotencyStoreError } from "../../IdempotencyStore.js"
 import { capture } from "../storedResponse.js"
-
-/** A key that was taken for a request. @internal */
-export interface Claim extends IdempotencyStore.Owner {
-  readonly fingerprint: string
-}
-
-/** @internal */
-export interface BoundedStore extends IdempotencyStore.Service {
-  /**
-   * Takes a key anew that is held, for another lease; can be interrupted. One that lands after the key was let go, as
-   * `isFree` tells, lets it go again.
-   */
-  readonly renew: (
-    request: IdempotencyStore.Begin,
-    isFree: () => boolean
-  ) => Effect.Effect<IdempotencyStore.Begun, IdempotencyStoreError>
-}
-
-/**
- * A store that answers in time, and that a client who goes does not disturb. A key that its caller does not know to have,
- * because `begin` failed or came too late, is let go when `begin` has ended: the store may have taken it.
- *
- * @internal
- */
-export const boundedStore = (
-  store: IdempotencyStore.Service,
-  limit: Duration.Duration,
-  failed: (error: IdempotencyStoreError) => Effect.Effect<void>
-): BoundedStore => {
-  const bounded = <A>(
-    operation: IdempotencyStoreError["operation"],
-    effect: Effect.Effect<A, IdempotencyStoreError>
-  ): Effect.Effect<A, IdempotencyStoreError> =>
-    Effect.tapError(
-      Effect.timeoutFail(Effect.interruptible(Effect.disconnect(effect)), {
-        duration: limit,
-        onTimeout: () => new IdempotencyStoreError({ operation, reason: "Timeout" })
-      }),
-      failed
-    )
-  const release = (owner: IdempotencyStore.Owner) =>
-    Effect.uninterruptible(bounded("release", store.release({ key: owner.key, token: owner.token })))
-  return {
-    begin: (request) =>
-      Effect.suspend(() => {
-        let isAwaited = true
-        let hasBegun = false
-        const letGo = Effect.ignore(release(request))
-        const begun = Effect.onExit(store.begin(request), (exit) => {
-          hasBegun = Exit.isSuccess(exit)
-          return hasBegun && isAwaited ? Effect.void : letGo
-        })
-        const settled = Effect.tapErrorCause(
-          bounded("begin", begun),
-          () =>
-            Effect.suspend(() => {
-              isAwaited = false
-              return hasBegun ? letGo : Effect.void
-            })
-        )
-        return Effect.uninterruptible(settled)
-      }),
-    renew: (request, isFree) =>
-      bounded(
-        "begin",
-        Effect.onExit(store.begin(request), () => isFree() ? Effect.ignore(release(request)) : Effect.void)
-      ),
-    complete: (request) => Effect.uninterruptible(bounded("complete", store.complete(request))),
-    release
-  }
-}
+import type { BoundedStore, Claim } from "./bounded.js"
+import type { Told } from "./told.js"
+import type { Unkept } from "./unkept.js"
 
 /** @internal */
 export interface Run {
   readonly store: BoundedStore
+  readonly unkept: Unkept
+  readonly told: Told
   readonly scope: Scope.Scope
   readonly claim: Claim
+  /** The key, as it may be shown. */
+  readonly shown: string
   readonly lease: Duration.Duration
   readonly ttl: Duration.Duration
   readonly maxResponseSize: number
@@ -123,7 +57,7 @@ const whileRenewed = <A, E, R>(run: Held, effect: Effect.Effect<A, E, R>): Effec
 
 /** Lets the key go, or keeps the response under it. */
 const settle = (run: Held, response: HttpServerResponse | undefined): Effect.Effect<void> => {
-  const { claim, store } = run
+  const { claim, shown, store, told, unkept } = run
   const release = Effect.suspend(() => {
     run.isFree = true
     return Effect.ignore(store.release(claim))
@@ -132,15 +66,11 @@ const settle = (run: Held, response: HttpServerResponse | undefined): Effect.Eff
     if (response === undefined || !run.shouldStore(response.status)) return release
     const stored = capture(response, run.maxResponseSize)
     if (stored.body === null && run.onUnstorable === "release") return release
-    return Effect.matchEffect(store.complete({ ...claim, response: stored, ttl: run.ttl }), {
-      // The request was carried out: until the lease ends its key stays taken.
-      onFailure: () => Effect.void,
-      onSuccess: (isKept) =>
-        isKept
-          ? Effect.void
-          : Effect.logWarning(
-            "Idempotency: a handler took longer than the lease of its key, which could not be renewed"
-          )
+    const request = { ...claim, response: stored, ttl: run.ttl }
+    return Effect.matchEffect(store.complete(request), {
+      // The request was carried out: its key is not let go.
+      onFailure: () => unkept.tryAgain(request, shown),
+      onSuccess: (isKept) => told.response(isKept ? "kept" : "lease_lost", shown)
     })
   })
   // `shouldStore` is the user's, and may throw. The request was carried out all the same, and its response is sent.

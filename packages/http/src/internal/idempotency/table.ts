@@ -1,3 +1,4 @@
+import { fromNanos } from "@effect-resilience/core/extension"
 import type { IdempotencyStore } from "../../IdempotencyStore.js"
 import type { StoredResponse } from "../../StoredResponse.js"
 import { sizeOf } from "../storedResponse.js"
@@ -40,7 +41,7 @@ export class IdempotencyTable {
     this.forget(key)
     const other = this.inFlight.get(key)
     if (other !== undefined && other.until > now && other.token !== token) {
-      return { _tag: "InFlight", fingerprint: other.fingerprint }
+      return { _tag: "InFlight", fingerprint: other.fingerprint, leaseLeft: fromNanos(other.until - now) }
     }
     if (other === undefined && !this.makeRoom(now)) return "Full"
     this.inFlight.set(key, { fingerprint, token, until: now + lease })

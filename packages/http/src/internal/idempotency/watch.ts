@@ -15,7 +15,9 @@ export const watched = (
       metric.gauge("resilience.idempotency.keys", "Keys that are held, by state", attributes({ state }))
     const gauges = { inFlight: keys("in_flight"), done: keys("done") }
     const bytes = metric.gauge("resilience.idempotency.bytes", "Bytes of the responses that are held", attributes())
-    const errors = metric.counter("resilience.idempotency.store_errors", "Operations that failed", attributes())
+    const errors = (operation: string) =>
+      metric.counter("resilience.idempotency.store_errors", "Operations that failed", attributes({ operation }))
+    const failed = { begin: errors("begin"), complete: errors("complete"), release: errors("release") }
     const tally = { offered: 0, admitted: 0, rejected: 0, replayed: 0, conflicts: 0, mismatches: 0, storeErrors: 0 }
     const size = store.metrics ?? Effect.succeed(undefined)
     const measured = Effect.map(size, (now) => {
@@ -34,11 +36,11 @@ export const watched = (
       tally.rejected = tally.mismatches + tally.conflicts
     }
     // One that is given up because it took too long has failed, too.
-    const watch = <A, E>(effect: Effect.Effect<A, E>) =>
+    const watch = <A, E>(operation: keyof typeof failed, effect: Effect.Effect<A, E>) =>
       Effect.onExit(effect, (exit) => {
         if (Exit.isSuccess(exit)) return measured
         tally.storeErrors++
-        return Effect.sync(errors)
+        return Effect.sync(failed[operation])
       })
     yield* register({
       pattern: "IdempotencyStore",
@@ -48,9 +50,11 @@ export const watched = (
       actions: {}
     })
     return {
-      begin: (request) => Effect.tap(watch(store.begin(request)), (begun) => Effect.sync(() => began(request, begun))),
-      complete: (request) => watch(store.complete(request)),
-      release: (owner) => watch(store.release(owner)),
+      begin: (request) =>
+        Effect.tap(watch("begin", store.begin(request)), (begun) => Effect.sync(() => began(request, begun))),
+      complete: (request) => watch("complete", store.complete(request)),
+      release: (owner) => watch("release", store.release(owner)),
+      scope: yield* Effect.scope,
       ...(store.metrics === undefined ? {} : { metrics: store.metrics })
     }
   })

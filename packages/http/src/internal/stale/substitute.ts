@@ -72,7 +72,7 @@ export const stale = (
       store.put(key, { ...entry, response: null }, ttl),
       store.put(variantOf(key, vary, request), entry, ttl)
     )
-    return Effect.zipRight(put, watch.kept)
+    return Effect.zipRight(put, Effect.zipRight(watch.kept, watch.worked))
   }
 
   return {
@@ -81,7 +81,7 @@ export const stale = (
     answer: (request) => {
       const read = Effect.suspend(() => {
         const key = isRefusedBy(request) ? undefined : keyOf(name, options, request)
-        return key === undefined ? Effect.succeedNone : find(key, request)
+        return key === undefined ? Effect.succeedNone : Effect.zipLeft(find(key, request), watch.worked)
       })
       const answer = Effect.map(
         read,

@@ -1,13 +1,16 @@
-import { callSite, metric, onceAMinute, openInstance, register } from "@effect-resilience/core/extension"
+import { callSite, metric, openInstance, register, trouble } from "@effect-resilience/core/extension"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import type { StaleStore } from "../../StaleStore.js"
+import { storeWorks } from "../storeTrouble.js"
 
 /** What is counted and told of the responses that are kept. @internal */
 export interface StaleWatch {
   readonly looked: (found: boolean) => Effect.Effect<void>
   readonly kept: Effect.Effect<void>
   readonly failed: (error: unknown) => Effect.Effect<void>
+  /** The store did what it was asked for. */
+  readonly worked: Effect.Effect<void>
 }
 
 /** @internal */
@@ -31,7 +34,10 @@ export const watchStale = (name: string, store: StaleStore.Service): Effect.Effe
       entries(now.entries)
       bytes(now.bytes)
     })
-    const warn = onceAMinute((error) => emitter.internalError("Store", error))
+    const told = trouble(
+      (error) => emitter.internalError("Store", error, "nothing is kept, and errors are answered as they are"),
+      storeWorks("StaleStore", name)
+    )
     yield* register({
       pattern: "StaleStore",
       instance: name,
@@ -54,7 +60,8 @@ export const watchStale = (name: string, store: StaleStore.Service): Effect.Effe
         Effect.suspend(() => {
           tally.storeErrors++
           result.error()
-          return warn(error)
-        })
+          return told.failed(error)
+        }),
+      worked: told.worked
     }
   })

@@ -1,6 +1,6 @@
 import type { ResilienceEvent } from "@effect-resilience/core"
 import { EventBus } from "@effect-resilience/core"
-import { metric, publish } from "@effect-resilience/core/extension"
+import { failureLine, metric, publish } from "@effect-resilience/core/extension"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -187,8 +187,9 @@ class Publisher {
     })
   }
 
-  private warn(text: string, ...more: ReadonlyArray<unknown>): Effect.Effect<void> {
-    return Effect.logWarning(`${pattern} "${this.options.stream}": ${text}`, ...more)
+  private warn(text: string, error?: RedisUnavailableError): Effect.Effect<void> {
+    const line = `${pattern} "${this.options.stream}": ${text}`
+    return Effect.logWarning(...(error === undefined ? [line] : failureLine(line, error)))
   }
 
   private failed(error: RedisUnavailableError): Effect.Effect<void> {

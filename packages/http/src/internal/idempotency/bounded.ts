@@ -1,0 +1,77 @@
+import type { Trouble } from "@effect-resilience/core/extension"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type { IdempotencyStore } from "../../IdempotencyStore.js"
+import { IdempotencyStoreError } from "../../IdempotencyStore.js"
+
+/** A key that was taken for a request. @internal */
+export interface Claim extends IdempotencyStore.Owner {
+  readonly fingerprint: string
+}
+
+/** @internal */
+export interface BoundedStore extends IdempotencyStore.Service {
+  /**
+   * Takes a key anew that is held, for another lease; can be interrupted. One that lands after the key was let go, as
+   * `isFree` tells, lets it go again.
+   */
+  readonly renew: (
+    request: IdempotencyStore.Begin,
+    isFree: () => boolean
+  ) => Effect.Effect<IdempotencyStore.Begun, IdempotencyStoreError>
+}
+
+/**
+ * A store that answers in time, and that a client who goes does not disturb. A key that its caller does not know to have,
+ * because `begin` failed or came too late, is let go when `begin` has ended: the store may have taken it.
+ *
+ * @internal
+ */
+export const boundedStore = (
+  store: IdempotencyStore.Service,
+  limit: Duration.Duration,
+  { failed, worked }: Trouble
+): BoundedStore => {
+  const bounded = <A>(
+    operation: IdempotencyStoreError["operation"],
+    effect: Effect.Effect<A, IdempotencyStoreError>
+  ): Effect.Effect<A, IdempotencyStoreError> =>
+    Effect.tapBoth(
+      Effect.timeoutFail(Effect.interruptible(Effect.disconnect(effect)), {
+        duration: limit,
+        onTimeout: () => new IdempotencyStoreError({ operation, reason: "Timeout" })
+      }),
+      { onFailure: failed, onSuccess: () => worked }
+    )
+  const release = (owner: IdempotencyStore.Owner) =>
+    Effect.uninterruptible(bounded("release", store.release({ key: owner.key, token: owner.token })))
+  return {
+    begin: (request) =>
+      Effect.suspend(() => {
+        let isAwaited = true
+        let hasBegun = false
+        const letGo = Effect.ignore(release(request))
+        const begun = Effect.onExit(store.begin(request), (exit) => {
+          hasBegun = Exit.isSuccess(exit)
+          return hasBegun && isAwaited ? Effect.void : letGo
+        })
+        const settled = Effect.tapErrorCause(
+          bounded("begin", begun),
+          () =>
+            Effect.suspend(() => {
+              isAwaited = false
+              return hasBegun ? letGo : Effect.void
+            })
+        )
+        return Effect.uninterruptible(settled)
+      }),
+    renew: (request, isFree) =>
+      bounded(
+        "begin",
+        Effect.onExit(store.begin(request), () => isFree() ? Effect.ignore(release(request)) : Effect.void)
+      ),
+    complete: (request) => Effect.uninterruptible(bounded("complete", store.complete(request))),
+    release
+  }
+}
