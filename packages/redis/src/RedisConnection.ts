@@ -21,7 +21,7 @@ import { resolveConnection } from "./internal/options.js"
 import type { Script } from "./internal/script.js"
 import { RedisUnavailableError } from "./RedisUnavailableError.js"
 
-const State = Schema.Literal("Up", "Down")
+const State = Schema.Literal("Up", "Degraded", "Down")
 
 const StateChanged = Schema.TaggedStruct("StateChanged", {
   pattern: Schema.Literal("RedisConnection"),
@@ -32,9 +32,9 @@ const StateChanged = Schema.TaggedStruct("StateChanged", {
   to: State,
   /** The node of a cluster. */
   node: Schema.optional(Schema.String),
-  /** What the last command that was sent to it failed with. */
+  /** What the last command that was sent to it failed with, or what it refuses with what is written. */
   reason: Schema.optional(RedisUnavailableError.fields.reason),
-  /** How long it was down, in milliseconds. */
+  /** How long it was down or degraded, in milliseconds. */
   lasted: Schema.optional(Schema.NonNegative)
 })
 
@@ -202,15 +202,19 @@ export declare namespace RedisConnection {
   }
 
   /**
-   * How it does. In a cluster it is `"down"` where all nodes are that were asked.
+   * How it does. `"degraded"` is one that is there and refuses what is written: it is a replica, its memory is full, or the
+   * user has not the rights. In a cluster it is `"down"` where all nodes are that were asked, and `"degraded"` where the
+   * one is that counts processes.
    *
    * @since 0.1.0
    * @category models
    */
   export interface Health {
-    readonly status: "connecting" | "up" | "down"
+    readonly status: "connecting" | "up" | "degraded" | "down"
     /** Milliseconds until an answer came, on average over the last ones. */
     readonly latency: number
+    /** Why it is degraded, where it is. */
+    readonly refusal?: RedisUnavailableError
     /** What the last command that failed did so with, however long ago; `"Down"` is what others are told since. */
     readonly lastError?: RedisUnavailableError
   }
@@ -221,6 +225,8 @@ export declare namespace RedisConnection {
    */
   export interface Metrics {
     readonly state: Health["status"]
+    /** Why it is degraded, where it is. */
+    readonly refusal: RedisUnavailableError["reason"] | null
     /** As `processes`. */
     readonly processes: number
     /** What was asked for, and what of that failed. */

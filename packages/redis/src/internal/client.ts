@@ -1,8 +1,9 @@
 import { option } from "@effect-resilience/core/extension"
 import type { ClusterOptions, RedisOptions } from "ioredis"
 import { Cluster, Redis } from "ioredis"
+import { afterReadOnly, noSearch } from "./master.js"
 import type { Target } from "./options.js"
-import { cancelTimer } from "./realTime.js"
+import { cancelTimer, realNow } from "./realTime.js"
 
 /** @internal */
 export type Client = Redis | Cluster
@@ -26,6 +27,17 @@ export interface Settings {
   readonly random: () => number
 }
 
+/** Connects anew where the server is no master any more, with back-off. */
+const lookForMaster = (random: () => number): (error: Error) => boolean => {
+  let search = noSearch
+  return (error) => {
+    if (!error.message.includes("READONLY")) return false
+    const after = afterReadOnly(search, realNow(), random)
+    search = after.search
+    return after.isDue
+  }
+}
+
 /** How long a closed connection may take to say goodbye. */
 const disconnectTimeout = 100
 
@@ -44,8 +56,8 @@ const safe = ({ connectTimeout, random, socketTimeout }: Settings): RedisOptions
   socketTimeout,
   keepAlive: 5000,
   retryStrategy: (attempt) => backoff(attempt, random),
-  // A former master: look for the new one, and do not send the command again.
-  reconnectOnError: (error) => error.message.includes("READONLY"),
+  // The command is not sent again.
+  reconnectOnError: lookForMaster(random),
   disconnectTimeout
 })
 

@@ -12,10 +12,11 @@ import type { Client } from "./client.js"
 import { connectNode, databaseOf, hangUp, leaveWrongDatabase, mindMoves, mindSilence } from "./client.js"
 import { Commands } from "./commands.js"
 import { detailOf, reasonOf } from "./failure.js"
+import { saysRefused } from "./outage.js"
 import type { Parts } from "./parts.js"
-import { soon } from "./realTime.js"
+import { realNow, soon } from "./realTime.js"
 import { Servers } from "./servers.js"
-import { connected } from "./startup.js"
+import { connected, roundTrip, usable } from "./startup.js"
 import type { Watch } from "./watch.js"
 
 const utf8 = { replyEncoding: "utf8" } as const
@@ -55,7 +56,7 @@ export class Connection implements RedisConnection.Service {
 
   // Opening and closing.
 
-  /** Connects; succeeds with what went wrong where it is not there within `patience` ms. */
+  /** Connects; succeeds with what went wrong where it does not do what services need within `patience` ms. */
   open(patience: number): Effect.Effect<RedisUnavailableError | undefined> {
     return Effect.suspend(() => {
       const { client } = this
@@ -65,19 +66,40 @@ export class Connection implements RedisConnection.Service {
       this.leaveSilence = mindSilence(client)
       if (!this.parts.isOwn) this.leaveMoves = mindMoves(client, this.onMove)
       const wasReady = client.status === "ready"
-      return Effect.map(connected(client, patience), (missing) => {
-        if (missing !== undefined) {
-          return this.commands.failed(this.servers.only, "connect", missing.reason, missing.detail)
-        }
+      const end = realNow() + patience
+      return Effect.flatMap(connected(client, patience), (missing) => {
+        if (missing !== undefined) return Effect.succeed(this.unusable(missing.reason, missing.detail))
         if (wasReady) this.onReady()
-        return undefined
+        return Effect.flatMap(usable(this.servers.beaten, end), (error) => this.explained(error, patience))
       })
     })
   }
 
-  /** It was not there from the beginning. */
-  beginDown(error: RedisUnavailableError): void {
-    this.servers.beginDown(error)
+  private unusable(reason: RedisUnavailableError["reason"], detail?: string): RedisUnavailableError {
+    return this.commands.failed(this.servers.only, "connect", reason, detail)
+  }
+
+  /** Why a server that is there cannot be used, in words for the one who has set it up. */
+  private explained(
+    error: RedisUnavailableError | undefined,
+    patience: number
+  ): Effect.Effect<RedisUnavailableError | undefined> {
+    if (error === undefined) return Effect.succeed(undefined)
+    const { detail = "", reason } = error
+    if (saysRefused(reason)) {
+      return Effect.succeed(this.unusable(reason, `what is written under "${this.prefix}" is refused: ${detail}`))
+    }
+    if (reason !== "Timeout") return Effect.succeed(this.unusable(reason, error.detail))
+    return Effect.map(roundTrip(this.client, patience), (millis) => {
+      const took = millis === undefined ? "" : `, and a PING took ${Math.ceil(millis)} ms`
+      return this.unusable(reason, `no answer within the commandTimeout of ${this.parts.timeout} ms${took}`)
+    })
+  }
+
+  /** It could not be used from the beginning. */
+  beginWithout(error: RedisUnavailableError): void {
+    // One that is there and refuses what is written is degraded, and asked.
+    if (this.servers.refusal === undefined) this.servers.beginDown(error)
   }
 
   close(): void {
@@ -192,18 +214,26 @@ export class Connection implements RedisConnection.Service {
 
   private get status(): RedisConnection.Health["status"] {
     if (this.servers.areDown) return "down"
+    if (this.servers.refusal !== undefined) return "degraded"
     return this.client.status === "ready" ? "up" : "connecting"
   }
 
   readonly health: Effect.Effect<RedisConnection.Health> = Effect.sync(() => {
     const { lastError, latency } = this.watch
-    return { status: this.status, latency, ...(lastError === undefined ? {} : { lastError }) }
+    const { refusal } = this.servers
+    return {
+      status: this.status,
+      latency,
+      ...(refusal === undefined ? {} : { refusal }),
+      ...(lastError === undefined ? {} : { lastError })
+    }
   })
 
   readonly metrics: Effect.Effect<RedisConnection.Metrics> = Effect.sync(() => {
     const { commands, connects, failures, latency, outages, roundTrips } = this.watch
     return {
       state: this.status,
+      refusal: this.servers.refusal?.reason ?? null,
       processes: this.servers.processes,
       commands,
       roundTrips,

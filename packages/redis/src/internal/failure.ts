@@ -29,13 +29,15 @@ const codeOf = (message: string): string =>
 /** What is said without a code where the user may not do what the script does: by Redis 7.0, and by those after it and Valkey. */
 const scriptDenied = /user executing the script can't|ACL failure in script/
 
+/** What the text of an error reply means. @internal */
+export const reasonOfReply = (message: string): Reason =>
+  scriptDenied.test(message) ? "Denied" : byCode[codeOf(message)] ?? "Reply"
+
 type Failed = Error & { readonly lastNodeError?: unknown }
 
 /** Why a command failed, as far as its error tells. @internal */
 export const reasonOf = (error: Failed): Reason => {
-  if (error.name === "ReplyError") {
-    return scriptDenied.test(error.message) ? "Denied" : byCode[codeOf(error.message)] ?? "Reply"
-  }
+  if (error.name === "ReplyError") return reasonOfReply(error.message)
   if (error.lastNodeError instanceof Error) return reasonOf(error.lastNodeError)
   if (/timed out|ETIMEDOUT/.test(error.message)) return "Timeout"
   return unsent.test(error.message) ? "NotReady" : "Disconnected"

@@ -61,7 +61,7 @@ const open = (common: Common, settings: Settings, site: string, make: () => Clie
     const error = yield* connection.open(settings.connectTimeout)
     if (error !== undefined) {
       if (startup === "require") return yield* error
-      connection.beginDown(error)
+      connection.beginWithout(error)
     }
     yield* enter(name, site, connection.metrics)
     return connection

@@ -17,6 +17,11 @@ const absent: ReadonlyArray<Reason> = ["Timeout", "NotReady", "Disconnected", "L
 /** Whether a failure says that the server is not there. One that refuses a command is. @internal */
 export const saysAbsent = (reason: Reason): boolean => absent.includes(reason)
 
+const refused: ReadonlyArray<Reason> = ["ReadOnly", "OutOfMemory", "Denied", "Reply"]
+
+/** Whether a server that is there refused what it was asked. @internal */
+export const saysRefused = (reason: Reason): boolean => refused.includes(reason)
+
 /** After a command failed for such a reason, for which `downAfter` in a row take it down. @internal */
 export const afterFailure = (outage: Outage, downAfter: number): Outage =>
   outage._tag === "Down"

@@ -3,6 +3,7 @@ import type { ServerClock } from "./clock.js"
 import { heard, offsetOf, unknownClock } from "./clock.js"
 import type { Outage } from "./outage.js"
 import { up } from "./outage.js"
+import type { Refusal } from "./refusal.js"
 
 /** A server: all there is, or a node of a cluster. What is known of it is owned by its connection. */
 export class Peer {
@@ -14,6 +15,8 @@ export class Peer {
   cause: string | undefined
   /** What the last command failed with that did. */
   lastError: RedisUnavailableError | undefined
+  /** That it refuses what is written, as of the last beats. */
+  refusal: Refusal | undefined
   private clock: ServerClock = unknownClock
   /** Its time less ours, in microseconds; undefined while it has not said. */
   private offset: number | undefined

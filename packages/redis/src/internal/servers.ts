@@ -5,11 +5,13 @@ import type { Args } from "./ask.js"
 import { beat, beatEvery } from "./beat.js"
 import { nodeOf } from "./client.js"
 import type { Commands } from "./commands.js"
-import { afterFailure, afterProbe, probeDelay, saysAbsent, up } from "./outage.js"
+import { reasonOfReply } from "./failure.js"
+import { afterFailure, afterProbe, probeDelay, saysAbsent, saysRefused, up } from "./outage.js"
 import type { Parts } from "./parts.js"
 import { Peer } from "./peer.js"
 import { placeOf } from "./place.js"
 import { later, realNow } from "./realTime.js"
+import { afterRefusal, afterTaken } from "./refusal.js"
 import type { Watch } from "./watch.js"
 
 const utf8 = { replyEncoding: "utf8" } as const
@@ -32,6 +34,8 @@ export class Servers {
   readonly only: Peer
   private readonly beatKey: string
   private isBeating = false
+  /** Those who wait to hear what becomes of a beat. */
+  private waiting: Array<(error: RedisUnavailableError | undefined) => void> = []
   private stopBeating = ignore
   private closed = false
 
@@ -140,13 +144,14 @@ export class Servers {
     this.stopBeating()
     this.parts.subscriptions.ping()
     this.watch.measure(this.commands.pending)
-    const next = () => {
+    const home = this.peerOf(this.beatKey)
+    const next = (error: RedisUnavailableError | undefined) => {
       this.isBeating = false
       if (!this.closed) this.stopBeating = later(beatEvery, this.beat)
+      for (const told of this.waiting.splice(0)) told(error)
     }
-    const home = this.peerOf(this.beatKey)
     this.askTime(home)
-    if (home.outage._tag === "Down") return next()
+    if (home.outage._tag === "Down") return next(home.lastError)
     this.isBeating = true
     const sent = realNow()
     const args = this.commands.evalArgs(beat.script, "sha", [this.beatKey], [this.parts.id, String(beat.aliveFor)], "0")
@@ -155,8 +160,31 @@ export class Servers {
         home.hear(Number(reply[0]), sent, realNow())
         this.processes = Number(reply[1])
       }
-      next()
+      next(this.written(home, error, reply))
     }, beat.script)
+  }
+
+  /** What a beat says of the server: it is a script that writes under the prefix, as all of the services are. */
+  private written(home: Peer, error: RedisUnavailableError | undefined, reply: unknown) {
+    const said = error === undefined && Array.isArray(reply) ? String(reply[2] ?? "") : ""
+    const text = said.replace(/^-/, "")
+    const refused = said === "" ? error : this.commands.failed(home, beat.script.name, reasonOfReply(said), text)
+    if (said !== "" && refused !== undefined) this.missed(home, refused)
+    const { refusal } = home
+    if (refused === undefined) {
+      home.refusal = afterTaken(refusal)
+      if (refusal?.told === true && home.refusal === undefined) this.watch.takesAgain(home, refusal)
+    } else if (saysRefused(refused.reason)) {
+      home.refusal = afterRefusal(refusal, refused, realNow())
+      if (home.refusal.told && refusal?.told !== true) this.watch.refuses(home, home.refusal)
+    }
+    return refused
+  }
+
+  /** What becomes of the next beat: why the server does not do what services need, if it does not. */
+  readonly beaten = (told: (error: RedisUnavailableError | undefined) => void): void => {
+    this.waiting.push(told)
+    this.beat()
   }
 
   /** Of the other nodes of a cluster. */
@@ -179,6 +207,11 @@ export class Servers {
   /** The names of those that are down. */
   get down(): ReadonlyArray<string> {
     return [...this.peers.values()].filter(isDown).map(({ node }) => node)
+  }
+
+  /** Why one that is there refuses what is written, where it does. */
+  get refusal(): RedisUnavailableError | undefined {
+    return this.peerOf(this.beatKey).refusal?.error
   }
 
   get areDown(): boolean {

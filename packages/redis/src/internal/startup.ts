@@ -1,10 +1,11 @@
 import * as Effect from "effect/Effect"
 import { Cluster } from "ioredis"
+import type { RedisUnavailableError } from "../RedisUnavailableError.js"
 import type { Client } from "./client.js"
 import { confirmDatabase, connectNode, isOfSelect, leaveWrongDatabase } from "./client.js"
 import type { Reason } from "./failure.js"
 import { detailOf, reasonOf } from "./failure.js"
-import { awaited } from "./realTime.js"
+import { awaited, realNow } from "./realTime.js"
 
 interface Missing {
   readonly reason: Reason
@@ -45,4 +46,52 @@ export const connected = (client: Client, patience: number): Effect.Effect<Missi
     if (client.status === "wait") client.connect().catch(() => {})
     if (client.status === "ready") isReady()
     return Effect.sync(leave)
+  })
+
+/** To wait does not help; a replica may be on its way to be left. */
+const isFinal = (reason: Reason): boolean => reason === "Denied" || reason === "Reply"
+
+/** Full memory comes back, and meanwhile services do without what is new: it is no reason not to begin. */
+const isPassing = (reason: Reason): boolean => reason === "OutOfMemory"
+
+const askAgain = 50
+
+/**
+ * Asks whether the server does what services need, until it does, or it is later than `end`; succeeds with what it said
+ * last where it does not.
+ *
+ * @internal
+ */
+export const usable = (
+  ask: (told: (error: RedisUnavailableError | undefined) => void) => void,
+  end: number
+): Effect.Effect<RedisUnavailableError | undefined> =>
+  Effect.async((resume) => {
+    let isOver = false
+    let cancel = () => {}
+    const once = () =>
+      ask((error) => {
+        if (isOver) return
+        if (error === undefined || isPassing(error.reason)) return resume(Effect.succeed(undefined))
+        if (isFinal(error.reason) || realNow() >= end) return resume(Effect.succeed(error))
+        cancel = awaited(askAgain, once)
+      })
+    once()
+    return Effect.sync(() => {
+      isOver = true
+      cancel()
+    })
+  })
+
+/** How many milliseconds an answer takes, however long, up to `patience`. @internal */
+export const roundTrip = (client: Client, patience: number): Effect.Effect<number | undefined> =>
+  Effect.async((resume) => {
+    const begin = realNow()
+    const stop = awaited(patience, () => resume(Effect.succeed(undefined)))
+    const done = (millis: number | undefined) => {
+      stop()
+      resume(Effect.succeed(millis))
+    }
+    client.ping().then(() => done(realNow() - begin), () => done(undefined))
+    return Effect.sync(stop)
   })

@@ -10,6 +10,7 @@ import type { Reason } from "./failure.js"
 import { detailOf, reasonOf } from "./failure.js"
 import type { Peer } from "./peer.js"
 import { later, realNow } from "./realTime.js"
+import type { Refusal } from "./refusal.js"
 
 /** A connection that is back sooner is not worth a word. */
 const tellAfter = 500
@@ -19,6 +20,9 @@ const measuredPerBeat = 1000
 
 /** How much of the last answer's latency is new in the average. */
 const newShare = 0.1
+
+const why = ({ detail, reason }: RedisUnavailableError): string =>
+  detail === undefined ? reason : `${reason}: ${detail}`
 
 /**
  * What others see of a connection: figures, events, and one line of the log where a server goes and one where it comes
@@ -112,8 +116,7 @@ export class Watch {
       this.told.set(peer, { since, cancel: () => {} })
       // By now it may be known what the connection was lost by.
       const error = peer.lastError ?? first
-      const why = error.detail === undefined ? error.reason : `${error.reason}: ${error.detail}`
-      const line = `${this.at(peer)} is down (${why}) and is not asked until it answers a probe`
+      const line = `${this.at(peer)} is down (${why(error)}) and is not asked until it answers a probe`
       this.change(peer, { from: "Up", to: "Down", reason: error.reason }, Effect.logWarning(line), error)
     }
     this.told.set(peer, { since, cancel: later(tellAfter, tell) })
@@ -127,6 +130,17 @@ export class Watch {
     if (lasted < tellAfter) return told.cancel()
     const line = `${this.at(peer)} is up again after ${(lasted / 1000).toFixed(1)} s`
     this.change(peer, { from: "Down", to: "Up", lasted }, Effect.logInfo(line))
+  }
+
+  refuses(peer: Peer, { error }: Refusal): void {
+    const line = `${this.at(peer)} refuses what is written (${why(error)}): services do what their onStoreError says`
+    this.change(peer, { from: "Up", to: "Degraded", reason: error.reason }, Effect.logWarning(line), error)
+  }
+
+  takesAgain(peer: Peer, { since }: Refusal): void {
+    const lasted = realNow() - since
+    const line = `${this.at(peer)} takes what is written again after ${(lasted / 1000).toFixed(1)} s`
+    this.change(peer, { from: "Degraded", to: "Up", lasted }, Effect.logInfo(line))
   }
 
   close(): void {

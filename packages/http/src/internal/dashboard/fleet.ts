@@ -41,10 +41,11 @@ const pick = (from: Figures, names: ReadonlyArray<string>): Figures =>
   Object.fromEntries(names.flatMap((name) => name in from ? [[name, from[name]]] : []))
 
 const metricsWire = (metrics: Figures): Json => {
-  const { open, window } = metrics
+  const { down, open, window } = metrics
   return toWire({
     ...pick(metrics, looked),
     ...(Array.isArray(open) ? { open: open.length } : {}),
+    ...(Array.isArray(down) ? { down: down.length } : {}),
     ...(typeof window === "object" && window !== null ? { window: pick(window as Figures, ["calls"]) } : {})
   })
 }

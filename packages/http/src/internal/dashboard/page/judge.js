@@ -64,6 +64,17 @@ const judges = {
   },
   Backpressure: ({ metrics }) => metrics.pending >= metrics.highWaterMark ? verdict(1, "above high water") : undefined,
   RateLimiter: ({ flow }) => flow.bad > 0 ? verdict(3, "store fails") : undefined,
+  RedisConnection: ({ metrics: { down, state } }) =>
+    state === "down"
+      ? verdict(3, "down")
+      : state === "degraded"
+      ? verdict(3, "refuses writes")
+      : state === "connecting"
+      ? verdict(2, "connecting")
+      // Of other processes only the number is told.
+      : (down?.length ?? down) > 0
+      ? verdict(2, "a node is down")
+      : undefined,
   Retry: (instance) =>
     instance.metrics.budgetAvailable !== null && instance.metrics.budgetAvailable < 1
       ? verdict(2, "budget is spent")
@@ -121,6 +132,8 @@ export const summary = (instances, system) => {
   tell("AdaptiveConcurrency", ["at its limit"], (n) => `${some(n, "adaptive limit is", "adaptive limits are")} reached`)
   tell("RateLimiter", ["turning away"], (n) => `${some(n, "rate limit is", "rate limits are")} exceeded`)
   tell("RateLimiter", ["store fails"], () => "the store of a rate limit fails")
+  tell("RedisConnection", ["down"], (n) => n === 1 ? "Redis is down" : `${n} connections to Redis are down`)
+  tell("RedisConnection", ["refuses writes"], () => "Redis refuses what is written")
   tell("Retry", ["budget is spent"], (n) => `${some(n, "retry budget is", "retry budgets are")} spent`)
   tell("Timeout", ["timing out"], (n) => `calls run into ${n === 1 ? "a timeout" : `${n} timeouts`}`)
   if ((system?.eventLoopDelay ?? 0) > lateLoop) troubles.push("the event loop is late")
