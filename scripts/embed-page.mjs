@@ -3,6 +3,7 @@
 // and fails where the module is not what it would be.
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import ts from "typescript"
 import { root } from "./run.mjs"
 
 const folder = join(root, "packages/http/src/internal/dashboard")
@@ -19,12 +20,32 @@ const trimmed = (text) => text.split("\n").map((line) => line.trim()).filter((li
 /** No line begins or ends within a string, so one that plainly goes on is joined with the next. */
 const joined = (text) =>
   text.replace(/(?<=[,([{+]|=>|\?\?|&&|\|\||[^=!<>]=)\n(?!\/\/)/g, "").replace(/\n(?=[)\]}?:]|\.(?!\.)|&&|\|\|)/g, "")
+/** Without the spaces that separate nothing. */
+const squeezed = (text) => {
+  const file = ts.createSourceFile("page.js", text, ts.ScriptTarget.ES2022, false, ts.ScriptKind.JS)
+  let [result, end] = ["", 0]
+  const take = (node) => {
+    const parts = node.getChildren(file)
+    if (parts.length > 0) return parts.forEach(take)
+    const token = node.getText(file)
+    if (token === "") return
+    const space = text.slice(end, node.getStart(file))
+    const [last, first] = [result.at(-1) ?? "", token[0]]
+    const separates = (/[\w$]/.test(last) && /[\w$]/.test(first)) || (/[+-]/.test(last) && last === first)
+    result += (space.includes("\n") ? "\n" : separates ? " " : "") + token
+    end = node.getEnd()
+  }
+  take(file)
+  return result
+}
 const squeezedStyle = (text) => trimmed(text).replace(/\s*([{};,])\s*/g, "$1").replace(/: /g, ":").replace(/;\}/g, "}")
 
-const script = parts
-  .map((name) => withoutComments(read(`${name}.js`)).replace(/^import .*\n/gm, "").replace(/^export /gm, ""))
-  .map((text) => joined(trimmed(text)))
-  .join("\n")
+const script = squeezed(
+  parts
+    .map((name) => withoutComments(read(`${name}.js`)).replace(/^import .*\n/gm, "").replace(/^export /gm, ""))
+    .map((text) => joined(trimmed(text)))
+    .join("\n")
+)
 // Two parts with one name in them, say, would be noticed only in a browser.
 new Function(script)
 const style = squeezedStyle(read("style.css"))
