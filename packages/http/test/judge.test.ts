@@ -73,6 +73,16 @@ describe("what figures mean", () => {
     [of("Fallback", {}, { flow: { ...still, fallbacks: 3 } }), 1, "standing in"],
     [of("Fallback", {}, { flow: { ...still, fallbacks: 3, bad: 1 } }), 2, "fallbacks fail"],
     [of("Backpressure", { pending: 9, highWaterMark: 9 }), 1, "above high water"],
+    [of("RedisConnection", { state: "up", down: [] }), 0, "well"],
+    [of("RedisConnection", { state: "down", down: [""], downFor: 1000, reason: "Timeout" }), 3, "down"],
+    [of("RedisConnection", { state: "connecting", down: [] }), 3, "connecting"],
+    [of("RedisConnection", { state: "degraded", down: [] }), 3, "degraded"],
+    [of("RedisConnection", { state: "up", down: ["a:1", "b:2"] }), 3, "2 nodes down"],
+    [of("IdempotencyStore", { storeErrors: 4, failing: false }), 0, "well"],
+    [of("IdempotencyStore", { storeErrors: 4, failing: true }), 1, "failed when last asked"],
+    [of("IdempotencyStore", { failing: true }, { flow: { ...still, bad: 1 } }), 3, "store fails"],
+    [of("StaleStore", { failing: true }), 1, "failed when last asked"],
+    [of("StaleStore", { failing: true }, { flow: { ...still, bad: 1 } }), 3, "store fails"],
     [of("SomethingNew", { size: 1 }), 0, "well"],
     [of("SomethingNew", { size: 1 }, { flow: { ...still, rejected: 3 } }), 2, "turning away"]
   ]
@@ -96,6 +106,28 @@ describe("what figures mean", () => {
     expect(sentence(open, open, full)).toBe("2 circuits are open and 1 bulkhead is full.")
     expect(sentence(open, full, of("LoadShedder", { level: "critical" })))
       .toBe("1 circuit is open, 1 bulkhead is full, and load is being shed.")
+  })
+
+  it("names Redis first where it is not up, since when, and why", () => {
+    const at = new Date(2026, 2, 1, 18, 43, 14).getTime()
+    const open = of("CircuitBreaker", { state: "Open", failureRate: null })
+    const redis = (instance: string, metrics: object) =>
+      of("RedisConnection", { down: [], ...metrics }, { instance, at })
+    const sentence = (...all: ReadonlyArray<ReturnType<typeof of>>) => summary(all, null)
+    expect(sentence(open, redis("redis", { state: "down", downFor: 10_000, reason: "NotReady" })))
+      .toMatchObject({ level: 3, text: "Redis is down since 18:43:04 (not ready) and 1 circuit is open." })
+    expect(sentence(redis("cache", { state: "degraded", reason: "OutOfMemory" })).text)
+      .toBe("Redis \"cache\" is degraded (out of memory).")
+    expect(sentence(redis("redis", { state: "connecting" })).text).toBe("Redis is connecting.")
+    expect(sentence(redis("redis", { state: "up", down: ["a:1"], downFor: 10_000, reason: "Timeout" })).text)
+      .toBe("Redis has 1 node down since 18:43:04 (timeout).")
+    expect(sentence(redis("redis", { state: "up" })).text).toBe("All is well.")
+  })
+
+  it("names the stores that fail", () => {
+    const flow = { ...still, bad: 1 }
+    expect(summary([of("IdempotencyStore", {}, { flow }), of("StaleStore", {}, { flow })], null).text)
+      .toBe("The store of idempotency keys fails and the store of last good responses fails.")
   })
 
   it("counts a call that passes several patterns of a name once", () => {

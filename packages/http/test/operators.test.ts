@@ -11,7 +11,7 @@ import {
 } from "@effect-resilience/http"
 import { HttpRouter, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Layer, Logger, Ref, TestClock } from "effect"
+import { Duration, Effect, Layer, Logger, Ref, TestClock } from "effect"
 import type { Sample } from "./utils/prometheus.js"
 import { samples } from "./utils/prometheus.js"
 import { serveWeb } from "./utils/servers.js"
@@ -195,6 +195,43 @@ describe("a store that is down", () => {
         )
     )
   }
+
+  it.scoped("has failed when it was last asked, until it does not", () =>
+    Effect.gen(function*() {
+      const isUp = yield* Ref.make(true)
+      const keys = yield* IdempotencyStore.watched("unsteady", {
+        begin: () =>
+          Effect.if(isUp, { onTrue: () => Effect.succeed({ _tag: "New" as const }), onFalse: () => keysDown }),
+        complete: () => keysDown,
+        release: () => keysDown
+      })
+      const pages = yield* within(
+        serveWeb(HttpRouter.empty.pipe(
+          HttpRouter.get("/", HttpServerResponse.text("page", { headers: { "cache-control": "max-age=60" } })),
+          HttpResilience.staleIfError({ name: "unsteady" })
+        )),
+        HttpResilience.Live.pipe(Layer.provide(Layer.succeed(StaleStore, {
+          get: () => pageDown,
+          put: () => Effect.if(isUp, { onTrue: () => Effect.void, onFalse: () => pageDown })
+        })))
+      )
+      const owner = { key: "a", token: "1", fingerprint: "f", lease: Duration.seconds(1) }
+      const failing = Effect.gen(function*() {
+        yield* Effect.exit(keys.begin(owner))
+        yield* Effect.promise(() => pages(new Request("http://x.test/")))
+        const [ofKeys, ofPages] = [
+          yield* metricsOf("IdempotencyStore", "unsteady"),
+          yield* metricsOf("StaleStore", "unsteady")
+        ]
+        return [ofKeys, ofPages].map((metrics) => Reflect.get(Object(metrics), "failing"))
+      })
+      expect(yield* failing).toEqual([false, false])
+      yield* Ref.set(isUp, false)
+      expect(yield* failing).toEqual([true, true])
+      yield* Ref.set(isUp, true)
+      expect(yield* failing).toEqual([false, false])
+    }).pipe(Effect.provide(ResilienceLive)))
+
   const countOf = {
     Idempotency: ["IdempotencyStore", "storeErrors"],
     StaleStore: ["StaleStore", "storeErrors"],

@@ -243,6 +243,10 @@ export declare namespace RedisConnection {
     readonly latency: number
     /** The nodes that are down; a server that is no node is `""`. */
     readonly down: ReadonlyArray<string>
+    /** For how many milliseconds one of them has been, the longest; absent where none is. */
+    readonly downFor?: number
+    /** What the last command that was sent failed with, while one of them is down. */
+    readonly reason?: RedisUnavailableError["reason"]
   }
 
   /**

@@ -216,21 +216,21 @@ describe.skipIf(!canStart)("a server that goes and comes back", () => {
           Effect.forever(Effect.zipRight(Effect.ignore(redis.command("ping")), Effect.sleep(2)))
         )
         yield* untilEffect("it is told", Effect.sync(() => heard.length > 0))
+        const reason = expect.stringMatching(/NotReady|Disconnected/)
         const { instances } = yield* Registry.snapshot
         expect(instances.find(({ pattern }) => pattern === "RedisConnection")).toMatchObject({
           instance: "shop",
-          metrics: { state: "down", outages: 1, down: [""] }
+          // The cause of it, and not what all have been told since.
+          metrics: { state: "down", outages: 1, down: [""], downFor: expect.any(Number), reason }
         })
-        // The cause of it, and not what all have been told since.
-        const gone = expect.objectContaining({
-          _tag: "RedisUnavailableError",
-          reason: expect.stringMatching(/NotReady|Disconnected/)
-        })
+        const gone = expect.objectContaining({ _tag: "RedisUnavailableError", reason })
         expect(yield* redis.health).toMatchObject({ status: "down", lastError: gone })
         expect(onBus).toMatchObject([{ _tag: "InternalError", source: "Store", instance: "shop", error: gone }])
         yield* Effect.promise(() => server.start())
         yield* untilEffect("it is told", Effect.sync(() => heard.length > 1), 4000)
         yield* Fiber.interrupt(caller)
+        const metrics = yield* redis.metrics
+        expect([metrics.state, metrics.downFor, metrics.reason]).toEqual(["up", undefined, undefined])
         expect(heard).toMatchObject([
           { _tag: "StateChanged", instance: "shop", from: "Up", to: "Down" },
           { _tag: "StateChanged", instance: "shop", from: "Down", to: "Up", lasted: expect.any(Number) }

@@ -230,7 +230,7 @@ export class Connection implements RedisConnection.Service {
   })
 
   readonly metrics: Effect.Effect<RedisConnection.Metrics> = Effect.sync(() => {
-    const { commands, connects, failures, latency, outages, roundTrips } = this.watch
+    const { commands, connects, downFor, failures, lastError, latency, outages, roundTrips } = this.watch
     return {
       state: this.status,
       refusal: this.servers.refusal?.reason ?? null,
@@ -242,7 +242,8 @@ export class Connection implements RedisConnection.Service {
       reconnects: Math.max(connects - 1, 0),
       pending: this.commands.pending,
       latency,
-      down: this.servers.down
+      down: this.servers.down,
+      ...(downFor === undefined ? {} : { downFor, ...(lastError === undefined ? {} : { reason: lastError.reason }) })
     }
   })
 }

@@ -143,6 +143,12 @@ export class Watch {
     this.change(peer, { from: "Degraded", to: "Up", lasted }, Effect.logInfo(line))
   }
 
+  /** For how long a server is down, in milliseconds: the longest. */
+  get downFor(): number | undefined {
+    const begins = [...this.told.values()].map(({ since }) => since)
+    return begins.length === 0 ? undefined : realNow() - Math.min(...begins)
+  }
+
   close(): void {
     this.measure(0)
     for (const { cancel } of this.told.values()) cancel()

@@ -11,6 +11,8 @@ export const fleetInterval = Duration.seconds(1)
 /** Figures that the page judges an instance by, or writes into its cell: it has cards for the rest. */
 const looked = [
   "state",
+  "reason",
+  "failing",
   "failureRate",
   "active",
   "limit",
@@ -74,8 +76,9 @@ const mostInstances = 5000
 const urgency = ({ instances, status }: Fleet.Process): number =>
   status !== "Live"
     ? 2
-    : instances.some(({ metrics, pattern }) =>
-        pattern === "CircuitBreaker" && metrics["state"] !== undefined && metrics["state"] !== "Closed"
+    : instances.some(({ metrics: { state }, pattern }) =>
+        (pattern === "CircuitBreaker" && state !== undefined && state !== "Closed") ||
+        (pattern === "RedisConnection" && state !== "up")
       )
     ? 1
     : 0

@@ -39,6 +39,7 @@ export const beatText = ": still here\nevent: beat\ndata: {}\n\n"
 const timesThatPass = new Map([
   ["sinceStateChange", -1],
   ["sinceLastFailure", -1],
+  ["downFor", -1],
   ["openFor", 1],
   ["heardAgo", -1]
 ])

@@ -18,7 +18,17 @@ export const watched = (
     const errors = (operation: string) =>
       metric.counter("resilience.idempotency.store_errors", "Operations that failed", attributes({ operation }))
     const failed = { begin: errors("begin"), complete: errors("complete"), release: errors("release") }
-    const tally = { offered: 0, admitted: 0, rejected: 0, replayed: 0, conflicts: 0, mismatches: 0, storeErrors: 0 }
+    const tally = {
+      offered: 0,
+      admitted: 0,
+      rejected: 0,
+      replayed: 0,
+      conflicts: 0,
+      mismatches: 0,
+      storeErrors: 0,
+      /** Whether the last operation failed. */
+      failing: false
+    }
     const size = store.metrics ?? Effect.succeed(undefined)
     const measured = Effect.map(size, (now) => {
       if (now === undefined) return
@@ -38,7 +48,8 @@ export const watched = (
     // One that is given up because it took too long has failed, too.
     const watch = <A, E>(operation: keyof typeof failed, effect: Effect.Effect<A, E>) =>
       Effect.onExit(effect, (exit) => {
-        if (Exit.isSuccess(exit)) return measured
+        tally.failing = Exit.isFailure(exit)
+        if (!tally.failing) return measured
         tally.storeErrors++
         return Effect.sync(failed[operation])
       })

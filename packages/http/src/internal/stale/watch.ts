@@ -27,7 +27,8 @@ export const watchStale = (name: string, store: StaleStore.Service): Effect.Effe
     const attributes = metric.attributes("StaleStore", name)
     const entries = metric.gauge("resilience.cache.entries", "Responses that are kept", attributes)
     const bytes = metric.gauge("resilience.cache.bytes", "Bytes of the responses that are kept", attributes)
-    const tally = { served: 0, missed: 0, kept: 0, storeErrors: 0 }
+    /** `failing`: whether the last operation failed. */
+    const tally = { served: 0, missed: 0, kept: 0, storeErrors: 0, failing: false }
     const size = store.metrics ?? Effect.succeed(undefined)
     const measured = Effect.map(size, (now) => {
       if (now === undefined) return
@@ -49,16 +50,24 @@ export const watchStale = (name: string, store: StaleStore.Service): Effect.Effe
       looked: (found) =>
         Effect.zipRight(
           Effect.sync(() => {
+            tally.failing = false
             if (found) tally.served++
             else tally.missed++
             result[found ? "hit" : "miss"]()
           }),
           measured
         ),
-      kept: Effect.zipRight(Effect.sync(() => tally.kept++), measured),
+      kept: Effect.zipRight(
+        Effect.sync(() => {
+          tally.failing = false
+          tally.kept++
+        }),
+        measured
+      ),
       failed: (error) =>
         Effect.suspend(() => {
           tally.storeErrors++
+          tally.failing = true
           result.error()
           return told.failed(error)
         }),

@@ -255,6 +255,22 @@ const keyed = (instance) => {
   ]
 }
 
+/** @param {Instance} instance @param {number} age */
+const connection = ({ metrics }, age) => {
+  const { commands, downFor, failures, latency, outages, pending, processes, reason, reconnects } = metrics
+  return [
+    facts([
+      ...downFor === undefined ? [] : [/** @type {const} */ (["down for", span(downFor + age)])],
+      ...reason ? [/** @type {const} */ (["last error", words(reason)])] : [],
+      ["answers within", `${span(latency)} on average`],
+      ["processes", count(processes)],
+      ["failed", `${count(failures)} of ${some(commands, "command")}`],
+      ["outages", `${count(outages)}, connected again ${some(reconnects, "time")}`],
+      ["pending", count(pending)]
+    ])
+  ]
+}
+
 /** What this page knows nothing of. @param {Instance} instance */
 const anyOther = ({ metrics }) => [
   facts(
@@ -276,7 +292,8 @@ const bodies = {
   AdaptiveConcurrency: adaptive,
   LoadShedder: shedder,
   Backpressure: backpressure,
-  Fallback: fallback
+  Fallback: fallback,
+  RedisConnection: connection
 }
 
 /** @param {Instance} instance @param {number} age @returns {Body} */

@@ -6,7 +6,7 @@
 import { flowOf, labelOf } from "./cards.js"
 import { columnsOf, groupsOf, listOf, namesOf, wordsOf } from "./compare.js"
 import { h } from "./dom.js"
-import { byName, count, percent, some, span } from "./format.js"
+import { byName, count, percent, some, span, words } from "./format.js"
 import { judge, totalsOf } from "./judge.js"
 import { about } from "./store.js"
 
@@ -74,6 +74,7 @@ const figureOf = ({ metrics, pattern }) => {
     return typeof metrics.failureRate === "number" ? `${percent(metrics.failureRate)} failed` : ""
   }
   if (pattern === "RateLimiter") return String(metrics.rate ?? "")
+  if (pattern === "RedisConnection") return metrics.reason ? words(metrics.reason) : ""
   return typeof metrics.active === "number" && "limit" in metrics
     ? `${count(metrics.active)} of ${count(metrics.limit)}`
     : ""

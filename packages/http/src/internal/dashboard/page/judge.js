@@ -3,7 +3,7 @@
  * What the figures mean: how bad an instance is, the sentence about all of them, and the advice. Pure functions of what
  * the server told and of the rates of the last seconds.
  */
-import { percent, rate, some, span } from "./format.js"
+import { clock, percent, rate, some, span, words } from "./format.js"
 
 /**
  * An instance as the server tells of it, and how much came and was turned away each second of late.
@@ -11,7 +11,8 @@ import { percent, rate, some, span } from "./format.js"
  * @typedef {{
  *   id: string, pattern: string, instance: string, metrics: Record<string, any>,
  *   actions?: ReadonlyArray<string>, settings: Record<string, any> | null, recent: Record<string, any>,
- *   flow: { offered: number, rejected: number, bad: number, retries: number, fallbacks: number }, seconds: number, highest: number
+ *   flow: { offered: number, rejected: number, bad: number, retries: number, fallbacks: number }, seconds: number, highest: number,
+ *   at?: number
  * }} Instance
  * @typedef {{ level: 0 | 1 | 2 | 3, state: string }} Verdict
  */
@@ -33,11 +34,18 @@ export const totalsOf = (metrics) => ({
 /** @param {Instance} instance */
 export const isKeyed = ({ metrics, pattern }) => metrics.keys !== undefined && pattern !== "RateLimiter"
 
+/** How long a list is; of other processes only that is told. @param {ReadonlyArray<unknown> | number | undefined} list */
+const lengthOf = (list) => typeof list === "number" ? list : list?.length ?? 0
+
 /** Attempts for each call, of late. @param {Instance} instance */
 export const amplification = ({ flow }) => flow.offered > 0 ? 1 + flow.retries / flow.offered : 1
 
 /** @param {0 | 1 | 2 | 3} level @param {string} state @returns {Verdict} */
 const verdict = (level, state) => ({ level, state })
+
+/** A store that nobody asks of late may be well again: it is not known. @param {Instance} instance */
+const store = ({ flow, metrics }) =>
+  flow.bad > 0 ? verdict(3, "store fails") : metrics.failing === true ? verdict(1, "failed when last asked") : undefined
 
 /** @type {Record<string, (instance: Instance) => Verdict | undefined>} */
 const judges = {
@@ -64,17 +72,6 @@ const judges = {
   },
   Backpressure: ({ metrics }) => metrics.pending >= metrics.highWaterMark ? verdict(1, "above high water") : undefined,
   RateLimiter: ({ flow }) => flow.bad > 0 ? verdict(3, "store fails") : undefined,
-  RedisConnection: ({ metrics: { down, state } }) =>
-    state === "down"
-      ? verdict(3, "down")
-      : state === "degraded"
-      ? verdict(3, "refuses writes")
-      : state === "connecting"
-      ? verdict(2, "connecting")
-      // Of other processes only the number is told.
-      : (down?.length ?? down) > 0
-      ? verdict(2, "a node is down")
-      : undefined,
   Retry: (instance) =>
     instance.metrics.budgetAvailable !== null && instance.metrics.budgetAvailable < 1
       ? verdict(2, "budget is spent")
@@ -85,21 +82,38 @@ const judges = {
     metrics.available !== undefined && metrics.available < 1 ? verdict(2, "spent") : undefined,
   Timeout: ({ flow }) => flow.bad > 0 ? verdict(2, "timing out") : undefined,
   Fallback: ({ flow }) =>
-    flow.bad > 0 ? verdict(2, "fallbacks fail") : flow.fallbacks > 0 ? verdict(1, "standing in") : undefined
+    flow.bad > 0 ? verdict(2, "fallbacks fail") : flow.fallbacks > 0 ? verdict(1, "standing in") : undefined,
+  RedisConnection: ({ metrics }) => {
+    if (metrics.state === "degraded") return verdict(3, "refuses writes")
+    if (metrics.state !== "up") return verdict(metrics.state === "connecting" ? 2 : 3, words(metrics.state))
+    const down = lengthOf(metrics.down)
+    return down > 0 ? verdict(3, `${some(down, "node")} down`) : undefined
+  },
+  IdempotencyStore: store,
+  StaleStore: store
 }
 
 /** How bad it is: 0 is well, 3 needs somebody. @param {Instance} instance @returns {Verdict} */
 export const judge = (instance) => {
   const { flow, metrics, pattern } = instance
   if (isKeyed(instance)) {
-    // Of other processes only the number is told.
-    const open = Array.isArray(metrics.open) ? metrics.open.length : metrics.open ?? 0
+    const open = lengthOf(metrics.open)
     if (open > 0) return verdict(3, `${some(open, "key")} not closed`)
     return flow.rejected > 0 ? verdict(2, "turning away") : verdict(0, "well")
   }
   const found = judges[pattern]?.(instance)
   if (flow.rejected > 0 && (found?.level ?? 0) < 2) return verdict(2, "turning away")
   return found ?? verdict(0, pattern === "CircuitBreaker" ? "closed" : "well")
+}
+
+/** What stands behind all that shares, and is not there. @param {Instance & Verdict} connection */
+const absence = ({ at, instance, metrics, state }) => {
+  const { downFor } = metrics
+  const reason = metrics.refusal ?? metrics.reason
+  const name = instance === "redis" ? "Redis" : `Redis "${instance}"`
+  const verb = metrics.state === "degraded" ? "" : metrics.state === "up" ? "has " : "is "
+  const since = at === undefined || downFor === undefined ? "" : ` since ${clock(at - downFor)}`
+  return `${name} ${verb}${state}${since}${reason ? ` (${words(reason)})` : ""}`
 }
 
 /**
@@ -113,6 +127,10 @@ export const summary = (instances, system) => {
   /** @type {Array<string>} */
   const troubles = []
   const verdicts = instances.map((instance) => ({ instance, ...judge(instance) }))
+  // The rest may follow from it.
+  for (const { instance, level, state } of verdicts) {
+    if (instance.pattern === "RedisConnection" && level > 0) troubles.push(absence({ ...instance, level, state }))
+  }
   /** @param {string} pattern @param {ReadonlyArray<string>} states @param {(n: number) => string} text */
   const tell = (pattern, states, text) => {
     const n = verdicts.filter((one) => one.instance.pattern === pattern && states.includes(one.state)).length
@@ -125,15 +143,15 @@ export const summary = (instances, system) => {
     ["closed, but calls fail", "closed, but near its limit"],
     (n) => `calls behind ${some(n, "circuit")} fail`
   )
-  const keys = instances.filter(isKeyed).reduce((sum, { metrics }) => sum + (metrics.open?.length ?? 0), 0)
+  const keys = instances.filter(isKeyed).reduce((sum, { metrics }) => sum + lengthOf(metrics.open), 0)
   if (keys > 0) troubles.push(`${some(keys, "key has", "keys have")} a circuit that is not closed`)
   tell("Bulkhead", ["full", "all in use"], (n) => `${some(n, "bulkhead is", "bulkheads are")} full`)
   tell("LoadShedder", ["elevated", "high", "critical"], () => "load is being shed")
   tell("AdaptiveConcurrency", ["at its limit"], (n) => `${some(n, "adaptive limit is", "adaptive limits are")} reached`)
   tell("RateLimiter", ["turning away"], (n) => `${some(n, "rate limit is", "rate limits are")} exceeded`)
   tell("RateLimiter", ["store fails"], () => "the store of a rate limit fails")
-  tell("RedisConnection", ["down"], (n) => n === 1 ? "Redis is down" : `${n} connections to Redis are down`)
-  tell("RedisConnection", ["refuses writes"], () => "Redis refuses what is written")
+  tell("IdempotencyStore", ["store fails"], () => "the store of idempotency keys fails")
+  tell("StaleStore", ["store fails"], () => "the store of last good responses fails")
   tell("Retry", ["budget is spent"], (n) => `${some(n, "retry budget is", "retry budgets are")} spent`)
   tell("Timeout", ["timing out"], (n) => `calls run into ${n === 1 ? "a timeout" : `${n} timeouts`}`)
   if ((system?.eventLoopDelay ?? 0) > lateLoop) troubles.push("the event loop is late")

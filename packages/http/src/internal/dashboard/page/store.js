@@ -42,15 +42,15 @@ export const about = {
   ahead: 0
 }
 
-/** @param {Record<string, any>} wire @param {number} told */
-const put = (wire, told) => {
+/** @param {Record<string, any>} wire @param {number} told by our clock @param {number} at the same by that of the server */
+const put = (wire, told, at) => {
   const known = instances.get(wire.id)
   const { flow, highest, seconds } = known ??
     { flow: { offered: 0, rejected: 0, bad: 0, retries: 0, fallbacks: 0 }, highest: 0, seconds: 0 }
   const calls = wire.metrics.window?.calls ?? 0
   instances.set(
     wire.id,
-    /** @type {Instance & { told: number }} */ ({ ...wire, told, flow, seconds, highest: Math.max(highest, calls) })
+    /** @type {Instance & { told: number }} */ ({ ...wire, told, at, flow, seconds, highest: Math.max(highest, calls) })
   )
 }
 
@@ -71,13 +71,13 @@ export const takeSnapshot = (news, now) => {
   const ids = new Set(news.instances.map((/** @type {{ id: string }} */ { id }) => id))
   for (const id of instances.keys()) if (!ids.has(id)) remove(id)
   timeline.clear()
-  for (const wire of news.instances) put(wire, now)
+  for (const wire of news.instances) put(wire, now, news.at)
   takeRest(news, now)
 }
 
 /** What is new. @param {Record<string, any>} news @param {number} now */
 export const takeUpdate = (news, now) => {
-  for (const wire of news.changed) put(wire, now)
+  for (const wire of news.changed) put(wire, now, news.at)
   for (const id of news.removed) remove(id)
   takeRest(news, now)
 }
