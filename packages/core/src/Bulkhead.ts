@@ -125,6 +125,7 @@ const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, ne
       instance: name,
       site,
       snapshot: pool.metrics,
+      ...(lender === undefined ? {} : { settings: { shared: true } }),
       actions: { resize: (input, lasts) => Effect.flatMap(actions.integer(1)(input), (limit) => resize(limit, lasts)) }
     })
     const withPermits = (permits: number, share?: Share) =>

@@ -232,6 +232,7 @@ const build = (
       instance: name,
       site,
       snapshot: limiter.metrics,
+      ...(store === undefined ? {} : { settings: { onStoreError: resolved.onStoreError } }),
       actions: {
         reset: (input) => Effect.flatMap(keyInput(input), limiter.reset),
         drain: (input) => Effect.flatMap(keyInput(input), limiter.drain),

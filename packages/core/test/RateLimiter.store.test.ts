@@ -1,4 +1,4 @@
-import { Deadline, RateLimiter, RateLimiterStore, RateLimiterStoreError } from "@effect-resilience/core"
+import { Deadline, RateLimiter, RateLimiterStore, RateLimiterStoreError, Registry } from "@effect-resilience/core"
 import { describe, expect, it } from "@effect/vitest"
 import { Cause, Duration, Effect, Exit, Fiber, Logger, Option, TestClock } from "effect"
 
@@ -241,6 +241,17 @@ describe("without the store", () => {
       expect((yield* limiter.peek("a")).remaining).toBe(0)
       expect((yield* limiter.peek("b")).remaining).toBe(5)
     }))
+
+  it.scoped("what it does then is told to operators, where there is a store", () =>
+    Effect.gen(function*() {
+      yield* RateLimiter.make({ name: "shared", rate: "5/minute", onStoreError: "open", store: broken })
+      yield* RateLimiter.make({ name: "own", rate: "5/minute" })
+      const { instances } = yield* Registry.snapshot
+      expect(instances.map(({ instance, settings }) => [instance, settings])).toEqual([
+        ["shared", { onStoreError: "open" }],
+        ["own", undefined]
+      ])
+    }).pipe(Effect.provide(Registry.Live)))
 
   it.scoped("reset fails in every mode, for what the key has used is still in the store", () =>
     Effect.gen(function*() {

@@ -273,4 +273,15 @@ describe("a bulkhead whose permits are lent", () => {
       expect(yield* entry!.actions["resize"]!(3, Duration.seconds(20))).toBe("fleet")
       expect(told).toEqual(["resize 7", "resize 3 for 20s"])
     }).pipe(Effect.provide(Registry.Live)))
+
+  it.scoped("operators are told that its permits are shared, and of no other that they are", () =>
+    Effect.gen(function*() {
+      yield* lentBulkhead(Bulkhead.make({ name: "lent" }))
+      yield* Bulkhead.make({ name: "own" })
+      const { instances } = yield* Registry.snapshot
+      expect(instances.map(({ instance, settings }) => [instance, settings])).toEqual([
+        ["lent", { shared: true }],
+        ["own", undefined]
+      ])
+    }).pipe(Effect.provide(Registry.Live)))
 })

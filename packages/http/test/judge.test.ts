@@ -17,6 +17,9 @@ const of = (pattern: string, metrics: Readonly<Record<string, unknown>>, more: o
   ...more
 })
 
+/** Of a bulkhead whose permits all processes share. */
+const shared = { settings: { shared: true } }
+
 /** What the page is told of it where it is of another process of the fleet. */
 const ofAnotherProcess = (instance: ReturnType<typeof of>) => {
   const seen = { id: "1", label: "1", status: "Live" as const, age: Duration.zero, omitted: 0, problem: Option.none() }
@@ -64,6 +67,19 @@ describe("what figures mean", () => {
     [of("Bulkhead", { active: 8, limit: 10, utilization: 0.8, waiting: 0, queueLimit: 5 }), 1, "nearly full"],
     [of("Bulkhead", { active: 10, limit: 10, utilization: 1, waiting: 2, queueLimit: 5 }), 2, "all in use"],
     [of("Bulkhead", { active: 10, limit: 10, utilization: 1, waiting: 5, queueLimit: 5 }), 3, "full"],
+    [of("Bulkhead", { active: 1, limit: 1, utilization: 1, waiting: 0, queueLimit: 5 }, shared), 0, "well"],
+    [of("Bulkhead", { active: 0, limit: 0, utilization: 0, waiting: 0, queueLimit: 5 }), 0, "well"],
+    [of("Bulkhead", { active: 1, limit: 1, utilization: 1, waiting: 1, queueLimit: 0 }, shared), 1, "calls wait"],
+    [of("Bulkhead", { active: 1, limit: 1, utilization: 1, waiting: 1, queueLimit: 5 }, shared), 1, "calls wait"],
+    [of("Bulkhead", { active: 1, limit: 1, utilization: 1, waiting: 5, queueLimit: 5 }, shared), 3, "full"],
+    [
+      of("Bulkhead", { active: 0, limit: 0, utilization: 0, waiting: 0, queueLimit: 5 }, {
+        ...shared,
+        flow: { ...still, rejected: 1 }
+      }),
+      2,
+      "turning away"
+    ],
     [of("LoadShedder", { level: "high" }), 2, "high"],
     [of("RateLimiter", {}, { flow: { ...still, rejected: 1 } }), 2, "turning away"],
     [of("RateLimiter", {}, { flow: { ...still, bad: 1 } }), 3, "store fails"],
@@ -149,12 +165,32 @@ describe("what figures mean", () => {
     expect(advise(of("Timeout", { limit: 2000 }, { recent: { times: { ...times, count: 10 } } }))).toBeUndefined()
     expect(advise(of("Bulkhead", { limit: 100, peak: 5, offered: 5000 }))).toContain("5 of 100")
     expect(advise(of("Bulkhead", { limit: 100, peak: 50, offered: 5000 }))).toBeUndefined()
+    // The most that it held says nothing of what all of them did.
+    expect(advise(of("Bulkhead", { limit: 100, peak: 5, offered: 5000 }, shared))).toBeUndefined()
     expect(advise(of("Retry", {}, { flow: { ...still, offered: 10, retries: 11 } }))).toContain("by 2.1")
     const rare = { settings: { minimumCalls: 20 }, highest: 4, flow: { ...still, offered: 0.1 } }
     expect(advise(of("CircuitBreaker", { opens: 0 }, rare))).toContain("never held the 20 calls")
     expect(advise(of("CircuitBreaker", { opens: 0 }, { ...rare, highest: 20 }))).toBeUndefined()
     expect(advise(of("CircuitBreaker", { state: "Open", opens: 4 }))).toContain("4 times in a row")
     expect(advise(of("CircuitBreaker", { state: "Closed", opens: 4 }))).toBeUndefined()
+  })
+
+  it("advises about a rate only where it is the rate that turns calls away", () => {
+    const flow = { ...still, offered: 10, rejected: 10 }
+    const advice = (onStoreError: string, bad: number) =>
+      advise(of("RateLimiter", {}, { flow: { ...flow, bad }, settings: { onStoreError } }))
+    expect(advice("fail", 0)).toBe(
+      "It turns away 100 % of the calls. If these are honest clients, the rate is too low."
+    )
+    expect(advice("fail", 10)).toBe(
+      "Its store does not answer, so calls fail (onStoreError is \"fail\"; with \"local\" each process would go on by its " +
+        "share of the rate). Bring the store back: the events say why it is away."
+    )
+    expect(advice("closed", 10)).toContain("so all calls are turned away (onStoreError is \"closed\"; with \"local\"")
+    expect(advice("open", 10)).toContain("so calls pass, and nothing limits them (onStoreError is \"open\")")
+    expect(advice("local", 10)).toContain(
+      "so each process goes on by its share of the rate (onStoreError is \"local\")"
+    )
   })
 
   it("puts the patterns of a name in the order in which a call passes them", () => {

@@ -65,7 +65,7 @@ const processWire = ({ age, id, instances, label, omitted, problem, status }: Fl
     pattern,
     instance,
     metrics: metricsWire(metrics),
-    settings: settings === null ? null : toWire(pick(settings, ["failureRate", "minimumCalls"]))
+    settings: settings === null ? null : toWire(pick(settings, ["failureRate", "minimumCalls", "shared"]))
   }))
 })
 

@@ -4,7 +4,7 @@
  */
 import { bar, facts, h, ring, svg } from "./dom.js"
 import { count, percent, rate, some, span, words } from "./format.js"
-import { amplification, isKeyed, judge, totalsOf } from "./judge.js"
+import { amplification, isKeyed, isShared, judge, totalsOf } from "./judge.js"
 
 /** @typedef {import("./judge.js").Instance} Instance */
 /** @typedef {ReadonlyArray<import("./dom.js").Child>} Body */
@@ -86,15 +86,23 @@ const breaker = ({ flow, metrics, recent, settings, ...rest }, age) => {
 /** @param {number} p95 */
 const waitText = (p95) => p95 === 0 ? "none" : `95 % within ${span(p95)}`
 
+/** What of the permits that it holds a process uses. @param {Instance} instance */
+export const heldOf = ({ metrics }) => `${count(metrics.active)} of ${count(metrics.limit)} held`
+
 /** @param {Instance} instance */
-const bulkhead = ({ metrics, recent }) => [
-  usage("in use", metrics.active, metrics.limit),
-  metrics.queueLimit !== 0 && usage("waiting", metrics.waiting, metrics.queueLimit),
-  facts([
-    ["peak", count(metrics.peak)],
-    ["wait", recent.times === undefined ? `${span(metrics.averageWait)} on average` : waitText(recent.times.p95)]
-  ])
-]
+const bulkhead = (instance) => {
+  const { metrics, recent } = instance
+  return [
+    isShared(instance)
+      ? bar("in use here", heldOf(instance), metrics.active / metrics.limit)
+      : usage("in use", metrics.active, metrics.limit),
+    metrics.queueLimit !== 0 && usage("waiting", metrics.waiting, metrics.queueLimit),
+    facts([
+      ["peak", count(metrics.peak)],
+      ["wait", recent.times === undefined ? `${span(metrics.averageWait)} on average` : waitText(recent.times.p95)]
+    ])
+  ]
+}
 
 /** What was turned away, also before the page was opened. @param {Instance} instance */
 const turnedAway = ({ metrics }) => {

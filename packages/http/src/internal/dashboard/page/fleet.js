@@ -3,11 +3,11 @@
  * All processes of the fleet: each instance in a row, how many processes say what of it, and those that matter most side
  * by side.
  */
-import { flowOf, labelOf } from "./cards.js"
+import { flowOf, heldOf, labelOf } from "./cards.js"
 import { columnsOf, groupsOf, listOf, namesOf, wordsOf } from "./compare.js"
 import { h } from "./dom.js"
 import { byName, count, percent, some, span, words } from "./format.js"
-import { judge, totalsOf } from "./judge.js"
+import { isShared, judge, totalsOf } from "./judge.js"
 import { about } from "./store.js"
 
 /** @typedef {import("./judge.js").Instance} Instance */
@@ -69,12 +69,14 @@ const instanceOf = (process, told) => {
 }
 
 /** The figure that matters, where there is one. @param {Instance} instance */
-const figureOf = ({ metrics, pattern }) => {
+const figureOf = (instance) => {
+  const { metrics, pattern } = instance
   if (pattern === "CircuitBreaker") {
     return typeof metrics.failureRate === "number" ? `${percent(metrics.failureRate)} failed` : ""
   }
   if (pattern === "RateLimiter") return String(metrics.rate ?? "")
   if (pattern === "RedisConnection") return metrics.reason ? words(metrics.reason) : ""
+  if (pattern === "Bulkhead" && isShared(instance)) return heldOf(instance)
   return typeof metrics.active === "number" && "limit" in metrics
     ? `${count(metrics.active)} of ${count(metrics.limit)}`
     : ""

@@ -34,6 +34,14 @@ export const totalsOf = (metrics) => ({
 /** @param {Instance} instance */
 export const isKeyed = ({ metrics, pattern }) => metrics.keys !== undefined && pattern !== "RateLimiter"
 
+/**
+ * Whether the permits of a bulkhead are of all processes together. Each holds as many of them as it uses, or none, and is
+ * not full for that.
+ *
+ * @param {Instance} instance
+ */
+export const isShared = ({ metrics, settings }) => settings?.shared === true || metrics.limit === 0
+
 /** How long a list is; of other processes only that is told. @param {ReadonlyArray<unknown> | number | undefined} list */
 const lengthOf = (list) => typeof list === "number" ? list : list?.length ?? 0
 
@@ -60,9 +68,14 @@ const judges = {
     const isKnown = metrics.window?.calls >= (settings?.minimumCalls ?? 1)
     return isKnown && failureRate >= someFail ? verdict(1, "closed, but calls fail") : undefined
   },
-  Bulkhead: ({ metrics }) => {
-    if (metrics.active < metrics.limit) return metrics.utilization >= 0.8 ? verdict(1, "nearly full") : undefined
-    return metrics.waiting > 0 && metrics.waiting >= metrics.queueLimit ? verdict(3, "full") : verdict(2, "all in use")
+  Bulkhead: (instance) => {
+    const { active, limit, queueLimit, utilization, waiting } = instance.metrics
+    if (isShared(instance)) {
+      if (waiting === 0) return undefined
+      return queueLimit > 0 && waiting >= queueLimit ? verdict(3, "full") : verdict(1, "calls wait")
+    }
+    if (active < limit) return utilization >= 0.8 ? verdict(1, "nearly full") : undefined
+    return waiting > 0 && waiting >= queueLimit ? verdict(3, "full") : verdict(2, "all in use")
   },
   AdaptiveConcurrency: ({ metrics }) =>
     metrics.active >= metrics.limit && metrics.waiting > 0 ? verdict(2, "at its limit") : undefined,
@@ -182,6 +195,26 @@ export const summary = (instances, system) => {
   }
 }
 
+/** What comes of calls without the store of a limit. @type {Record<string, string>} */
+const consequences = {
+  fail: "calls fail",
+  closed: "all calls are turned away",
+  open: "calls pass, and nothing limits them",
+  local: "each process goes on by its share of the rate"
+}
+
+/** @param {string} onStoreError */
+const withoutStore = (onStoreError) => {
+  const is = `onStoreError is "${onStoreError}"`
+  const other = onStoreError === "fail" || onStoreError === "closed"
+    ? `; with "local" each process would go on by its share of the rate`
+    : ""
+  return `Its store does not answer, so ${
+    consequences[onStoreError]
+  } (${is}${other}). Bring the store back: the events say ` +
+    "why it is away."
+}
+
 /** @type {Record<string, (instance: Instance) => string | undefined>} */
 const advisers = {
   Timeout: ({ metrics: { limit }, recent: { times } }) => {
@@ -196,10 +229,12 @@ const advisers = {
       }. A shorter one frees callers sooner.`
       : undefined
   },
-  Bulkhead: ({ metrics: { limit, offered, peak } }) =>
-    offered >= 1000 && peak / limit < 0.12
+  Bulkhead: (instance) => {
+    const { limit, offered, peak } = instance.metrics
+    return offered >= 1000 && peak / limit < 0.12 && !isShared(instance)
       ? `Never more than ${peak} of ${limit} permits were in use. The limit may be too high to protect anything.`
-      : undefined,
+      : undefined
+  },
   Retry: (instance) =>
     amplification(instance) >= 1.5
       ? `Retries multiply the load by ${amplification(instance).toFixed(1)}. A budget bounds that; a breaker ends it.`
@@ -212,12 +247,14 @@ const advisers = {
         "will not open."
       : undefined
   },
-  RateLimiter: ({ flow }) =>
-    flow.offered > 1 && flow.rejected / flow.offered > 0.2
+  RateLimiter: ({ flow, settings }) => {
+    if (flow.bad > 0 && settings !== null) return withoutStore(settings.onStoreError)
+    return flow.offered > 1 && flow.rejected / flow.offered > 0.2
       ? `It turns away ${
         percent(flow.rejected / flow.offered)
       } of the calls. If these are honest clients, the rate is too low.`
       : undefined
+  }
 }
 
 /** @param {Instance} instance @returns {string | undefined} */
