@@ -2,7 +2,7 @@ import { Bulkhead, CircuitBreaker, RateLimiter, RateLimiterStore, ResilienceLive
 import { Admin, Dashboard } from "@effect-resilience/http"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Layer, Redacted, Schedule } from "effect"
+import { Deferred, Effect, Layer, Redacted, Schedule } from "effect"
 import type { Page } from "playwright-core"
 import { executablePath, openBrowser, openPage } from "./utils/browser.js"
 import { fetchNode, serveNode } from "./utils/servers.js"
@@ -124,6 +124,33 @@ describe.skipIf(executablePath === undefined)("in a browser", () => {
       )
       expect(tried).toContain("Failed to fetch")
       expect(complaints.join()).toContain("Content Security Policy")
+    }).pipe(Effect.provide(live)), 30_000)
+
+  it.scopedLive("says that it connects, and nothing of how things are, until it is told", () =>
+    Effect.gen(function*() {
+      const [asked, answered] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const app = HttpRouter.mount(HttpRouter.empty, "/resilience", Dashboard.router)
+      const slow = Effect.flatMap(HttpServerRequest.HttpServerRequest, ({ url }) =>
+        url.endsWith("/events")
+          ? Deferred.succeed(asked, undefined).pipe(Effect.zipRight(Deferred.await(answered)), Effect.zipRight(app))
+          : app)
+      const { url } = yield* serveNode(slow)
+      const { complaints, page } = yield* openPage(yield* openBrowser, { colorScheme: "light" })
+      const colour = Effect.promise(() =>
+        page.evaluate("getComputedStyle(document.getElementById('health')).backgroundColor")
+      )
+      yield* Effect.promise(() => page.goto(`${url}/resilience`))
+      yield* Deferred.await(asked)
+      // It is drawn once a second.
+      yield* Effect.promise(() => page.waitForTimeout(1200))
+      expect(yield* textOf(page, "#health")).toBe("Connecting…")
+      expect(yield* textOf(page, "body")).not.toMatch(/NaN|No instance|Nothing has happened/)
+      const neutral = yield* colour
+      yield* Deferred.succeed(answered, undefined)
+      yield* Effect.promise(() => page.locator("#health .sentence", { hasText: "All is well." }).waitFor())
+      expect(yield* colour).not.toBe(neutral)
+      expect(yield* textOf(page, ".app")).toMatch(/^up for /)
+      expect(complaints).toEqual([])
     }).pipe(Effect.provide(live)), 30_000)
 
   it.scopedLive("says nothing of what it has not seen", () =>

@@ -7,11 +7,12 @@ import {
   Registry,
   ResilienceLive
 } from "@effect-resilience/core"
-import { Admin, Dashboard, HttpResilience, ResilientHttpClient } from "@effect-resilience/http"
+import { openInstance } from "@effect-resilience/core/extension"
+import { Admin, Dashboard, HttpResilience, IdempotencyStoreError, ResilientHttpClient } from "@effect-resilience/http"
 import { HttpLayerRouter, HttpRouter, HttpServerResponse } from "@effect/platform"
 import { NodeHttpClient, NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Context, Effect, Exit, Fiber, Layer, Option, Schedule, Scope, Stream, TestClock } from "effect"
+import { Cause, Context, Effect, Exit, Fiber, Layer, Option, Ref, Schedule, Scope, Stream, TestClock } from "effect"
 import * as http from "node:http"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
@@ -261,6 +262,43 @@ describe("the events", () => {
         )
       )
     }).pipe(Effect.provide(ResilientHttpClient.Live), Effect.provide(Layer.merge(live(), NodeHttpClient.layer))))
+
+  it.scopedLive("tell why a helper failed, by a word of ours and no other, and that a connection is up again", () =>
+    Effect.gen(function*() {
+      const state = yield* Ref.make("up")
+      const registry = yield* Registry
+      yield* registry.register({
+        pattern: "RedisConnection",
+        instance: "redis",
+        site: "here",
+        snapshot: Effect.map(Ref.get(state), (state) => state === "up" ? { state } : { state, downFor: 5000 }),
+        actions: {}
+      })
+      const { emitter } = yield* openInstance("IdempotencyStore", "redis")
+      const { url } = yield* serveNode(mounted)
+      const { text, told } = yield* openViewer(`${url}/ops/resilience/events`)
+      yield* eventually(() => told()[0])
+      const lines = () => told().flatMap(({ data }) => data.timeline)
+      const own = new IdempotencyStoreError({ operation: "begin", reason: "Unavailable", detail: "hunter2" })
+      const others = Object.assign(new Error("hunter2"), { _tag: "LoginError", reason: "Hunter" })
+      for (const error of [own, others]) yield* emitter.internalError("Store", error)
+      yield* eventually(() => lines().length === 2)
+      expect(lines().map(({ detail }) => detail.error)).toEqual(["IdempotencyStoreError (Unavailable)", "LoginError"])
+      expect(text()).not.toMatch(/hunter/i)
+
+      yield* Ref.set(state, "down")
+      yield* eventually(() => told().some(({ data }) => data.changed?.[0]?.metrics.state === "down"))
+      yield* Ref.set(state, "up")
+      const back = yield* eventually(() => lines()[2])
+      expect(back).toMatchObject({
+        tag: "StateChanged",
+        pattern: "RedisConnection",
+        instance: "redis",
+        warning: false,
+        detail: { from: "down", to: "up" }
+      })
+      expect(back.detail.lasted).toBeGreaterThanOrEqual(5000)
+    }).pipe(Effect.provide(live())))
 
   it.scopedLive("tell whom a shedder turned away: a line for each priority", () =>
     Effect.gen(function*() {

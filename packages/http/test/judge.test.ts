@@ -132,7 +132,7 @@ describe("what figures mean", () => {
     const sentence = (...all: ReadonlyArray<ReturnType<typeof of>>) => summary(all, null)
     expect(sentence(open, redis("redis", { state: "down", downFor: 10_000, reason: "NotReady" })))
       .toMatchObject({ level: 3, text: "Redis is down since 18:43:04 (not ready) and 1 circuit is open." })
-    expect(sentence(redis("cache", { state: "degraded", reason: "OutOfMemory" })).text)
+    expect(sentence(redis("cache", { state: "degraded", reason: "Timeout", refusal: "OutOfMemory" })).text)
       .toBe("Redis \"cache\" is degraded (out of memory).")
     expect(sentence(redis("redis", { state: "connecting" })).text).toBe("Redis is connecting.")
     expect(sentence(redis("redis", { state: "up", down: ["a:1"], downFor: 10_000, reason: "Timeout" })).text)

@@ -12,6 +12,7 @@ export const fleetInterval = Duration.seconds(1)
 const looked = [
   "state",
   "reason",
+  "refusal",
   "failing",
   "failureRate",
   "active",

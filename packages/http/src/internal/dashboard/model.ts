@@ -88,7 +88,9 @@ export class Model {
     this.at = at
     this.whole = undefined
     const current = new Map<string, Json>()
-    for (const { actions, instance, metrics, pattern, settings } of instances) {
+    for (const snapshot of instances) {
+      const { actions, instance, metrics, pattern, settings } = snapshot
+      this.watch.look(at, snapshot)
       const id = idOf(pattern, instance)
       // Twins of one name share no state: each has its card.
       const own = current.has(id) ? `${id} (another)` : id

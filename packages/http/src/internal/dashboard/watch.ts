@@ -1,9 +1,9 @@
-import type { ResilienceEvent } from "@effect-resilience/core"
+import type { Registry, ResilienceEvent } from "@effect-resilience/core"
 import { EventLog } from "@effect-resilience/core"
 import * as Duration from "effect/Duration"
 import * as LogLevel from "effect/LogLevel"
 import type { Json } from "./wire.js"
-import { errorText, toWire } from "./wire.js"
+import { errorText, failureText, toWire } from "./wire.js"
 
 /** A line of the timeline: one event, or a burst of the same. @internal */
 export interface Entry {
@@ -40,6 +40,8 @@ const shownCalls = 60
 const keptTimes = 200
 const keptInstances = 1000
 const keptBursts = 1000
+/** What was not looked at for so long may have come and gone. */
+const longestBlink = 10_000
 /** Events that far apart are one burst. */
 const burstGap = 2000
 
@@ -85,6 +87,8 @@ export class Watch {
   private readonly grown = new Map<number, Entry>()
   private readonly bursts = new Map<string, Entry>()
   private readonly recent = new Map<string, Recent>()
+  /** Connections that are not up: in which state, since when, and when that was seen last. */
+  private readonly away = new Map<string, { readonly from: string; readonly since: number; readonly seen: number }>()
   private count = 0
 
   constructor(private readonly errors: "name" | "message") {}
@@ -131,6 +135,32 @@ export class Watch {
     this.bursts.set(key, entry)
   }
 
+  /** What no event of the bus tells: that a connection is up again. */
+  look(at: number, { instance, metrics, pattern }: Registry.InstanceSnapshot): void {
+    if (pattern !== "RedisConnection") return
+    const { downFor = 0, state } = metrics as { readonly downFor?: number; readonly state: string }
+    const id = idOf(pattern, instance)
+    const known = this.away.get(id)
+    const gone = known !== undefined && at - known.seen <= longestBlink ? known : undefined
+    if (state !== "up") {
+      this.away.set(id, { from: state, since: gone?.since ?? at - downFor, seen: at })
+      return
+    }
+    this.away.delete(id)
+    if (gone === undefined) return
+    this.write({
+      n: ++this.count,
+      tag: "StateChanged",
+      pattern,
+      instance,
+      warning: false,
+      at,
+      last: at,
+      count: 1,
+      detail: { from: gone.from, to: state, lasted: at - gone.since }
+    })
+  }
+
   private write(entry: Entry): void {
     this.grown.set(entry.n, entry)
     const first = this.lines[0]?.n ?? entry.n
@@ -150,7 +180,7 @@ export class Watch {
     const shown = Object.entries(fields).filter(([, value]) => value !== undefined).map(([key, value]) => [
       key,
       key === "error"
-        ? errorText(value, this.errors)
+        ? (_tag === "InternalError" ? failureText : errorText)(value, this.errors)
         : key === "errors" && Array.isArray(value)
         ? value.map((error) => errorText(error, this.errors))
         : toWire(value)
@@ -223,7 +253,7 @@ export class Watch {
 
   /** Forgets the instances that are no more. */
   keepOnly(ids: ReadonlySet<string>): void {
-    for (const id of this.recent.keys()) if (!ids.has(id)) this.recent.delete(id)
+    for (const known of [this.recent, this.away]) for (const id of known.keys()) if (!ids.has(id)) known.delete(id)
   }
 }
 

@@ -12,6 +12,21 @@ const statusOf = (error: unknown): number | undefined => {
     : undefined
 }
 
+/** Why, of an error of ours: a word of a list of ours, which tells nothing of anybody. */
+const reasonOf = (error: unknown): string | undefined => {
+  const { identifier } = Object(Predicate.hasProperty(error, "constructor") ? error.constructor : undefined) as {
+    readonly identifier?: unknown
+  }
+  const isOurs = Predicate.isString(identifier) && identifier.startsWith("@effect-resilience/")
+  return isOurs && Predicate.hasProperty(error, "reason") && Predicate.isString(error.reason) ? error.reason : undefined
+}
+
+/** What a helper of ours failed with: as `errorText`, and why. @internal */
+export const failureText = (error: unknown, shown: "name" | "message"): string => {
+  const reason = shown === "name" ? reasonOf(error) : undefined
+  return `${errorText(error, shown)}${reason === undefined ? "" : ` (${reason})`}`
+}
+
 /** The name of an error, or more of it where that may be shown; of a response its status. @internal */
 export const errorText = (error: unknown, shown: "name" | "message"): string => {
   const status = statusOf(error)

@@ -4,7 +4,7 @@
  */
 import { bar, facts, h, ring, svg } from "./dom.js"
 import { count, percent, rate, some, span, words } from "./format.js"
-import { amplification, isKeyed, isShared, judge, totalsOf } from "./judge.js"
+import { amplification, isKeyed, isShared, judge, reasonOf, totalsOf } from "./judge.js"
 
 /** @typedef {import("./judge.js").Instance} Instance */
 /** @typedef {ReadonlyArray<import("./dom.js").Child>} Body */
@@ -265,11 +265,12 @@ const keyed = (instance) => {
 
 /** @param {Instance} instance @param {number} age */
 const connection = ({ metrics }, age) => {
-  const { commands, downFor, failures, latency, outages, pending, processes, reason, reconnects } = metrics
+  const { commands, downFor, failures, latency, outages, pending, processes, reconnects } = metrics
+  const reason = reasonOf(metrics)
   return [
     facts([
       ...downFor === undefined ? [] : [/** @type {const} */ (["down for", span(downFor + age)])],
-      ...reason ? [/** @type {const} */ (["last error", words(reason)])] : [],
+      ...reason === "" ? [] : [/** @type {const} */ (["last error", reason])],
       ["answers within", `${span(latency)} on average`],
       ["processes", count(processes)],
       ["failed", `${count(failures)} of ${some(commands, "command")}`],

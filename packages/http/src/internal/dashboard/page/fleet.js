@@ -6,8 +6,8 @@
 import { flowOf, heldOf, labelOf } from "./cards.js"
 import { columnsOf, groupsOf, listOf, namesOf, wordsOf } from "./compare.js"
 import { h } from "./dom.js"
-import { byName, count, percent, some, span, words } from "./format.js"
-import { isShared, judge, totalsOf } from "./judge.js"
+import { byName, count, percent, some, span } from "./format.js"
+import { isShared, judge, reasonOf, totalsOf } from "./judge.js"
 import { about } from "./store.js"
 
 /** @typedef {import("./judge.js").Instance} Instance */
@@ -75,7 +75,7 @@ const figureOf = (instance) => {
     return typeof metrics.failureRate === "number" ? `${percent(metrics.failureRate)} failed` : ""
   }
   if (pattern === "RateLimiter") return String(metrics.rate ?? "")
-  if (pattern === "RedisConnection") return metrics.reason ? words(metrics.reason) : ""
+  if (pattern === "RedisConnection") return reasonOf(metrics)
   if (pattern === "Bulkhead" && isShared(instance)) return heldOf(instance)
   return typeof metrics.active === "number" && "limit" in metrics
     ? `${count(metrics.active)} of ${count(metrics.limit)}`

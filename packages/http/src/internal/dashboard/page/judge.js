@@ -97,8 +97,7 @@ const judges = {
   Fallback: ({ flow }) =>
     flow.bad > 0 ? verdict(2, "fallbacks fail") : flow.fallbacks > 0 ? verdict(1, "standing in") : undefined,
   RedisConnection: ({ metrics }) => {
-    if (metrics.state === "degraded") return verdict(3, "refuses writes")
-    if (metrics.state !== "up") return verdict(metrics.state === "connecting" ? 2 : 3, words(metrics.state))
+    if (metrics.state !== "up") return verdict(3, words(metrics.state))
     const down = lengthOf(metrics.down)
     return down > 0 ? verdict(3, `${some(down, "node")} down`) : undefined
   },
@@ -119,14 +118,16 @@ export const judge = (instance) => {
   return found ?? verdict(0, pattern === "CircuitBreaker" ? "closed" : "well")
 }
 
+/** Why a connection is not up: what it is refused is why, where it is there. @param {Record<string, any>} metrics */
+export const reasonOf = ({ reason, refusal }) => words(refusal ?? reason ?? "")
+
 /** What stands behind all that shares, and is not there. @param {Instance & Verdict} connection */
 const absence = ({ at, instance, metrics, state }) => {
   const { downFor } = metrics
-  const reason = metrics.refusal ?? metrics.reason
+  const reason = reasonOf(metrics)
   const name = instance === "redis" ? "Redis" : `Redis "${instance}"`
-  const verb = metrics.state === "degraded" ? "" : metrics.state === "up" ? "has " : "is "
   const since = at === undefined || downFor === undefined ? "" : ` since ${clock(at - downFor)}`
-  return `${name} ${verb}${state}${since}${reason ? ` (${words(reason)})` : ""}`
+  return `${name} ${metrics.state === "up" ? "has" : "is"} ${state}${since}${reason === "" ? "" : ` (${reason})`}`
 }
 
 /**

@@ -34,9 +34,9 @@ const part = {
   connection: h("span", { class: "pill", id: "connection", role: "status" }),
   pause: h("button", { type: "button", click: () => setPaused(!view.paused) }),
   health: h("section", { class: "health", id: "health", "aria-label": "Health" }),
-  sentence: h("p", { class: "sentence", "aria-live": "polite" }, "Waiting for the first figures…"),
+  sentence: h("p", { class: "sentence", "aria-live": "polite" }, "Connecting…"),
   figures: h("p", { class: "figures" }),
-  fleetLine: h("button", { type: "button", class: "link", click: () => part.fleet.scrollIntoView() }),
+  fleetLine: h("button", { type: "button", class: "link", hidden: "", click: () => part.fleet.scrollIntoView() }),
   system: h("div", { class: "system" }),
   notice: h("p", { class: "notice", id: "notice", hidden: "" }),
   filter: h("input", {
@@ -232,7 +232,7 @@ const drawConnection = () => {
 
 const draw = () => {
   drawConnection()
-  if (view.paused) return
+  if (view.paused || !about.told) return
   drawHealth(part)
   drawCards(Date.now())
   part.fleetLine.textContent = drawFleet(part.fleet, view.filter, jump)

@@ -28,6 +28,8 @@ export const timeline = new Map()
 
 /** What there is one of. */
 export const about = {
+  /** Whether anything is known. */
+  told: false,
   /** @type {Record<string, any>} */
   app: {},
   /** @type {Record<string, any> | null} */
@@ -70,6 +72,7 @@ const takeRest = (news, now) => {
 export const takeSnapshot = (news, now) => {
   const ids = new Set(news.instances.map((/** @type {{ id: string }} */ { id }) => id))
   for (const id of instances.keys()) if (!ids.has(id)) remove(id)
+  about.told = true
   timeline.clear()
   for (const wire of news.instances) put(wire, now, news.at)
   takeRest(news, now)

@@ -14,7 +14,8 @@ const whyNoMore = (reason) =>
 
 /** @type {Record<string, (detail: Record<string, any>) => string>} */
 const sentences = {
-  StateChanged: ({ cause, from, to }) => `${words(from)} → ${words(to)} (${words(cause)})`,
+  StateChanged: ({ cause, from, lasted, to }) =>
+    `${words(from)} → ${words(to)} (${lasted === undefined ? words(cause) : `after ${span(lasted)}`})`,
   CallRejected: ({ reason }) => `turned away: ${words(reason)}`,
   WouldHaveTripped: ({ cause }) => `would have opened: ${words(cause)}`,
   Reset: ({ actor }) => `reset${actor === undefined ? "" : ` by ${actor}`}`,
@@ -31,7 +32,8 @@ const sentences = {
   Exceeded: () => "rate exceeded",
   FallbackUsed: ({ error }) => `fallback used: ${error}`,
   FallbackExhausted: ({ errors }) => `no fallback helped: ${[errors].flat().join(", ")}`,
-  InternalError: ({ error, source }) => `a helper failed (${words(source)}): ${error}`,
+  InternalError: ({ error, source }) =>
+    source === "Store" ? `the store failed: ${error}` : `a helper failed (${words(source)}): ${error}`,
   OperatorAction: ({ action, actor, input, phase, reason, until }) =>
     `${actor}: ${words(action)}${input === undefined ? "" : ` ${input}`}, ${phase.toLowerCase()}` +
     `${typeof until === "number" ? ` until ${clock(until)}` : ""} — ${reason}`
