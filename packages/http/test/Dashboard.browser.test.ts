@@ -1,8 +1,15 @@
-import { Bulkhead, CircuitBreaker, RateLimiter, RateLimiterStore, ResilienceLive } from "@effect-resilience/core"
+import {
+  Bulkhead,
+  CircuitBreaker,
+  RateLimiter,
+  RateLimiterStore,
+  Registry,
+  ResilienceLive
+} from "@effect-resilience/core"
 import { Admin, Dashboard } from "@effect-resilience/http"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Layer, Redacted, Schedule } from "effect"
+import { Deferred, Effect, Layer, Redacted, Ref, Schedule } from "effect"
 import type { Page } from "playwright-core"
 import { executablePath, openBrowser, openPage } from "./utils/browser.js"
 import { fetchNode, serveNode } from "./utils/servers.js"
@@ -152,6 +159,42 @@ describe.skipIf(executablePath === undefined)("in a browser", () => {
       expect(yield* textOf(page, ".app")).toMatch(/^up for /)
       expect(complaints).toEqual([])
     }).pipe(Effect.provide(live)), 30_000)
+
+  it.scopedLive(
+    "has a Redis that is down in red and first: in the sentence, on the cards, and in its events when it is back",
+    () =>
+      Effect.gen(function*() {
+        const state = yield* Ref.make("down")
+        yield* Effect.flatMap(Registry, ({ register }) =>
+          register({
+            pattern: "RedisConnection",
+            instance: "redis",
+            site: "here",
+            snapshot: Effect.map(
+              state,
+              (state) =>
+                state === "up" ? { state, down: [] } : { state, down: [""], downFor: 5000, reason: "Disconnected" }
+            ),
+            actions: {}
+          }))
+        yield* Effect.flatMap(
+          CircuitBreaker.make({ name: "payments" }),
+          (breaker) => breaker.forceOpen()
+        )
+        const { url } = yield* serveNode(HttpRouter.mount(HttpRouter.empty, "/resilience", Dashboard.router))
+        const { complaints, page } = yield* openPage(yield* openBrowser, { colorScheme: "light" })
+        yield* Effect.promise(() => page.goto(`${url}/resilience`))
+        const sentence = (text: RegExp) =>
+          Effect.promise(() => page.locator("#health .sentence", { hasText: text }).waitFor())
+        yield* sentence(/^Redis is down since \d\d:\d\d:\d\d \(disconnected\) and 1 circuit is open\.$/)
+        expect(yield* textOf(page, ".card.level3 >> nth=0")).toMatch(/^redis\s+redis connection\s+down\s+down for\s+5/)
+        yield* Ref.set(state, "up")
+        yield* sentence(/^1 circuit is open\.$/)
+        yield* Effect.promise(() => page.locator("#timeline li", { hasText: /down → up \(after [\d.]+ s\)/ }).waitFor())
+        expect(complaints).toEqual([])
+      }).pipe(Effect.provide(live)),
+    30_000
+  )
 
   it.scopedLive("says nothing of what it has not seen", () =>
     Effect.gen(function*() {

@@ -12,7 +12,21 @@ import { Admin, Dashboard, HttpResilience, IdempotencyStoreError, ResilientHttpC
 import { HttpLayerRouter, HttpRouter, HttpServerResponse } from "@effect/platform"
 import { NodeHttpClient, NodeHttpServer } from "@effect/platform-node"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Context, Effect, Exit, Fiber, Layer, Option, Ref, Schedule, Scope, Stream, TestClock } from "effect"
+import {
+  Cause,
+  Context,
+  Effect,
+  Exit,
+  Fiber,
+  Layer,
+  Option,
+  Ref,
+  Schedule,
+  Schema,
+  Scope,
+  Stream,
+  TestClock
+} from "effect"
 import * as http from "node:http"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
@@ -281,15 +295,22 @@ describe("the events", () => {
       const lines = () => told().flatMap(({ data }) => data.timeline)
       const own = new IdempotencyStoreError({ operation: "begin", reason: "Unavailable", detail: "hunter2" })
       const others = Object.assign(new Error("hunter2"), { _tag: "LoginError", reason: "Hunter" })
-      for (const error of [own, others]) yield* emitter.internalError("Store", error)
-      yield* eventually(() => lines().length === 2)
-      expect(lines().map(({ detail }) => detail.error)).toEqual(["IdempotencyStoreError (Unavailable)", "LoginError"])
+      const sent = (error: unknown) => Schema.decodeSync(Schema.Defect)(Schema.encodeSync(Schema.Defect)(error))
+      const remote = sent(new IdempotencyStoreError({ operation: "begin", reason: "Timeout", detail: "hunter2" }))
+      for (const error of [own, others, remote, sent(others)]) yield* emitter.internalError("Store", error)
+      yield* eventually(() => lines().length === 4)
+      expect(lines().map(({ detail }) => detail.error)).toEqual([
+        "IdempotencyStoreError (Unavailable)",
+        "LoginError",
+        "IdempotencyStoreError (Timeout)",
+        "Error"
+      ])
       expect(text()).not.toMatch(/hunter/i)
 
       yield* Ref.set(state, "down")
       yield* eventually(() => told().some(({ data }) => data.changed?.[0]?.metrics.state === "down"))
       yield* Ref.set(state, "up")
-      const back = yield* eventually(() => lines()[2])
+      const back = yield* eventually(() => lines()[4])
       expect(back).toMatchObject({
         tag: "StateChanged",
         pattern: "RedisConnection",

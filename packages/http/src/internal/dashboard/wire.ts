@@ -12,13 +12,19 @@ const statusOf = (error: unknown): number | undefined => {
     : undefined
 }
 
+/** Errors of ours whose messages say `failed (Timeout)`. */
+const ofStores = ["RedisUnavailableError", "IdempotencyStoreError"]
+
 /** Why, of an error of ours: a word of a list of ours, which tells nothing of anybody. */
 const reasonOf = (error: unknown): string | undefined => {
   const { identifier } = Object(Predicate.hasProperty(error, "constructor") ? error.constructor : undefined) as {
     readonly identifier?: unknown
   }
   const isOurs = Predicate.isString(identifier) && identifier.startsWith("@effect-resilience/")
-  return isOurs && Predicate.hasProperty(error, "reason") && Predicate.isString(error.reason) ? error.reason : undefined
+  if (isOurs && Predicate.hasProperty(error, "reason") && Predicate.isString(error.reason)) return error.reason
+  // Of another process come name and message alone.
+  const isOfStore = error instanceof Error && ofStores.includes(error.name)
+  return isOfStore ? /failed \((\w+)\)/.exec(error.message)?.[1] : undefined
 }
 
 /** What a helper of ours failed with: as `errorText`, and why. @internal */

@@ -7,7 +7,7 @@ import { flowOf, heldOf, labelOf } from "./cards.js"
 import { columnsOf, groupsOf, listOf, namesOf, wordsOf } from "./compare.js"
 import { h } from "./dom.js"
 import { byName, count, percent, some, span } from "./format.js"
-import { isShared, judge, reasonOf, totalsOf } from "./judge.js"
+import { isBase, isShared, judge, reasonOf, totalsOf } from "./judge.js"
 import { about } from "./store.js"
 
 /** @typedef {import("./judge.js").Instance} Instance */
@@ -214,7 +214,9 @@ export const drawFleet = (section, filter, jump) => {
   const words = wordsOf(filter, rows.map(textOf), processes.map(({ label }) => label))
   const found = rows
     .filter((row) => words.rows.every((word) => textOf(row).includes(word)))
-    .sort((a, b) => b.level - a.level || byName(a.instance, b.instance) || byName(a.pattern, b.pattern))
+    .sort((a, b) =>
+      b.level - a.level || isBase(b) - isBase(a) || byName(a.instance, b.instance) || byName(a.pattern, b.pattern)
+    )
   const compared = heard.map((process) => ({
     ...process,
     process,

@@ -45,6 +45,9 @@ export const isShared = ({ metrics, settings }) => settings?.shared === true || 
 /** How long a list is; of other processes only that is told. @param {ReadonlyArray<unknown> | number | undefined} list */
 const lengthOf = (list) => typeof list === "number" ? list : list?.length ?? 0
 
+/** What all that shares stands on comes before it where both are as bad. @param {{ pattern: string }} of */
+export const isBase = ({ pattern }) => Number(pattern === "RedisConnection")
+
 /** Attempts for each call, of late. @param {Instance} instance */
 export const amplification = ({ flow }) => flow.offered > 0 ? 1 + flow.retries / flow.offered : 1
 

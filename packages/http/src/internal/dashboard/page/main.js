@@ -7,7 +7,7 @@ import { bodyOf, flowOf, labelOf } from "./cards.js"
 import { h, spark } from "./dom.js"
 import { drawFleet, sampleFleet } from "./fleet.js"
 import { byName, clock } from "./format.js"
-import { judge } from "./judge.js"
+import { isBase, judge } from "./judge.js"
 import { drawAdvice, drawChains, drawHealth } from "./sections.js"
 import { about, instances, seriesOf, takeSample, takeSnapshot, takeUpdate, timeline } from "./store.js"
 import { lines, save } from "./timeline.js"
@@ -189,7 +189,9 @@ const matches = (instance) => {
 /** @param {number} now */
 const drawCards = (now) => {
   const found = [...instances.values()].filter(matches).map((instance) => ({ instance, level: judge(instance).level }))
-    .sort((a, b) => b.level - a.level || byName(a.instance.id, b.instance.id))
+    .sort((a, b) =>
+      b.level - a.level || isBase(b.instance) - isBase(a.instance) || byName(a.instance.id, b.instance.id)
+    )
   const shown = found.slice(0, shownCards)
   const nodes = shown.map(({ instance }) => drawCard(instance, now))
   const isSame = nodes.length === part.cards.children.length &&
