@@ -91,9 +91,10 @@ describe("what figures mean", () => {
     [of("Backpressure", { pending: 9, highWaterMark: 9 }), 1, "above high water"],
     [of("RedisConnection", { state: "up", down: [] }), 0, "well"],
     [of("RedisConnection", { state: "down", down: [""], downFor: 1000, reason: "Timeout" }), 3, "down"],
-    [of("RedisConnection", { state: "connecting", down: [] }), 3, "connecting"],
-    [of("RedisConnection", { state: "degraded", down: [] }), 3, "degraded"],
-    [of("RedisConnection", { state: "up", down: ["a:1", "b:2"] }), 3, "2 nodes down"],
+    [of("RedisConnection", { state: "connecting", down: [] }), 2, "connecting"],
+    [of("RedisConnection", { state: "degraded", down: [] }), 3, "refuses writes"],
+    [of("RedisConnection", { state: "up", down: ["a:1"] }), 2, "a node is down"],
+    [of("RedisConnection", { state: "up", down: ["a:1", "b:2"] }), 2, "2 nodes are down"],
     [of("IdempotencyStore", { storeErrors: 4, failing: false }), 0, "well"],
     [of("IdempotencyStore", { storeErrors: 4, failing: true }), 1, "failed when last asked"],
     [of("IdempotencyStore", { failing: true }, { flow: { ...still, bad: 1 } }), 3, "store fails"],
@@ -133,10 +134,10 @@ describe("what figures mean", () => {
     expect(sentence(open, redis("redis", { state: "down", downFor: 10_000, reason: "NotReady" })))
       .toMatchObject({ level: 3, text: "Redis is down since 18:43:04 (not ready) and 1 circuit is open." })
     expect(sentence(redis("cache", { state: "degraded", reason: "Timeout", refusal: "OutOfMemory" })).text)
-      .toBe("Redis \"cache\" is degraded (out of memory).")
+      .toBe("Redis \"cache\" refuses writes (out of memory).")
     expect(sentence(redis("redis", { state: "connecting" })).text).toBe("Redis is connecting.")
     expect(sentence(redis("redis", { state: "up", down: ["a:1"], downFor: 10_000, reason: "Timeout" })).text)
-      .toBe("Redis has 1 node down since 18:43:04 (timeout).")
+      .toBe("Redis: a node is down since 18:43:04 (timeout).")
     expect(sentence(redis("redis", { state: "up" })).text).toBe("All is well.")
   })
 

@@ -100,9 +100,12 @@ const judges = {
   Fallback: ({ flow }) =>
     flow.bad > 0 ? verdict(2, "fallbacks fail") : flow.fallbacks > 0 ? verdict(1, "standing in") : undefined,
   RedisConnection: ({ metrics }) => {
-    if (metrics.state !== "up") return verdict(3, words(metrics.state))
     const down = lengthOf(metrics.down)
-    return down > 0 ? verdict(3, `${some(down, "node")} down`) : undefined
+    if (metrics.state === "up") {
+      return down === 0 ? undefined : verdict(2, down === 1 ? "a node is down" : `${down} nodes are down`)
+    }
+    if (metrics.state === "degraded") return verdict(3, "refuses writes")
+    return metrics.state === "connecting" ? verdict(2, "connecting") : verdict(3, words(metrics.state))
   },
   IdempotencyStore: store,
   StaleStore: store
@@ -130,7 +133,8 @@ const absence = ({ at, instance, metrics, state }) => {
   const reason = reasonOf(metrics)
   const name = instance === "redis" ? "Redis" : `Redis "${instance}"`
   const since = at === undefined || downFor === undefined ? "" : ` since ${clock(at - downFor)}`
-  return `${name} ${metrics.state === "up" ? "has" : "is"} ${state}${since}${reason === "" ? "" : ` (${reason})`}`
+  const how = metrics.state === "up" ? `: ${state}` : metrics.state === "degraded" ? ` ${state}` : ` is ${state}`
+  return `${name}${how}${since}${reason === "" ? "" : ` (${reason})`}`
 }
 
 /**
