@@ -108,7 +108,10 @@ export declare namespace SharedCircuits {
     readonly state: CircuitBreaker.State | "Unknown"
     /** Grows with each change. */
     readonly epoch: number
-    /** How long it is open still; while it is half-open, how long it has no lease to give. In milliseconds. */
+    /**
+     * How long it is open still; while it is half-open, how long it has no lease to give; while it is unknown, how long a
+     * circuit that it opened stays so at most. In milliseconds; `Infinity` is without end.
+     */
     readonly left: number
     /** How often it opened in a row. */
     readonly opens: number

@@ -319,8 +319,11 @@ describe("following, as a property", () => {
           if (heard.state === "Unknown") {
             expect(after._tag).toBe(before._tag)
             expect(shared(after)).toBe(false)
-            // It is never pinned: its time stays what it was.
-            if (before._tag === "Open" && after._tag === "Open") expect(after.until).toBe(before.until)
+            // It is never pinned: its time stays what it was, or ends sooner where it is the fleet's.
+            if (before._tag === "Open" && after._tag === "Open") {
+              const isEarlier = before.shared && now + heard.left < before.until
+              expect(after.until).toBe(isEarlier ? now + heard.left : before.until)
+            }
           } else if (heard.state === "Open" || heard.state === "HalfOpen") {
             expect(shared(after) && after._tag !== "Closed").toBe(true)
             if (before._tag === "Open" && !shared(before) && now < before.until) {

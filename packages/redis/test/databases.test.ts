@@ -60,12 +60,25 @@ describe.skipIf(url === undefined)("a message that a shared circuit follows", ()
   const say = ({ redis }: A, prefix: string, state: number, operator: number) =>
     redis.command("publish", `${prefix}cb:`, `${state} ${Date.now() * 1000} 60000000 1 ${operator} payments`)
 
-  for (const [state, operator, becomes] of [[1, 0, "Open"], [3, 1, "ForcedOpen"], [4, 1, "Disabled"]] as const) {
-    it.scopedLive(`RC21: is a hint: ${becomes} of which Redis knows nothing ends when it is asked`, () =>
+  it.scopedLive("RC21: is a hint: what it opened, and Redis knows nothing of, probes when that is asked", () =>
+    Effect.gen(function*() {
+      const where = fresh()
+      const one = yield* member(where, { openDuration: "1 minute" }, { reportEvery: "50 millis" })
+      yield* say(one, where.prefix, 1, 0)
+      yield* wereTold([one], "Open Shared")
+      yield* eventually("it lets a call in", one.breaker.wouldAdmit)
+      yield* one.breaker.withBreaker(Effect.void)
+      yield* Effect.repeatN(one.breaker.withBreaker(Effect.void), 9)
+      yield* one.is("Closed")
+      expect(one.told.slice(0, 4)).toEqual(["fleet Open", "Open Shared", "fleet Unknown", "fleet Closed"])
+    }))
+
+  for (const [state, becomes] of [[3, "ForcedOpen"], [4, "Disabled"]] as const) {
+    it.scopedLive(`RC21: is a hint: ${becomes} of which Redis knows nothing ends when that is asked`, () =>
       Effect.gen(function*() {
         const where = fresh()
-        const one = yield* member(where, { openDuration: "1 minute" }, { reportEvery: "50 millis" })
-        yield* say(one, where.prefix, state, operator)
+        const one = yield* member(where, {}, { reportEvery: "50 millis" })
+        yield* say(one, where.prefix, state, 1)
         yield* wereTold([one], `${becomes} Shared`)
         yield* one.is("Closed")
         expect(one.told).toEqual([`fleet ${becomes}`, `${becomes} Shared`, "fleet Closed", "Closed Shared"])

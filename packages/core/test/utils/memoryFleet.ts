@@ -33,7 +33,15 @@ export class MemoryFleet implements SharedCircuits.Service {
     Effect.map(Effect.runtime<never>(), (runtime) => new MemoryFleet(leases, turns, Runtime.runSync(runtime)))
 
   view(state: SharedCircuits.View["state"], more: Partial<SharedCircuits.View> = {}): SharedCircuits.View {
-    return { state, epoch: 1, left: 0, opens: 1, operator: false, followed: true, ...more }
+    return {
+      state,
+      epoch: 1,
+      left: state === "Unknown" ? Infinity : 0,
+      opens: 1,
+      operator: false,
+      followed: true,
+      ...more
+    }
   }
 
   /** Tells all circuits. */

@@ -10,13 +10,18 @@ import { changed, closed, command, halfOpen, open, unchanged, until } from "./st
 /** What is known of the circuit of the fleet; `Unknown` where it cannot be asked. @internal */
 export interface View {
   readonly state: Tag | "Unknown"
-  /** How long it is open still; while it is half-open, how long it has no lease to give. */
+  /**
+   * How long it is open still; while it is half-open, how long it has no lease to give; while it is unknown, how long a
+   * circuit that it opened stays so at most.
+   */
   readonly left: Nanos
   /** How often it opened in a row. */
   readonly opens: number
   /** An operator brought it into this state. */
   readonly operator: boolean
 }
+
+const min = (one: Nanos, other: Nanos): Nanos => one < other ? one : other
 
 const same = (state: State): readonly [Settlement, State] => [unchanged, state]
 
@@ -33,8 +38,9 @@ export const follow = (config: Config, state: State, view: View, now: Nanos): re
   switch (view.state) {
     case "Unknown":
       if (!probing || !state.shared) return same(state)
-      // It keeps its time, and then probes alone.
-      return to(state, state._tag === "Open" ? { ...state, shared: false } : halfOpen(state, now, false))
+      if (state._tag === "HalfOpen") return to(state, halfOpen(state, now, false))
+      // It keeps its time, but for one that never was, and then probes alone.
+      return to(state, { ...state, shared: false, until: min(state.until, until(now, view.left)) })
     case "Closed":
       if (state._tag === "Closed" || (probing && !state.shared && !view.operator)) return same(state)
       return to(state, closed(config, now, state.times, view.operator ? 0 : state.opens, !view.operator))

@@ -302,10 +302,11 @@ export class Link implements SharedCircuits.Link {
     // An answer to an older question is what is known already, and confirms nothing.
     if (heard !== this.known) this.hinted = false
     if (heard.epoch < epoch) {
-      // What a message said is not so: the circuit goes back, though it was an operator's. What it found out itself stays.
-      if (hinted && !this.tripped) return this.take({ ...heard, operator: Math.max(heard.operator, operator) })
+      // What a message alone said is not so, or not any more. An operator's state ends with it; what it opened need not wait.
+      const isRefuted = hinted && !this.tripped
+      if (isRefuted && operator > 0) return this.take({ ...heard, operator })
       // The server lost what it knew. The circuit keeps what it has, and begins anew with the next.
-      this.lost()
+      this.lost(isRefuted ? 0 : Infinity)
     }
     const same = heard.epoch === epoch && heard.state === state && !this.unknown
     // What it has of an older time is no operator's action of now.
@@ -322,18 +323,25 @@ export class Link implements SharedCircuits.Link {
     this.tell(states[heard.state] ?? "Unknown")
   }
 
-  private lost(): void {
+  /** What it opened stays open for so long at most. */
+  private lost(left = Infinity): void {
     this.unknown = true
-    this.tell("Unknown")
+    this.tell("Unknown", left)
   }
 
-  private tell(state: SharedCircuits.View["state"]): void {
+  private leftOf(state: SharedCircuits.View["state"]): number {
+    const { left } = this.known
+    if (left < 0) return Infinity
+    return (state === "HalfOpen" ? Math.min(left, askAgain) : left) / 1000
+  }
+
+  /** `left` in milliseconds. */
+  private tell(state: SharedCircuits.View["state"], left = this.leftOf(state)): void {
     const { epoch, opens, operator } = this.known
-    const left = state === "HalfOpen" ? Math.min(this.known.left, askAgain) : this.known.left
     this.common.run(this.circuit.follow({
       state,
       epoch,
-      left: left < 0 ? Infinity : left / 1000,
+      left,
       opens,
       operator: operator > 0,
       followed: !this.common.advisory
