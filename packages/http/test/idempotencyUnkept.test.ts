@@ -4,7 +4,7 @@ import { HttpRouter, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, Exit, HashMap, Layer, Logger, Metric, Scope, TestClock } from "effect"
 import { Unkept } from "../src/internal/idempotency/unkept.js"
-import { turns } from "./utils/idempotencySweep.js"
+import { interrupted, turns } from "./utils/idempotencySweep.js"
 import { serveWeb } from "./utils/servers.js"
 
 /*
@@ -80,7 +80,7 @@ const logged = <A, E, R>(effect: (lines: Array<ReadonlyArray<unknown>>) => Effec
 }
 
 describe("a response that the store failed to keep", () => {
-  it.scoped("is known to this process at once, to others when the store is back, and is carried out once", () =>
+  it.scoped("RS9: is known to this process at once, to others when the store is back, and is carried out once", () =>
     Effect.gen(function*() {
       const { broken, memory, store } = yield* makeStore
       const one = yield* makeProcess(store)
@@ -112,7 +112,7 @@ describe("a response that the store failed to keep", () => {
       expect(paid()).toBe(1)
     }))
 
-  it.scoped("is told by its key when the length of a lease is over, and counted", () =>
+  it.scoped("RS9: is told by its key when the length of a lease is over, and counted", () =>
     logged((lines) =>
       Effect.gen(function*() {
         const { broken, store, tried } = yield* makeStore
@@ -123,12 +123,15 @@ describe("a response that the store failed to keep", () => {
         yield* seconds(9)
         expect(told()).toEqual([])
         yield* seconds(4)
-        expect(told()).toEqual([[expect.stringContaining("Idempotency \"given-up\""), "a"]])
+        expect(told()).toEqual([[
+          expect.stringMatching(/^Idempotency "given-up": .*: IdempotencyStore: complete failed \(Timeout\): hangs$/),
+          "a"
+        ]])
         // Spaced, but not too rarely.
         const attempts = tried.complete
         expect(attempts).toBeGreaterThan(6)
         expect(attempts).toBeLessThan(20)
-        yield* seconds(60)
+        yield* seconds(10)
         expect(tried.complete).toBe(attempts)
         expect(yield* countsOf("resilience.idempotency.responses", "result", "given-up")).toEqual({ not_kept: 1 })
         // What this process knew is forgotten with it.
@@ -194,6 +197,32 @@ describe("a response that the store failed to keep", () => {
         })
       })
     ))
+
+  it.live("is kept in the end, wherever its request is interrupted", () =>
+    Effect.gen(function*() {
+      const cases = [12, 23].flatMap((budget) =>
+        Array.from({ length: 6 }, (_, step) => Array.from({ length: 9 }, (_, n) => ({ budget, phase: 2 * step, n })))
+          .flat()
+      )
+      const all = yield* Effect.forEach(cases, ({ budget, n, phase }) =>
+        Effect.gen(function*() {
+          const memory = yield* IdempotencyStore.makeMemory()
+          let tries = 0
+          const complete: IdempotencyStore.Service["complete"] = (request) =>
+            tries++ === 0
+              ? Effect.fail(new IdempotencyStoreError({ operation: "complete", reason: "Timeout" }))
+              : memory.complete(request)
+          yield* interrupted({ ...memory, complete }, "complete", 1, n, phase, budget)
+          return memory
+        }), { concurrency: 20 })
+      const unkept = Effect.map(
+        Effect.forEach(all, (memory) => memory.metrics),
+        (all) => all.filter(({ done, inFlight }) => done !== 1 || inFlight !== 0).length
+      )
+      yield* Effect.repeat(Effect.zipLeft(unkept, Effect.sleep("20 millis")), { until: (n) => n === 0, times: 200 })
+      expect(yield* unkept).toBe(0)
+      expect(all).toHaveLength(108)
+    }).pipe(Effect.provide(Logger.remove(Logger.defaultLogger))))
 
   it.effect("waits among so many at most, of so many bytes", () =>
     Effect.gen(function*() {

@@ -48,7 +48,7 @@ const about = (after: number, least: number) => {
 }
 
 describe("when to come back for a key that is in flight", () => {
-  it.effect("where its process has died: as long as it has been silent, and at last when it is free", () =>
+  it.effect("RS10: where its process has died: as long as it has been silent, and at last when it is free", () =>
     Effect.gen(function*() {
       const ask = yield* held(false)
       let { after, detail } = yield* ask

@@ -2,6 +2,7 @@ import type { Trouble } from "@effect-resilience/core/extension"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import type { IdempotencyStore } from "../../IdempotencyStore.js"
 import { IdempotencyStoreError } from "../../IdempotencyStore.js"
 
@@ -21,6 +22,13 @@ export interface BoundedStore extends IdempotencyStore.Service {
     isFree: () => boolean
   ) => Effect.Effect<IdempotencyStore.Begun, IdempotencyStoreError>
 }
+
+/**
+ * In a fiber that is nobody's child: whoever is interrupted interrupts its children at once, also where it is not to be
+ * interrupted itself.
+ */
+const undisturbed = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+  Effect.uninterruptible(Effect.flatMap(Effect.forkDaemon(effect), Fiber.join))
 
 /**
  * A store that answers in time, and that a client who goes does not disturb. A key that its caller does not know to have,
@@ -45,7 +53,7 @@ export const boundedStore = (
       { onFailure: failed, onSuccess: () => worked }
     )
   const release = (owner: IdempotencyStore.Owner) =>
-    Effect.uninterruptible(bounded("release", store.release({ key: owner.key, token: owner.token })))
+    undisturbed(bounded("release", store.release({ key: owner.key, token: owner.token })))
   return {
     begin: (request) =>
       Effect.suspend(() => {
@@ -71,7 +79,7 @@ export const boundedStore = (
         "begin",
         Effect.onExit(store.begin(request), () => isFree() ? Effect.ignore(release(request)) : Effect.void)
       ),
-    complete: (request) => Effect.uninterruptible(bounded("complete", store.complete(request))),
+    complete: (request) => undisturbed(bounded("complete", store.complete(request))),
     release
   }
 }

@@ -1,4 +1,4 @@
-import { metric } from "@effect-resilience/core/extension"
+import { failureLine, metric } from "@effect-resilience/core/extension"
 import * as Effect from "effect/Effect"
 
 /**
@@ -18,11 +18,14 @@ const meanings = {
     "with the key was carried out meanwhile, or is"
 }
 
+const lineOf = (text: string, why: unknown): ReadonlyArray<unknown> =>
+  why === undefined ? [text] : typeof why === "string" ? [`${text}: ${why}`] : failureLine(text, why)
+
 /** What is told of the requests with a key. @internal */
 export interface Told {
   readonly request: (outcome: string) => Effect.Effect<void>
   /** `shown` is the key, as it may be shown. Of each response that is lost there is a warning: somebody may be charged twice. */
-  readonly response: (kept: Kept, shown: string) => Effect.Effect<void>
+  readonly response: (kept: Kept, shown: string, why?: unknown) => Effect.Effect<void>
 }
 
 const counters = (name: string, what: string, help: string, label: string) => {
@@ -53,11 +56,11 @@ export const tellOf = (name: string): Told => {
   )
   return {
     request: (outcome) => Effect.sync(() => requests(outcome)),
-    response: (kept, shown) =>
+    response: (kept, shown, why) =>
       Effect.suspend(() => {
         responses(kept)
         return kept === "kept" || kept === "kept_later" ? Effect.void : Effect.annotateLogs(
-          Effect.logWarning(`Idempotency "${name}": ${meanings[kept]}`),
+          Effect.logWarning(...lineOf(`Idempotency "${name}": ${meanings[kept]}`, why)),
           { package: "@effect-resilience/http", pattern: "Idempotency", instance: name, key: shown }
         )
       })

@@ -1,7 +1,8 @@
 import { EventBus } from "@effect-resilience/core"
 import { now, toNanos } from "@effect-resilience/core/extension"
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
-import type * as Duration from "effect/Duration"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Schedule from "effect/Schedule"
@@ -11,8 +12,12 @@ import { sizeOf } from "../storedResponse.js"
 import type { BoundedStore } from "./bounded.js"
 import type { Told } from "./told.js"
 
-/** Soon after a short failure; every two seconds in a long one. */
-const pauses = Schedule.exponential("100 millis").pipe(Schedule.union(Schedule.spaced("2 seconds")), Schedule.jittered)
+/** Soon after a short failure; every two seconds in a long one. Whole milliseconds, for the clock of tests knows no others. */
+const pauses = Schedule.exponential("100 millis").pipe(
+  Schedule.union(Schedule.spaced("2 seconds")),
+  Schedule.jittered,
+  Schedule.modifyDelay((_, pause) => Duration.millis(Math.ceil(Duration.toMillis(pause))))
+)
 
 /** What waits in memory at most. */
 const most = { entries: 1000, bytes: 64 * 1024 * 1024 }
@@ -52,7 +57,7 @@ export class Unkept {
       const bytes = sizeOf(request.response)
       const { entries, bytes: room } = this.bounds
       if (this.waiting.has(request.key) || this.waiting.size >= entries || this.bytes + bytes > room) {
-        return this.told.response("not_kept", shown)
+        return this.told.response("not_kept", shown, "too many wait already")
       }
       this.waiting.set(request.key, request)
       this.bytes += bytes
@@ -62,7 +67,13 @@ export class Unkept {
       const trying = Effect.flatMap(Effect.exit(Effect.interruptible(Effect.delay(attempts, "100 millis"))), (exit) => {
         this.waiting.delete(request.key)
         this.bytes -= bytes
-        return this.told.response(Exit.isFailure(exit) ? "not_kept" : exit.value ? "kept_later" : "lease_lost", shown)
+        return Exit.isFailure(exit)
+          ? this.told.response(
+            "not_kept",
+            shown,
+            Cause.isInterrupted(exit.cause) ? "the store is closed" : Cause.squash(exit.cause)
+          )
+          : this.told.response(exit.value ? "kept_later" : "lease_lost", shown)
       })
       const running = this.scope === undefined ? Effect.forkDaemon(trying) : Effect.forkIn(trying, this.scope)
       // It begins uninterruptible, so that it ends in order also where the store is closed already.
