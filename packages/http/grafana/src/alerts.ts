@@ -63,6 +63,43 @@ export const alertRules = {
         `Calls wait for {{ $value | humanizeDuration }} in the bulkhead ${called}`
       ),
       alert(
+        "RedisDown",
+        `min by (${by}) (${series("resilience.redis.up")}) < 1`,
+        "1m",
+        "critical",
+        `Redis ${called} is down for a process at least`
+      ),
+      alert(
+        "RedisRefusesWrites",
+        `max by (${by}) (${series("resilience.redis.degraded")}) > 0`,
+        "1m",
+        "critical",
+        `Redis ${called} refuses what is written: its memory is full, it is a replica, or rights are missing`
+      ),
+      alert(
+        "BulkheadStoreUnavailable",
+        `sum by (${by}) (rate(${
+          series("resilience.rejections")
+        }{resilience_pattern="Bulkhead",reason="store_unavailable"}[5m])) > 0`,
+        "1m",
+        "warning",
+        `The bulkhead ${called} turns calls away, as it cannot ask for permits`
+      ),
+      alert(
+        "BulkheadLeasesLost",
+        `sum by (${by}) (rate(${series("resilience.bulkhead.leases.lost")}[5m])) > 0`,
+        "0m",
+        "warning",
+        `The bulkhead ${called} lost leases while calls ran by them`
+      ),
+      alert(
+        "EventsDropped",
+        `sum by (${by}) (rate(${series("resilience.redis.events.dropped")}[5m])) > 0`,
+        "1m",
+        "warning",
+        `Events of ${called} are not published`
+      ),
+      alert(
         "RateLimiterStoreFails",
         `sum by (${by}) (rate(${series("resilience.rate_limiter.decisions")}{result="store_error"}[5m])) > 0`,
         "1m",

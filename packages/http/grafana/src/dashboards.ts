@@ -138,6 +138,32 @@ const rowsOf = (of: Selector): ReadonlyArray<Row> => [
     ]
   },
   {
+    title: "Redis",
+    panels: [
+      graph(
+        "Up, and refusing writes, in any process",
+        "none",
+        [`${named} up`, `min by (${by}) (${of("resilience.redis.up")})`],
+        [`${named} refuses`, `max by (${by}) (${of("resilience.redis.degraded")})`]
+      ),
+      graph("Processes", "none", [named, `max by (${by}) (${of("resilience.redis.processes")})`]),
+      graph("Errors", "ops", [`${named} {{reason}}`, rate(of("resilience.redis.errors"), `${by},reason`)]),
+      graph("Time until an answer, p95", "s", [named, p95(bucketOf(of("resilience.redis.command.duration")), by)]),
+      graph(
+        "Commands",
+        "ops",
+        [`${named} sent`, rate(of("resilience.redis.round_trips"), by)],
+        [`${named} waiting`, `sum by (${by}) (${of("resilience.redis.pending")})`]
+      ),
+      graph(
+        "Lost",
+        "ops",
+        [`${named} leases`, rate(of("resilience.bulkhead.leases.lost"), by)],
+        [`${named} events`, rate(of("resilience.redis.events.dropped"), by)]
+      )
+    ]
+  },
+  {
     title: "Load",
     panels: [
       graph("Pressure", "percentunit", [named, `max by (${by}) (${of("resilience.load.pressure")})`]),

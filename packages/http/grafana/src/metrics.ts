@@ -41,6 +41,15 @@ const definitions = {
   "resilience.idempotency.store_errors": ["counter"],
   "resilience.idempotency.keys": ["gauge"],
   "resilience.idempotency.bytes": ["gauge"],
+  "resilience.redis.up": ["gauge"],
+  "resilience.redis.degraded": ["gauge"],
+  "resilience.redis.processes": ["gauge"],
+  "resilience.redis.pending": ["gauge"],
+  "resilience.redis.errors": ["counter"],
+  "resilience.redis.round_trips": ["counter"],
+  "resilience.redis.command.duration": ["histogram", "s"],
+  "resilience.redis.events.dropped": ["counter"],
+  "resilience.bulkhead.leases.lost": ["counter"],
   "http.server.request.duration": ["histogram", "s"],
   "http.server.active_requests": ["gauge"]
 } as const satisfies Record<string, readonly [Type, string?]>

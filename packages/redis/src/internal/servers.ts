@@ -148,6 +148,7 @@ export class Servers {
     const next = (error: RedisUnavailableError | undefined) => {
       this.isBeating = false
       if (!this.closed) this.stopBeating = later(beatEvery, this.beat)
+      this.watch.seen(!this.areDown, this.refusal !== undefined, this.processes)
       for (const told of this.waiting.splice(0)) told(error)
     }
     this.askTime(home)

@@ -45,6 +45,9 @@ export class Watch {
   private readonly duration: (seconds: number) => void
   private readonly countRoundTrips: (by: number) => void
   private readonly pendingGauge: (value: number) => void
+  private readonly upGauge: (value: number) => void
+  private readonly degradedGauge: (value: number) => void
+  private readonly processesGauge: (value: number) => void
 
   constructor(
     private readonly name: string,
@@ -61,6 +64,9 @@ export class Watch {
     this.duration = metric.seconds("resilience.redis.command.duration", "Time until an answer came", labels)
     this.countRoundTrips = metric.counter("resilience.redis.round_trips", "Commands that were sent", labels)
     this.pendingGauge = metric.gauge("resilience.redis.pending", "Commands that wait for an answer", labels)
+    this.upGauge = metric.gauge("resilience.redis.up", "1 while it is asked, 0 while it is down", labels)
+    this.degradedGauge = metric.gauge("resilience.redis.degraded", "1 while it refuses what is written", labels)
+    this.processesGauge = metric.gauge("resilience.redis.processes", "Processes that share it", labels)
   }
 
   /** An answer came to what was sent then. */
@@ -107,6 +113,13 @@ export class Watch {
     this.countRoundTrips(this.roundTrips - this.reported)
     this.reported = this.roundTrips
     this.pendingGauge(pending)
+  }
+
+  /** How the servers are, and by how many processes they are shared. */
+  seen(isUp: boolean, isDegraded: boolean, processes: number): void {
+    this.upGauge(isUp ? 1 : 0)
+    this.degradedGauge(isDegraded ? 1 : 0)
+    this.processesGauge(processes)
   }
 
   wentDown(peer: Peer, first: RedisUnavailableError): void {

@@ -86,6 +86,8 @@ class RedisLender {
       "Leases that ended while calls ran by them",
       metric.attributes("Bulkhead", borrower.name)
     )
+    // Or the first is no increase to who scrapes.
+    this.lost(0)
   }
 
   get lender(): Lender {

@@ -86,6 +86,8 @@ class Publisher {
       published: metric.counter("resilience.redis.events.published", "Events put into the stream", labels),
       dropped: metric.counter("resilience.redis.events.dropped", "Events that did not get into the stream", labels)
     }
+    // Or the first is no increase to who scrapes.
+    this.count.dropped(0)
   }
 
   private get dropped(): number {
