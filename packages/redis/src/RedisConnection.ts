@@ -17,7 +17,7 @@ import type { Stream } from "effect/Stream"
 import type { ConnectionOptions } from "node:tls"
 import type { Client } from "./internal/client.js"
 import { openConnection, useClient } from "./internal/open.js"
-import { resolveConnection } from "./internal/options.js"
+import { namingServer, resolveConnection } from "./internal/options.js"
 import type { Script } from "./internal/script.js"
 import { RedisUnavailableError } from "./RedisUnavailableError.js"
 
@@ -75,7 +75,7 @@ export class RedisConnection
   static readonly layerConfig = (
     config: ConfigOf<RedisConnection.Options>
   ): Layer.Layer<RedisConnection, RedisUnavailableError | ConfigError> =>
-    layerFromConfig(config, resolveConnection, RedisConnection.layer)
+    layerFromConfig(namingServer(config), resolveConnection, RedisConnection.layer)
 
   /**
    * A connection by a client of your own, which is never closed here. Of its options those are checked that let a command

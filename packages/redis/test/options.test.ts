@@ -110,17 +110,37 @@ describe("the options of a connection", () => {
 
   it.effect("from Config bad ones fail the layer, without the password", () =>
     Effect.gen(function*() {
-      const build = (url: string) =>
-        Layer.build(RedisConnection.layerConfig({ server: Config.redacted("URL"), prefix: "p:" })).pipe(
+      const build = (url: string, server: Config.Config<Redacted.Redacted | string> = Config.redacted("URL")) =>
+        Layer.build(RedisConnection.layerConfig({ server, prefix: "p:" })).pipe(
           Effect.scoped,
           Effect.withConfigProvider(ConfigProvider.fromMap(new Map([["URL", url]]))),
           Effect.flip
         )
-      for (const url of ["ftp://:secret@r1", "secret@r1", "redis://:secret%zz@r1"]) {
+      const bad: ReadonlyArray<[string, string]> = [
+        ["redis://127.0.0.1:7900?family=6", "but is \"redis://127.0.0.1:7900?<redacted>\""],
+        ["redis://u:secret@127.0.0.1:7900/two", "but is \"redis://<redacted>@127.0.0.1:7900/two\""],
+        ["http://cache:6379", "but is \"http://cache:6379\""],
+        ["ftp://:secret@r1", "but is \"<redacted>@r1\""],
+        ["secret@r1", "but is \"<redacted>@r1\""],
+        ["redis://:secret%zz@r1", "but is \"redis://<redacted>@r1\""],
+        // Nothing says that it is not a password in the wrong place.
+        ["secret", "but is \"<redacted>\""],
+        ["secret:6379", "but is \"<redacted>\""]
+      ]
+      for (const [url, text] of bad) {
         const error = yield* build(url)
-        expect(error).toMatchObject({ _op: "InvalidData", path: ["server"] })
+        // By the name that it has where it was set.
+        expect(error).toMatchObject({ _op: "InvalidData", path: ["URL"] })
+        expect(String(error)).toContain("Invalid data at URL: \"RedisConnection \"redis\": option server must be ")
+        expect(String(error)).toContain(text)
         expect(String(error)).not.toContain("secret")
       }
+      // However it is read.
+      for (const server of [Config.string("URL"), Config.map(Config.string("URL"), Redacted.make)]) {
+        expect(yield* build("http://cache:6379", server)).toMatchObject({ path: ["URL"] })
+      }
+      const withDefault = Config.withDefault(Config.redacted("URL"), Redacted.make("redis://cache"))
+      expect(yield* build("http://cache:6379", withDefault)).toMatchObject({ path: ["server"] })
     }))
 
   it.effect("a client of the user's is refused for what would hurt, by option and value", () =>

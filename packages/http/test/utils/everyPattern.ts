@@ -42,7 +42,9 @@ const crowd = <E>(guard: <A, E1>(effect: Effect.Effect<A, E1>) => Effect.Effect<
 /** What the package of Redis writes: its own test holds it to these names. */
 const asRedis = Effect.sync(() => {
   const labels = metric.attributes("RedisConnection", "every")
-  for (const name of ["up", "degraded", "processes", "pending"]) metric.gauge(`resilience.redis.${name}`, "As Redis", labels)(1)
+  for (const name of ["up", "degraded", "processes", "pending"]) {
+    metric.gauge(`resilience.redis.${name}`, "As Redis", labels)(1)
+  }
   metric.counter("resilience.redis.round_trips", "As Redis", labels)()
   metric.counter("resilience.redis.errors", "As Redis", { ...labels, reason: "timeout" })()
   metric.seconds("resilience.redis.command.duration", "As Redis", labels)(1)

@@ -1,5 +1,11 @@
+import type { ConfigOf } from "@effect-resilience/core"
 import { option } from "@effect-resilience/core/extension"
+import * as Config from "effect/Config"
+import * as ConfigError from "effect/ConfigError"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Predicate from "effect/Predicate"
 import * as Redacted from "effect/Redacted"
 import type { RedisOptions } from "ioredis"
@@ -33,8 +39,14 @@ const maskedUrl = (text: string): string => {
   return text.replace(/^(rediss?:\/\/)?.*@/s, "$1<redacted>@").replace(/([?#]).*/s, "$1<redacted>")
 }
 
+/** Of what was to be secret as a whole only what looks like an address is shown: all else may be a password. */
+const maskedSecret = (secret: unknown): string => {
+  const text = Predicate.isString(secret) ? maskedUrl(secret) : ""
+  return /^(\w+:\/\/|<redacted>@)/.test(text) ? text : "<redacted>"
+}
+
 const masked = (value: unknown): unknown => {
-  if (Redacted.isRedacted(value)) return "<redacted>"
+  if (Redacted.isRedacted(value)) return maskedSecret(Redacted.value(value))
   if (Predicate.isString(value)) return maskedUrl(value)
   if (!Predicate.isRecord(value)) return value
   return Object.fromEntries(
@@ -225,6 +237,30 @@ export const resolveConnection = (options: RedisConnection.Options) => {
     throw new option.InvalidOptionError("RedisConnection", name, "socketTimeout", socketTimeout, least)
   }
   return { ...resolved, socketTimeout }
+}
+
+/** The name of a variable, as far as its absence would tell it; that of a secret or of what is made of it is found nowhere else. */
+const pathOf = (config: Config.Config<unknown>): Array<string> => {
+  const absent = Effect.runSync(Effect.either(ConfigProvider.fromMap(new Map()).load(config)))
+  return Either.isLeft(absent) && ConfigError.isMissingData(absent.left) ? [...absent.left.path] : ["server"]
+}
+
+/** The same, where a bad server is told of by the name of the variable that it came from. @internal */
+export const namingServer = (config: ConfigOf<RedisConnection.Options>): ConfigOf<RedisConnection.Options> => {
+  if (Config.isConfig(config) || !Config.isConfig(config.server)) return config
+  const name = Predicate.isString(config.name) ? config.name : undefined
+  const own: Config.Config<RedisConnection.Options["server"]> = config.server
+  // Mapped, or a `Config` would put a name before the path by itself, but only where it is neither secret nor mapped.
+  const server = Config.mapOrFail(Config.map(own, (server) => server), (server) => {
+    try {
+      resolveConnection({ name, server })
+      return Either.right(server)
+    } catch (error) {
+      if (!(error instanceof option.InvalidOptionError)) throw error
+      return Either.left(ConfigError.InvalidData(pathOf(own), error.message))
+    }
+  })
+  return { ...config, server }
 }
 
 /** @internal */
