@@ -109,8 +109,8 @@ const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, ne
     const lending = Context.getOption(yield* Effect.context<never>(), Lending)
     let lender: Lender | undefined
     const own = watchOf(instance, true, errorOf(name))
-    const watch = lending._tag === "None" ? own : heard(own, () => lender)
-    watch.limited(resolved.maxConcurrent)
+    const watch = lending._tag === "None" ? own : heard(own, name, () => lender)
+    if (lending._tag === "None") watch.limited(resolved.maxConcurrent)
     metric.gauge("resilience.bulkhead.queue.limit", "Calls that may wait", metric.attributes("Bulkhead", name))(
       resolved.maxQueued
     )
@@ -362,11 +362,15 @@ export declare namespace Bulkhead {
    * @category metrics
    */
   export interface Metrics extends CallMetrics {
+    /** Permits that there are; where processes share them, those of all processes together. */
     readonly limit: number
-    /** Permits in use; above `limit` for a while after shrinking. */
+    /** Permits that this process holds of them. Only where processes share them: it holds what it uses, and 0 while idle. */
+    readonly held?: number
+    /** Permits in use, by this process; above `limit` for a while after shrinking. */
     readonly active: number
     /** The most permits that were in use at once. */
     readonly peak: number
+    /** Permits that are free; where processes share them, of those that this process holds. */
     readonly available: number
     readonly waiting: number
     readonly queueLimit: number

@@ -1,7 +1,7 @@
 import { Bulkhead, Registry } from "@effect-resilience/core"
 import { enterAtOnce } from "@effect-resilience/core/extension"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Fiber, Option, TestClock } from "effect"
+import { Deferred, Duration, Effect, Fiber, Metric, Option, TestClock } from "effect"
 import { lentBulkhead } from "./utils/lender.js"
 import { whole } from "./utils/sweepTests.js"
 
@@ -26,10 +26,39 @@ describe("a bulkhead whose permits are lent", () => {
       expect([borrower.used(), borrower.waiting()]).toEqual([1, 2])
       borrower.lend({ limit: 2, hoped: 0, shut: undefined })
       yield* settle
-      expect(yield* bulkhead.metrics).toMatchObject({ limit: 2, active: 2, waiting: 1 })
+      expect(yield* bulkhead.metrics).toMatchObject({ limit: 2, held: 2, active: 2, waiting: 1 })
       expect(told).toContain("used 2")
       yield* Fiber.interrupt(calls)
       expect([borrower.used(), borrower.waiting()]).toEqual([0, 0])
+    }))
+
+  it.scoped("RB20: the limit is that of all processes, and what this one holds stands beside it", () =>
+    Effect.gen(function*() {
+      const { borrower, bulkhead } = yield* lentBulkhead(Bulkhead.make({ name: "gauged-lent", maxConcurrent: 10 }))
+      const gauges = Effect.map(Metric.snapshot, (pairs) =>
+        new Map(
+          pairs.filter(({ metricKey }) => metricKey.tags.some(({ value }) => value === "gauged-lent"))
+            .map(({ metricKey, metricState }) => [metricKey.name, Reflect.get(metricState, "value")])
+        ))
+      const limits = [
+        "resilience.bulkhead.shared.limit",
+        "resilience.bulkhead.shared.held",
+        "resilience.bulkhead.limit"
+      ]
+      const told = Effect.map(gauges, (gauges) => limits.map((name) => gauges.get(name)))
+      expect(yield* bulkhead.metrics).toMatchObject({ limit: 10, held: 0, active: 0, available: 0, utilization: 0 })
+      // Nobody has said yet what the limit of all is.
+      expect(yield* told).toEqual([undefined, 0, undefined])
+      borrower.allow(10)
+      borrower.lend({ limit: 3, hoped: 0, shut: undefined })
+      for (const _ of [1, 2, 3]) yield* Effect.fork(bulkhead.withPermit(Effect.never))
+      yield* settle
+      expect(yield* bulkhead.metrics).toMatchObject({ limit: 10, held: 3, active: 3, available: 0, utilization: 0.3 })
+      expect(yield* told).toEqual([10, 3, undefined])
+      borrower.allow(6)
+      expect(yield* bulkhead.metrics).toMatchObject({ limit: 6, held: 3, active: 3, utilization: 0.5 })
+      expect(yield* told).toEqual([6, 3, undefined])
+      expect(yield* (yield* Bulkhead.make({ name: "own", maxConcurrent: 2 })).metrics).not.toHaveProperty("held")
     }))
 
   it.scoped("so many more may wait as the lender hopes for; when it gives up hope, the last are turned away", () =>

@@ -118,4 +118,21 @@ describe("dashboards and alerts", () => {
       ])
       expect(missing("sum(resilience_calls_total", scrape).length).toBeGreaterThan(0)
     }))
+
+  it("RB20: the limit of a shared bulkhead, which each process tells, is added up nowhere", () => {
+    const told = ["fleet.json", "policy.json"].flatMap((name) =>
+      (JSON.parse(read(name)) as Dashboard).panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr))
+    )
+    const rules = (parse(read("alerts.yaml")) as Rules).groups.flatMap((group) => group.rules)
+    const asking = (exprs: ReadonlyArray<string>, metric: string) =>
+      exprs.filter((expr) => ask(filled(expr)).selectors.some((selector) => selector.metric === metric))
+    const exprs = [...told, ...rules.map(({ expr }) => expr)]
+    // Wherever the limits of bulkheads are asked for.
+    const shared = asking(exprs, "resilience_bulkhead_shared_limit")
+    expect(shared).toEqual(asking(exprs, "resilience_bulkhead_limit"))
+    expect(shared.length).toBe(5)
+    for (const expr of shared) expect(expr).toMatch(/ or max by \([^)]*\) \(resilience_bulkhead_shared_limit/)
+    expect(asking(shared, "resilience_bulkhead_in_use").length).toBe(3)
+    for (const expr of asking(shared, "resilience_bulkhead_in_use")) expect(expr).toContain(" / (sum by (")
+  })
 })

@@ -61,7 +61,7 @@ describe.skipIf(!canStart)("RedisBulkhead without Redis", () => {
           yield* Effect.promise(() => server.kill())
           // What it holds is its own for as long as the lease lasts.
           yield* b.withPermit(Effect.void)
-          yield* eventually("the lease is over", Effect.map(b.metrics, ({ limit }) => limit === alone))
+          yield* eventually("the lease is over", Effect.map(b.metrics, ({ held }) => held === alone))
           if (alone === 0) {
             expect(yield* Effect.map(Fiber.join(running.fiber), String).pipe(Effect.flip)).toMatchObject({
               reason: "LeaseLost"
@@ -92,7 +92,7 @@ describe.skipIf(!canStart)("RedisBulkhead without Redis", () => {
           yield* eventually("it works again", Effect.isSuccess(b.withPermit(Effect.void)))
 
           // A server that does not answer: no call waits for it longer than a command may take, twice.
-          yield* eventually("it holds nothing", Effect.map(b.metrics, ({ limit }) => limit === 0))
+          yield* eventually("it holds nothing", Effect.map(b.metrics, ({ held }) => held === 0))
           server.pause()
           const stopped = performance.now()
           const exit = yield* Effect.either(b.withPermit(Effect.void))
@@ -133,7 +133,7 @@ describe.skipIf(!canStart)("RedisBulkhead without Redis", () => {
         yield* b.on("LeaseLost", tell)
         yield* b.on("InternalError", tell)
         server.pause()
-        yield* eventually("it goes on alone", Effect.map(b.metrics, ({ limit }) => limit === 2))
+        yield* eventually("it goes on alone", Effect.map(b.metrics, ({ held }) => held === 2))
         const exits: Array<string> = []
         for (const end = performance.now() + 1000; performance.now() < end;) {
           const exit = yield* Effect.either(b.withPermit(Effect.sleep("1 millis")))

@@ -51,7 +51,7 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
       yield* one.end
       const three = yield* Fiber.join(waiting)
       expect(performance.now() - start).toBeLessThan(500)
-      expect((yield* a.metrics).limit + (yield* b.metrics).limit).toBeLessThanOrEqual(2)
+      expect((yield* a.metrics).held! + (yield* b.metrics).held!).toBeLessThanOrEqual(2)
       yield* two.end
       yield* three.end
     }))
@@ -60,9 +60,9 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
     Effect.gen(function*() {
       const bulkhead = yield* bulkheadOf(url, { name: randomUUID(), maxConcurrent: 3 })
       expect(yield* Effect.flip(bulkhead.withPermitsBy(4)(Effect.void))).toMatchObject({ reason: "TooManyPermits" })
-      expect((yield* bulkhead.metrics).limit).toBe(0)
+      expect((yield* bulkhead.metrics).held).toBe(0)
       yield* bulkhead.withPermitsBy(3)(Effect.void)
-      expect((yield* bulkhead.metrics).limit).toBe(3)
+      expect((yield* bulkhead.metrics).held).toBe(3)
     }))
 
   it.scopedLive("without a queue, a call gets what is free elsewhere, and is refused where nothing is", () =>
@@ -127,7 +127,7 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
       const [a, b] = [yield* bulkheadOf(url, options), yield* bulkheadOf(url, options)]
       const redis = yield* connect(url)
       for (const held of yield* Effect.all(Array.from({ length: 4 }, () => hold(a)))) yield* held.end
-      expect((yield* a.metrics).limit).toBe(4)
+      expect((yield* a.metrics).held).toBe(4)
       expect((yield* stateOf(redis, name)).used).toBe(4)
       const start = performance.now()
       yield* b.withPermitsBy(3)(Effect.void)
@@ -151,7 +151,7 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
           yield* Effect.sleep(i * 100)
           yield* held.end
           const since = performance.now()
-          yield* eventually("it holds nothing", Effect.map(bulkhead.metrics, ({ limit }) => limit === 0))
+          yield* eventually("it holds nothing", Effect.map(bulkhead.metrics, ({ held }) => held === 0))
           return performance.now() - since
         }), { concurrency: "unbounded" })
       expect(Math.min(...times)).toBeGreaterThan(700)
@@ -166,11 +166,11 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead", () => {
       const events = yield* b.subscribe
       const held = yield* Effect.all([hold(a), hold(a), hold(b), hold(b)])
       yield* a.resize(1)
-      yield* eventually("b hears of it", Effect.map(b.metrics, ({ limit }) => limit <= 1))
+      yield* eventually("b hears of it", Effect.map(b.metrics, ({ limit }) => limit === 1))
       expect(yield* Effect.flip(b.withPermitsBy(2)(Effect.void))).toMatchObject({ reason: "TooManyPermits" })
       for (const one of held) yield* one.end
       expect((yield* events.takeAll).length).toBeGreaterThan(0)
-      const total = Effect.zipWith(a.metrics, b.metrics, (a, b) => a.limit + b.limit)
+      const total = Effect.zipWith(a.metrics, b.metrics, (a, b) => a.held! + b.held!)
       yield* eventually("there is one in all", Effect.map(total, (total) => total <= 1))
       yield* b.resize(6)
       yield* b.withPermitsBy(6)(Effect.void)

@@ -23,7 +23,7 @@ export interface Borrower {
   /** The permits that they ask for: all of them, and the one that asks for most. */
   readonly wanted: () => { readonly all: number; readonly most: number }
   readonly lend: (terms: Terms) => Refused
-  /** Changes what a call may ask for: the permits of all processes together. */
+  /** Says how many permits all processes have together: what a call may ask for, and what is told as the limit. */
   readonly allow: (most: number) => void
   readonly error: (reason: Bulkhead.Reason) => BulkheadFullError
   readonly emitter: Emitter<Bulkhead.Event>

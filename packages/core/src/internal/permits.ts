@@ -19,6 +19,8 @@ export class Permits {
   shut: "StoreUnavailable" | undefined
   /** Whether `limit` still holds, where it is lent for a time. */
   isGood: (() => boolean) | undefined
+  /** The part of `most` that is lent to this process, where permits are lent. */
+  held: number | undefined
 
   constructor(public limit: number, public maxQueued: number, private readonly queue: Queue) {
     this.most = limit
@@ -105,7 +107,7 @@ export class Permits {
 
   /** What is lent has changed: so many permits, until there are others, and while they are good. */
   lend(limit: number, isGood: (() => boolean) | undefined, now: Nanos): void {
-    this.limit = limit
+    this.limit = this.held = limit
     this.isGood = isGood
     this.serve(now)
   }

@@ -364,7 +364,10 @@ export class Pool {
         watch.limited(limit)
         return own.trim(shut === undefined ? own.places : 0, now())
       },
-      allow: (most) => own.allow(most),
+      allow: (most) => {
+        own.allow(most)
+        watch.allowed(most)
+      },
       error: (reason) => watch.error(reason, own.used, own.waiting),
       emitter: watch.emitter
     }

@@ -54,12 +54,13 @@ export class Tally<Reason> {
     this.counters.canceled()
   }
 
-  snapshot({ limit, maxQueued, peak, used, waiting }: Permits) {
+  snapshot({ held, maxQueued, most: limit, peak, used, waiting }: Permits) {
     const { canceled, rejected, running } = this
     const { failure: failed, ignored, success: succeeded } = this.ended
     const calls = callMetrics({ canceled, failed, ignored, rejected, running, succeeded })
     return {
       limit,
+      ...(held === undefined ? {} : { held }),
       active: used,
       peak,
       waiting,

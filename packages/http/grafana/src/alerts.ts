@@ -1,4 +1,4 @@
-import { series } from "./metrics.js"
+import { bulkheadUse, series } from "./metrics.js"
 
 const by = "job, resilience_name"
 
@@ -47,8 +47,7 @@ export const alertRules = {
       ),
       alert(
         "BulkheadSaturated",
-        `sum by (${by}) (${series("resilience.bulkhead.in_use")}) / ` +
-          `sum by (${by}) (${series("resilience.bulkhead.limit")}) > 0.9`,
+        `${bulkheadUse(by, series)} > 0.9`,
         "5m",
         "warning",
         `The bulkhead ${called} is nine tenths full`

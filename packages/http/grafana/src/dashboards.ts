@@ -1,5 +1,5 @@
 import type { Name } from "./metrics.js"
-import { series } from "./metrics.js"
+import { bulkheadLimit, bulkheadUse, series } from "./metrics.js"
 
 /** One panel: a title, what is asked, and how its numbers are read. */
 interface Panel {
@@ -86,7 +86,7 @@ const rowsOf = (of: Selector): ReadonlyArray<Row> => [
         "Bulkheads: in use of the limit",
         "none",
         [`${named} in use`, `sum by (${by}) (${of("resilience.bulkhead.in_use")})`],
-        [`${named} limit`, `sum by (${by}) (${of("resilience.bulkhead.limit")})`]
+        [`${named} limit`, bulkheadLimit(by, of)]
       ),
       graph(
         "Bulkheads: queue",
@@ -209,9 +209,7 @@ const overviewOf = (of: Selector): Row => ({
     ]),
     graph("Saturated bulkheads, worst ten", "percentunit", [
       named,
-      `topk(10, sum by (${by}) (${of("resilience.bulkhead.in_use")}) / sum by (${by}) (${
-        of("resilience.bulkhead.limit")
-      }))`
+      `topk(10, ${bulkheadUse(by, of)})`
     ])
   ]
 })

@@ -14,6 +14,7 @@ const definitions = {
   "resilience.retry.delay": ["histogram", "s"],
   "resilience.retry.budget.available": ["gauge"],
   "resilience.bulkhead.limit": ["gauge"],
+  "resilience.bulkhead.shared.limit": ["gauge"],
   "resilience.bulkhead.in_use": ["gauge"],
   "resilience.bulkhead.queue.limit": ["gauge"],
   "resilience.bulkhead.queue.depth": ["gauge"],
@@ -61,6 +62,17 @@ export const series = (name: Name): string => {
   const [type, unit] = definitions[name] as readonly [Type, string?]
   return metricName(name, type, unit)
 }
+
+/**
+ * The limits of bulkheads. Each process has its own, and they add up; but where processes share the permits, each of them
+ * tells the limit of all.
+ */
+export const bulkheadLimit = (by: string, of: (name: Name) => string): string =>
+  `sum by (${by}) (${of("resilience.bulkhead.limit")}) or max by (${by}) (${of("resilience.bulkhead.shared.limit")})`
+
+/** What bulkheads use of their limits. */
+export const bulkheadUse = (by: string, of: (name: Name) => string): string =>
+  `sum by (${by}) (${of("resilience.bulkhead.in_use")}) / (${bulkheadLimit(by, of)})`
 
 /** All of them, in a scrape. */
 export const all: ReadonlyArray<string> = (Object.keys(definitions) as Array<Name>).map(series)

@@ -11,7 +11,7 @@ import {
   SystemLoad,
   Timeout
 } from "@effect-resilience/core"
-import { metric } from "@effect-resilience/core/extension"
+import { Lending, metric } from "@effect-resilience/core/extension"
 import {
   HttpResilience,
   HttpServerMetrics,
@@ -54,6 +54,13 @@ const asRedis = Effect.sync(() => {
   metric.counter("resilience.rejections", "As Redis", { ...shared, reason: "store_unavailable", enforced: "true" })()
 })
 
+/** A bulkhead whose permits are lent, all of them to this process. */
+const shared = Effect.provideService(Bulkhead.make({ name: "every-shared", maxConcurrent: 1 }), Lending, (borrower) => {
+  borrower.allow(borrower.maxConcurrent)
+  borrower.lend({ limit: 1, hoped: 0, shut: undefined })
+  return Effect.succeed({ used: () => {}, queued: () => {}, around: (effect) => effect, resize: () => Effect.void })
+})
+
 /** Each pattern, used in such a way that every metric of it has been written. Under the `TestClock`. */
 export const useEveryPattern = Effect.gen(function*() {
   yield* asRedis
@@ -77,6 +84,7 @@ export const useEveryPattern = Effect.gen(function*() {
   yield* fallback.withFallbackValue(() => 0)(Effect.fail("down"))
 
   yield* crowd((yield* Bulkhead.make({ name: "every", maxConcurrent: 1, maxQueued: 1 })).withPermit)
+  yield* crowd((yield* shared).withPermit)
   yield* crowd(
     (yield* AdaptiveConcurrency.make({ name: "every", initialLimit: 1, maxLimit: 1, maxQueued: 1 })).withPermit
   )

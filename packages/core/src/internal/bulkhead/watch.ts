@@ -13,6 +13,8 @@ export interface Watch extends Counters<Bulkhead.Reason> {
   readonly queued: (pool: Permits) => void
   readonly waited: (seconds: number, result: "acquired" | "rejected" | "canceled") => void
   readonly limited: (limit: number) => void
+  /** What all processes have together, where they share the permits. */
+  readonly allowed: (most: number) => void
   readonly error: (reason: Bulkhead.Reason, active: number, waiting: number) => BulkheadFullError
 }
 
@@ -45,6 +47,7 @@ export const watchOf = (
     queued: single ? (pool) => depth(pool.waiting) : () => {},
     waited: (seconds, result) => waits[result](seconds),
     limited: single ? limit : () => {},
+    allowed: () => {},
     error: (reason, active, waiting) =>
       last?.reason === reason && last.active === active && last.waiting === waiting ?
         last :
@@ -52,9 +55,24 @@ export const watchOf = (
   }
 }
 
-/** The same, with a lender that hears what it needs to know. @internal */
-export const heard = (watch: Watch, lender: () => Lender | undefined): Watch => ({
+/**
+ * The same where permits are lent, with a lender that hears what it needs to know. The limit has a series of its own: it is
+ * that of all processes, and who adds up `resilience.bulkhead.limit` over them must not meet it.
+ *
+ * @internal
+ */
+export const heard = (watch: Watch, name: string, lender: () => Lender | undefined): Watch => ({
   ...watch,
+  limited: metric.gauge(
+    "resilience.bulkhead.shared.held",
+    "Permits that this process holds",
+    metric.attributes("Bulkhead", name)
+  ),
+  allowed: metric.gauge(
+    "resilience.bulkhead.shared.limit",
+    "Permits of all processes together, as each of them knows it",
+    metric.attributes("Bulkhead", name)
+  ),
   used: (pool) => {
     watch.used(pool)
     lender()?.used(pool.used)

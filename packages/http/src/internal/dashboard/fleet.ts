@@ -17,6 +17,7 @@ const looked = [
   "failureRate",
   "active",
   "limit",
+  "held",
   "utilization",
   "waiting",
   "queueLimit",

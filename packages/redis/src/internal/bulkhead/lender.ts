@@ -49,6 +49,8 @@ class RedisLender {
   private spare: number | undefined
   private waits = false
   private most: number
+  /** Whether that is what Redis says, or an operator: others may have changed it before. */
+  private isKnown = false
   private resizeTo = 0
   /** When to ask again; Infinity for one that neither holds nor waits. */
   private due = Infinity
@@ -243,9 +245,10 @@ class RedisLender {
   }
 
   private resized(to: number): void {
-    if (to === this.most) return
     const { emitter } = this.borrower
-    if (emitter.listening) emitter.emit({ _tag: "Resized", from: this.most, to })
+    if (to === this.most && this.isKnown) return
+    if (to !== this.most && emitter.listening) emitter.emit({ _tag: "Resized", from: this.most, to })
+    this.isKnown = true
     this.most = to
     this.borrower.allow(to)
   }
