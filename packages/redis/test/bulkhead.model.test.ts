@@ -37,14 +37,21 @@ class Model {
   readonly holders = new Map<string, Holder>()
   line: Array<{ readonly id: string; ticket: number; behind: boolean }> = []
   private tickets = 0
+  /** What counts instead of what lasts, until then, and by whose order. */
+  private over: { readonly most: number; readonly until: number; readonly by: string } | undefined
 
-  constructor(public most: number) {}
+  constructor(public lasting: number) {}
+
+  get most() {
+    return this.over?.most ?? this.lasting
+  }
 
   /** Some of its three keys are forgotten: what was in the others is still known. */
   forget({ ends, holders, line }: Keys, most: number) {
     if (holders) {
       for (const holder of this.holders.values()) Object.assign(holder, { permits: 0, seq: 0, need: 0, asked: 0 })
-      this.most = most
+      this.lasting = most
+      this.over = undefined
     }
     if (ends) {
       for (const [id, holder] of [...this.holders]) {
@@ -65,7 +72,7 @@ class Model {
     return this.line.sort((a, b) => Number(a.behind) - Number(b.behind) || a.ticket - b.ticket)
   }
 
-  ask({ id, keep, need, resize, seq, unheard, want }: Ask, now: number) {
+  ask({ id, keep, need: asked, resize, seq, span, unheard, want }: Ask, now: number) {
     // What comes too late does nothing at all.
     if (seq <= (this.holders.get(id)?.seq ?? 0)) return undefined
     for (const [who, holder] of [...this.holders]) {
@@ -75,7 +82,8 @@ class Model {
       this.line = this.line.filter((one) => one.id !== who)
     }
     const known = this.holders.get(id)
-    if (resize > 0) this.most = resize
+    this.order(id, resize, span, now)
+    const need = Math.min(asked, this.most)
     const others = this.used - (known?.permits ?? 0)
     const lost = keep > (known?.permits ?? 0) && others + keep > this.most
     const regained = lost ? 0 : Math.max(0, keep - (known?.permits ?? 0))
@@ -121,7 +129,20 @@ class Model {
         : part
     }
     if (this.used > this.most) spare = this.share()
-    return { held: me.permits, lost, most: this.most, spare, waits, gained: gained + regained + mayBeRegained }
+    const left = this.over === undefined ? undefined : Math.ceil((this.over.until - now) / 1000)
+    const limit = { most: this.most, lasting: this.lasting, left }
+    return { held: me.permits, lost, ...limit, spare, waits, gained: gained + regained + mayBeRegained }
+  }
+
+  /** Changes the limit for good, or for a while; or ends what it changed for a while. */
+  private order(id: string, resize: number, span: number, now: number) {
+    if (this.over !== undefined && this.over.until <= now) this.over = undefined
+    if (resize < 0 && this.over?.by === id) this.over = undefined
+    if (resize > 0 && span > 0) this.over = { most: resize, until: now + span, by: id }
+    if (resize > 0 && span === 0) {
+      this.lasting = resize
+      this.over = undefined
+    }
   }
 }
 
@@ -138,6 +159,8 @@ interface Turn {
   readonly fault: "none" | "lost" | "again" | "late" | "crash" | "forgotten"
   readonly forgets: Keys
   readonly resize: number
+  /** In seconds, as what passes. */
+  readonly span: number
 }
 
 const keysThatGo: fc.Arbitrary<Keys> = fc.record({ ends: fc.boolean(), holders: fc.boolean(), line: fc.boolean() })
@@ -150,7 +173,8 @@ const turn: fc.Arbitrary<Turn> = fc.record({
   pass: fc.constantFrom(0, 0, 0, 0, 100, 400, 1100),
   fault: fc.constantFrom("none", "none", "none", "none", "none", "lost", "again", "late", "late", "crash", "forgotten"),
   forgets: keysThatGo,
-  resize: fc.constantFrom(0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 4, 7)
+  resize: fc.constantFrom(0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 4, 7, -1),
+  span: fc.constantFrom(0, 300, 450, 2000)
 })
 
 /** A process, as far as it knows itself. */
@@ -184,7 +208,7 @@ const story = async (
     const gone = keys.filter((_, i) => [which.ends, which.holders, which.line][i])
     if (gone.length > 0) await Effect.runPromise(redis.command("del", ...gone))
   }
-  for (const { fault, forgets, need, pass, resize, used, wanted, who } of steps) {
+  for (const { fault, forgets, need, pass, resize, span, used, wanted, who } of steps) {
     clock.us += pass * 1_000_000
     const me = processes[who]!
     if (me.end <= clock.us) me.held = 0
@@ -193,7 +217,7 @@ const story = async (
       await forget(forgets)
     }
     if (fault === "late" && model.holders.get(me.id)?.seq === me.seq) {
-      const late = { ...common, keep: 0, want: 1, need: 1, id: me.id, seq: me.seq, resize: 0, unheard: false }
+      const late = { ...common, keep: 0, want: 1, need: 1, id: me.id, seq: me.seq, resize: 0, span: 0, unheard: false }
       expect(model.ask(late, clock.us)).toBeUndefined()
       expect(await asks(late)).toBeUndefined()
     }
@@ -206,14 +230,25 @@ const story = async (
       settled: true,
       most: model.most
     })
-    const ask: Ask = { ...common, ...planned, id: me.id, seq: ++me.seq, resize, unheard: me.unheard }
+    const ask: Ask = {
+      ...common,
+      ...planned,
+      id: me.id,
+      seq: ++me.seq,
+      resize,
+      span: span * 1_000_000,
+      unheard: me.unheard
+    }
     me.held = planned.keep
     const answer = await asks(ask)
     const expected = model.ask(ask, clock.us)
     expect(answer !== undefined).toBe(expected !== undefined)
     if (answer === undefined || expected === undefined) continue
-    const { gained, ...known } = expected
+    const { gained, left, ...known } = expected
     expect(answer).toMatchObject(known)
+    // But for the time that the test itself takes.
+    expect(answer.left === undefined).toBe(left === undefined)
+    if (left !== undefined) expect(Math.abs(answer.left! - left)).toBeLessThan(60_000)
     expect(answer.fence > 0).toBe(gained > 0)
     if (answer.fence > 0) {
       expect(answer.fence).toBeGreaterThan(fence)
@@ -244,10 +279,11 @@ const story = async (
   }
   // All die, and keys go: what they held is free a lease after anybody asks.
   await forget(last)
-  const heir = { ...common, seq: 1, keep: 0, want: model.most, need: 1, resize: 0, unheard: false }
+  const heir = { ...common, seq: 1, keep: 0, want: 100, need: 1, resize: 0, span: 0, unheard: false }
   await asks({ ...heir, id: randomUUID() })
   clock.us += 1100_000_000
-  expect(await asks({ ...heir, id: randomUUID() })).toMatchObject({ held: model.most, waits: false })
+  const heired = await asks({ ...heir, id: randomUUID() })
+  expect(heired).toMatchObject({ held: heired!.most, waits: true })
 }
 
 /** A connection to a server whose clock is ahead by what a test says. */
@@ -283,7 +319,7 @@ const step = (most: number) =>
   Effect.gen(function*() {
     const { clock, redis } = yield* skewed
     const { channel, keys } = keysOf(redis.prefix, randomUUID())
-    const common = { need: 1, lease, patience, most, resize: 0, strict: false, unheard: false, channel }
+    const common = { need: 1, lease, patience, most, resize: 0, span: 0, strict: false, unheard: false, channel }
     const asks = (ask: Pick<Ask, "id" | "seq" | "keep" | "want"> & Partial<Ask>) =>
       Effect.map(redis.run(settle, keys, argsOf({ ...common, ...ask })), answerOf)
     return { asks, clock, forgetEnds: redis.command("del", String(keys[0])) }

@@ -1,5 +1,6 @@
 import type { Borrower, Lender } from "@effect-resilience/core/extension"
 import { metric } from "@effect-resilience/core/extension"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type { Scope } from "effect/Scope"
 import type { RedisConnection } from "../../RedisConnection.js"
@@ -8,6 +9,7 @@ import { afterReading, realNow } from "../realTime.js"
 import { Bell } from "./bell.js"
 import { Calls } from "./calls.js"
 import { Lease } from "./lease.js"
+import { Limit } from "./limit.js"
 import { Peak } from "./peak.js"
 import type { Plan } from "./plan.js"
 import { aloneLimit, plan } from "./plan.js"
@@ -48,10 +50,13 @@ class RedisLender {
   /** What it may hold while others wait that come before it. */
   private spare: number | undefined
   private waits = false
+  private readonly limit: Limit
+  /** That, as it was told to the bulkhead. */
   private most: number
   /** Whether that is what Redis says, or an operator: others may have changed it before. */
   private isKnown = false
-  private resizeTo = 0
+  /** It may be another by now: it is asked for, though this process may hold nothing and want nothing. */
+  private isNews = false
   /** When to ask again; Infinity for one that neither holds nor waits. */
   private due = Infinity
   /** It is first in line, and something is free. */
@@ -78,6 +83,7 @@ class RedisLender {
     this.questions = new Questions(redis, borrower.name, settings)
     this.lease = new Lease(settings.lease)
     this.most = borrower.maxConcurrent
+    this.limit = new Limit(this.most)
     this.calls = new Calls({
       covers: () => this.lease.covers(borrower.used()),
       fence: () => this.lease.fence,
@@ -97,10 +103,10 @@ class RedisLender {
       used: this.used,
       queued: this.queued,
       around: this.calls.around,
-      resize: (most) =>
+      resize: (most, lasts) =>
         Effect.sync(() => {
-          this.resizeTo = most
-          this.resized(most)
+          this.limit.resize(most, lasts && Duration.toMillis(lasts), realNow())
+          this.resized()
           this.due = 0
           this.bell.ring()
         })
@@ -113,6 +119,7 @@ class RedisLender {
       onMessage: this.heard,
       onGap: () => {
         this.due = 0
+        this.isNews = !this.questions.isFirst
         this.bell.ring()
       }
     }
@@ -129,10 +136,16 @@ class RedisLender {
     if (!this.waits && this.failure === undefined) this.bell.ring()
   }
 
-  /** Somebody waits: `<who is first> <what others may hold> <what is free>`. */
+  /**
+   * Somebody waits: `<who is first> <what others may hold> <what is free>`. Or an operator has changed the limit:
+   * `* <by which process>`.
+   */
   private readonly heard = (message: string): void => {
     const [head, spare, free] = message.split(" ")
-    if (head === this.questions.id) {
+    if (head === "*") {
+      if (spare === this.questions.id) return
+      this.isNews = true
+    } else if (head === this.questions.id) {
       this.spare = undefined
       this.called = Number(free) > 0
     } else if (this.lease.held > 0) {
@@ -166,18 +179,22 @@ class RedisLender {
   readonly run: Effect.Effect<never> = Effect.forever(Effect.suspend(() => {
     const now = realNow()
     const { alone, held } = this.lease
+    if (this.limit.lapse(now)) {
+      this.resized()
+      this.isNews = true
+    }
     // With each of its asks, or what was used once would count for another second.
     this.peak.age(now, poll * (1 - early), this.borrower.used())
     const planned = this.plan()
-    if (now < this.due && !this.wouldAsk(planned)) {
+    if (now < this.due && !this.isNews && !this.wouldAsk(planned)) {
       // What is above its part goes to nobody here from now on.
       if (this.failure === undefined && planned.limit < held) this.lend(planned.limit)
       return this.bell.until(this.nextTime(now))
     }
-    const isIdle = held === 0 && planned.want === 0 && !this.waits && this.resizeTo === 0
+    const isIdle = held === 0 && planned.want === 0 && !this.waits && !this.isNews && this.limit.order === undefined
     if (isIdle && !alone && this.failure === undefined) {
       this.due = Infinity
-      return this.bell.until(this.due)
+      return this.bell.until(this.nextTime(now))
     }
     return this.ask(planned)
   }))
@@ -193,7 +210,7 @@ class RedisLender {
     const { gained, held } = this.lease
     const settled = gained + turn
     const parting = this.spare !== undefined && held > 0 && settled > now ? settled : Infinity
-    return Math.min(this.due, parting)
+    return Math.min(this.due, parting, this.limit.until)
   }
 
   private ask(planned: Plan): Effect.Effect<void> {
@@ -202,22 +219,25 @@ class RedisLender {
       this.lease.held = planned.keep
       this.lend(planned.limit)
     }
-    this.called = false
+    this.called = this.isNews = false
     const sent = realNow()
-    const { resizeTo } = this
-    return Effect.matchEffect(this.send(planned, resizeTo), {
+    const { order } = this.limit
+    return Effect.matchEffect(this.send(planned), {
       onSuccess: (answer) =>
         Effect.suspend(() => {
-          if (resizeTo === this.resizeTo) this.resizeTo = 0
-          return answer === undefined ? Effect.void : this.answered(answer, sent)
+          if (answer === undefined) return Effect.void
+          this.limit.heard(answer, order, realNow())
+          this.resized()
+          return this.answered(answer, sent)
         }),
       onFailure: (error) => this.failed(error)
     })
   }
 
-  private send({ keep, need, want }: Omit<Plan, "limit">, resize: number) {
+  private send({ keep, need, want }: Omit<Plan, "limit">) {
     const unheard = this.failure !== undefined || this.repeated
-    return this.questions.send({ keep, need, want, most: this.most, resize, unheard })
+    const { lasting: most, order } = this.limit
+    return this.questions.send({ keep, need, want, most, ...Limit.argsOf(order, realNow()), unheard })
   }
 
   private answered(answer: Answer, sent: number): Effect.Effect<void> {
@@ -234,8 +254,6 @@ class RedisLender {
     this.spare = answer.spare
     this.waits = answer.waits
     this.unmet = 0
-    // An answer from before an operator changed it knows nothing of that.
-    if (this.resizeTo === 0) this.resized(answer.most)
     const { lease } = this.settings
     const again = Math.min(lease / 3, poll) * (1 - early * this.random())
     const soon = answer.waits && answer.soon !== undefined ? answer.soon + 1 + 4 * this.random() : Infinity
@@ -244,8 +262,8 @@ class RedisLender {
     return lost
   }
 
-  private resized(to: number): void {
-    const { emitter } = this.borrower
+  private resized(): void {
+    const { borrower: { emitter }, limit: { most: to } } = this
     if (to === this.most && this.isKnown) return
     if (to !== this.most && emitter.listening) emitter.emit({ _tag: "Resized", from: this.most, to })
     this.isKnown = true
@@ -347,8 +365,9 @@ class RedisLender {
     const used = Math.min(this.borrower.used(), this.lease.held)
     // Nobody lends any more, and who waited would wait for ever.
     this.borrower.lend({ limit: 0, hoped: 0, shut: "StoreUnavailable" })
-    if (this.questions.isFirst) return Effect.void
-    return Effect.ignore(this.send({ keep: used, want: used, need: 1 }, 0))
+    if (this.questions.isFirst && this.limit.order === undefined) return Effect.void
+    // An operator's order goes with it, if it has not gone before.
+    return Effect.ignore(this.send({ keep: used, want: used, need: 1 }))
   })
 }
 

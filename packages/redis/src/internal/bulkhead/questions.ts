@@ -35,13 +35,12 @@ export class Questions {
 
   /** `undefined`: the server has seen a later question. */
   send(
-    ask: Pick<Ask, "keep" | "want" | "need" | "most" | "resize" | "unheard">
+    ask: Pick<Ask, "keep" | "want" | "need" | "most" | "resize" | "span" | "unheard">
   ): Effect.Effect<Answer | undefined, RedisUnavailableError> {
     const { channel, id, keys, settings } = this
     this.asked = realNow()
     const args = argsOf({
       ...ask,
-      need: Math.min(ask.need, ask.most),
       id,
       seq: ++this.seq,
       lease: Math.ceil(settings.lease * 1000),

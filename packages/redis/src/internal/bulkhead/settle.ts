@@ -18,6 +18,7 @@ export const argsOf = (ask: Ask): ReadonlyArray<string | number> => [
   ask.patience,
   ask.most,
   ask.resize,
+  ask.span,
   ask.strict ? 1 : 0,
   ask.unheard ? 1 : 0,
   ask.channel
@@ -38,10 +39,12 @@ export interface Ask {
   readonly lease: number
   /** How long it counts as waiting when it does not ask again, in microseconds. */
   readonly patience: number
-  /** `maxConcurrent`. */
+  /** `maxConcurrent`, or what that was changed to for good. */
   readonly most: number
-  /** What an operator changes that to, or 0. */
+  /** What an operator changes that to, or 0; -1 ends what this process changed for a while. */
   readonly resize: number
+  /** For how long, in microseconds; 0 is for good. */
+  readonly span: number
   /** Whether nobody gets any for a lease after the server is another. */
   readonly strict: boolean
   /** Whether it has not heard what it was given last. */
@@ -58,6 +61,10 @@ export interface Answer {
   readonly lost: boolean
   /** `maxConcurrent`, as it is now. */
   readonly most: number
+  /** The same without what is changed for a while. */
+  readonly lasting: number
+  /** Milliseconds until that is over; undefined where nothing is changed for a while. */
+  readonly left: number | undefined
   /** What it may hold while another waits that is before it; undefined where none does. */
   readonly spare: number | undefined
   /** Milliseconds until the first lease of another ends, or that of all who are not known. */
@@ -68,14 +75,16 @@ export interface Answer {
 
 /** `undefined`: the server has seen a later one. @internal */
 export const answerOf = (reply: unknown): Answer | undefined => {
-  const [known, held = 0, fence = 0, lost, most = 0, spare = -1, soon = -1, waits] = (reply as ReadonlyArray<number>)
-    .map(Number)
+  const [known, held = 0, fence = 0, lost, most = 0, spare = -1, soon = -1, waits, lasting = 0, left = -1] =
+    (reply as ReadonlyArray<number>).map(Number)
   if (known !== 1) return undefined
   return {
     held,
     fence,
     lost: lost === 1,
     most,
+    lasting,
+    left: left < 0 ? undefined : left,
     spare: spare < 0 ? undefined : spare,
     soon: soon < 0 ? undefined : soon,
     waits: waits === 1
@@ -95,6 +104,8 @@ export const answerOf = (reply: unknown): Answer | undefined => {
  *   where it is still free. Otherwise it is lost.
  * - Each gain, what is its own again, and what it may be without having heard of it, has a fence, larger than all before:
  *   the server's microseconds, or one more than the last.
+ * - An operator's limit for a while stands beside that which lasts, with its end and with who made it, who alone can end it
+ *   before that. The last one counts. All are told of an order, for some hold nothing and would not ask.
  *
  * The cost is that of the sets, logarithmic in the number of processes, and one step for each that has gone, or whose end
  * was lost.
@@ -104,9 +115,10 @@ export const answerOf = (reply: unknown): Answer | undefined => {
 export const settle = script(
   "bulkhead",
   `local ends, holders, line = KEYS[1], KEYS[2], KEYS[3]
-local id, channel, strict, unheard = ARGV[1], ARGV[12], ARGV[10] == '1', ARGV[11] == '1'
+local id, channel, strict, unheard = ARGV[1], ARGV[13], ARGV[11] == '1', ARGV[12] == '1'
 local seq, keep, want, need = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
-local lease, patience, most, resize = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+local lease, patience, most = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local resize, span = tonumber(ARGV[9]), tonumber(ARGV[10])
 -- Added to the tickets of those who have their share: beyond any time, and still exact.
 local behind = 4503599627370496
 
@@ -149,9 +161,23 @@ if redis.call('EXISTS', ends) == 0 then
 end
 
 local mine = holder(id)
-if resize > 0 then redis.call('HSET', holders, '#most', resize) end
+if resize > 0 and span > 0 then
+  redis.call('HSET', holders, '#over', string.format('%d %d %s', resize, now + span, id))
+elseif resize > 0 then
+  redis.call('HSET', holders, '#most', resize)
+  redis.call('HDEL', holders, '#over')
+end
 local resized = field('#most')
 if resized > 0 then most = resized end
+local lasting, left = most, -1
+local over, till, who = string.match(redis.call('HGET', holders, '#over') or '', '(%d+) (%d+) (%S+)')
+if over and (tonumber(till) <= now or (resize < 0 and who == id)) then
+  redis.call('HDEL', holders, '#over')
+elseif over then
+  most, left = tonumber(over), math.ceil((tonumber(till) - now) / 1000)
+end
+if resize ~= 0 then redis.call('PUBLISH', channel, '* ' .. id) end
+need = math.min(need, most)
 -- Until then nobody is given any.
 local quiet = 0
 if strict then
@@ -208,7 +234,8 @@ else
 end
 redis.call('HSET', holders, '#used', others + held)
 local ttl = math.ceil((lease + patience) * 2 / 1000)
-if strict or resized > 0 or resize > 0 then ttl = math.max(ttl, 86400000) end
+if strict or resized > 0 then ttl = math.max(ttl, 86400000) end
+ttl = math.max(ttl, left)
 for _, key in ipairs(KEYS) do
   redis.call('PEXPIRE', key, math.max(ttl, redis.call('PTTL', key)))
 end
@@ -238,5 +265,5 @@ local at = next[1] == id and next[4] or next[2]
 at = tonumber(at or '0')
 if now < quiet and (at == 0 or quiet < at) then at = quiet end
 if at > 0 then soon = math.ceil((at - now) / 1000) end
-return {1, held, fence, lost, most, spare, soon, want > held and 1 or 0}`
+return {1, held, fence, lost, most, spare, soon, want > held and 1 or 0, lasting, left}`
 )
