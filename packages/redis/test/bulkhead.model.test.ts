@@ -294,7 +294,7 @@ const skewed = Effect.suspend(() => {
 
 describe.skipIf(inject("redisUrl") === undefined)("the step of a shared bulkhead, against a model", () => {
   it.scopedLive(
-    "RB10 RN20: each answer is that of the model, no permit is given twice, all come back, and every key expires",
+    "RB10 RB21 RN20: each answer is that of the model, no permit is given twice, all come back, and every key expires",
     () =>
       Effect.gen(function*() {
         const { clock, redis } = yield* skewed
