@@ -344,7 +344,10 @@ export declare namespace HttpResilience {
   export interface RateLimitOptions extends Omit<RateLimiter.Options, "mode" | "maxWait" | "rateFor">, PartOptions {
     /** The rate of a client. */
     readonly rate: RateLimiter.Rates
-    /** Who a client is, as an authenticated request says it. Defaults to the address by `clientIp`, masked to /64 in IPv6. */
+    /**
+     * Who a client is, as an authenticated request says it. A shared store shows it: of a secret, as an API key, take a
+     * digest. Defaults to the address by `clientIp`, masked to /64 in IPv6.
+     */
     readonly key?: ((request: RequestInfo) => Option.Option<string>) | undefined
     /** What is done with a request that has no key. Defaults to `"reject"`. */
     readonly onMissingKey?: "reject" | "shared" | "skip" | undefined
