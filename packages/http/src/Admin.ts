@@ -188,8 +188,9 @@ const loopbackOnly: Admin.Authorize<never> = (request) =>
     : Effect.fail(new ForbiddenError({ message: "The request does not come from this machine." }))
 
 /**
- * An operator's hand on the instances of this process: to force a circuit open, to set a limit. Nothing of it is mounted
- * anywhere by default, and there is none without `authorize`.
+ * An operator's hand on the instances of this process, and on what they share with others: to force a circuit open, to set
+ * a limit. The answer says which it was, as `scope`. Nothing of it is mounted anywhere by default, and there is none without
+ * `authorize`.
  *
  * What changes a setting does so for a while: at the end of its time, and when this layer closes, the setting is what it
  * was. Each action is an `OperatorAction` on the bus, and a line in the log.

@@ -35,7 +35,7 @@ describe.skipIf(url === undefined)("what an operator does to a shared circuit fo
       const now = Effect.forEach(witness, ({ state }) => state)
       const are = (expected: ReadonlyArray<string>) =>
         eventually(expected.join(), Effect.map(now, (now) => now.join() === expected.join()))
-      const setup: Setup = { url: where.url, prefix: where.prefix, actions, seconds: 3 }
+      const setup: Setup = { url: where.url, prefix: where.prefix, actions, seconds: 4 }
       const { child, next } = yield* Worker.start(
         new URL("./workers/operator.ts", import.meta.url),
         JSON.stringify(setup)
@@ -44,7 +44,7 @@ describe.skipIf(url === undefined)("what an operator does to a shared circuit fo
       child.kill("SIGKILL")
       yield* are(actions.map((action) => states[action]))
       const { retryAfter } = yield* Effect.flip(witness[0]!.withBreaker(Effect.void))
-      expect(Duration.toMillis(Option.getOrThrow(retryAfter))).toBeLessThanOrEqual(3000)
+      expect(Duration.toMillis(Option.getOrThrow(retryAfter))).toBeLessThanOrEqual(4000)
       yield* are(["Closed", "Closed", "Closed"])
       // And for one that starts now.
       const late = yield* Effect.provide(CircuitBreaker.make({ name: "forceOpen" }), yield* inProcess(where))
