@@ -68,7 +68,10 @@ class Run {
     this.latencies = []
   }
 
-  /** Any, and for each caller others: in turn, those behind a caller that waits for a key would all wait for it with him. */
+  /**
+   * Drawn at random. If all callers took the keys in the same order, one that waits for a key would be met there by all that
+   * come after it: they would move from key to key as one crowd.
+   */
   key(caller: number, i: number): number {
     return (drawn[(caller * 7919 + i) % drawn.length] ?? 0) % this.load.keys
   }

@@ -172,7 +172,7 @@ export declare namespace RedisConnection {
     /** How many failures in a row that say that the server is not there take it down. Defaults to `5`. */
     readonly downAfter?: number | undefined
     /**
-     * How many processes share the limits, until the server has been heard of it: what `onStoreError: "local"` divides by in
+     * How many processes share the limits, until the server has said how many there are: what `onStoreError: "local"` divides by in
      * a process that started while Redis was away. Defaults to `1`: such a process then takes the whole limit for its own.
      */
     readonly expectedProcesses?: number | undefined

@@ -37,7 +37,8 @@ export class Commands {
   private readonly scripts = new Set<Script>()
   private lastError: RedisUnavailableError | undefined
   private closed = false
-  private gathering = false
+  /** What is written to in this turn: a stream that takes its place meanwhile is another. */
+  private corked: Redis["stream"] | undefined
   private flushed = false
 
   constructor(private readonly parts: Parts, private readonly heard: Heard) {
@@ -131,23 +132,24 @@ export class Commands {
   /** What is sent in one turn leaves in one write: each by itself costs more than all else that is done to send it. */
   private gather(): void {
     const { client } = this.parts
-    if (this.gathering || client instanceof Cluster || !client.stream) return
+    if (this.corked !== undefined || client instanceof Cluster || !client.stream) return
     const { stream } = client
-    this.gathering = true
+    this.corked = stream
     stream.cork()
     process.nextTick(() => {
-      this.gathering = this.flushed = false
+      this.corked = undefined
+      this.flushed = false
       stream.uncork()
     })
   }
 
   /** What waits for the end of the turn leaves now; once in a turn, or a write for each command would be the rule again. */
   flush(): void {
-    const { client } = this.parts
-    if (!this.gathering || this.flushed || client instanceof Cluster || !client.stream) return
+    const { corked } = this
+    if (corked === undefined || this.flushed) return
     this.flushed = true
-    client.stream.uncork()
-    client.stream.cork()
+    corked.uncork()
+    corked.cork()
   }
 
   /** The answer to what was sent, where somebody still waits for it. @internal */

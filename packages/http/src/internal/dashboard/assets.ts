@@ -311,7 +311,7 @@ export const script = [
   "const threshold=settings?.failureRate",
   "return[h(\"div\",{class:\"withRing\"},ring(failureRate,threshold,failureRate===null?\"–\":percent(failureRate),level),facts([[\"failures\",`${count(window.failures)} of ${some(window.calls,\"call\")}`],[\"opens at\",threshold===undefined?\"–\":`${percent(threshold)} of ${settings?.minimumCalls}+`],[`${words(state)} for`,span(since)]])),waits&&bar(\"until it lets a probe through\",left===0?\"at the next call\":span(left),1-(left??0)/Math.max(1,openFor+sinceStateChange),{level:1}),recent.calls!==undefined&&ticks(recent.calls),recent.lastError!==undefined&&h(\"p\",{class:\"error\"},`last error: ${recent.lastError}`),state===\"MetricsOnly\"&&h(\"p\",{},`would have opened ${some(metrics.wouldHaveTripped,\"time\")}`)]}",
   "const waitText=(p95)=>p95===0?\"none\":`95 % within ${span(p95)}`",
-  "const heldOf=({metrics})=>`${count(metrics.active)} of ${count(metrics.limit)} held`",
+  "const heldOf=({metrics})=>`${count(metrics.active)} of ${count(metrics.limit)}${metrics.held===undefined?\"\":`, ${count(metrics.held)} held`}`",
   "const bulkhead=(instance)=>{const{metrics,recent}=instance",
   "return[isShared(instance)?bar(\"in use here\",heldOf(instance),metrics.active/metrics.limit):usage(\"in use\",metrics.active,metrics.limit),metrics.queueLimit!==0&&usage(\"waiting\",metrics.waiting,metrics.queueLimit),facts([[\"peak\",count(metrics.peak)],[\"wait\",recent.times===undefined?`${span(metrics.averageWait)} on average`:waitText(recent.times.p95)]])]}",
   "const turnedAway=({metrics})=>{const{offered,rejected}=totalsOf(metrics)",

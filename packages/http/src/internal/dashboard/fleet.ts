@@ -92,7 +92,12 @@ const told = (processes: ReadonlyArray<Fleet.Process>): ReadonlyArray<Fleet.Proc
   const [own, ...others] = processes
   let room = mostInstances - size(processes.slice(0, 1))
   const urgent = [...others].sort((a, b) => urgency(b) - urgency(a))
-  return [...own === undefined ? [] : [own], ...urgent.filter(({ instances }) => (room -= instances.length) >= 0)]
+  const fits = ({ instances }: Fleet.Process): boolean => {
+    if (instances.length > room) return false
+    room -= instances.length
+    return true
+  }
+  return [...own === undefined ? [] : [own], ...urgent.filter(fits)]
 }
 
 /** The processes that the page compares, and how many there are. @internal */

@@ -10,7 +10,7 @@ import { Told } from "./told.js"
  *
  * ```
  * const keys = keysOf(prefix, plan, request)
-const entry = encode(keys, plan, request)               // or encode(…, times): so many callers of one request at once
+ * const entry = encode(keys, plan, request)              // or encode(…, times): so many callers of one request at once
  * redis.unsafeRun(decideScript, ...batch([entry, …]), …)
  * const verdict = decode(entry, repliesOf(reply)[0])
  * decisionOf(entry, verdict, 0)                           // what the first of the callers is told

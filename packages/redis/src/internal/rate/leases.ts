@@ -53,6 +53,8 @@ export class Pool {
   /** How many horizons are fetched at once: more where calls come in bursts that their average does not foresee. */
   private horizons = 1
   private wasShort = false
+  /** What was fetched last was more than before. */
+  private isWider = false
   /** Once it is dropped: what is lent to it goes back at once, or is void. */
   fate: "back" | "void" | undefined
 
@@ -77,13 +79,15 @@ export class Pool {
 
   /** It had too little for a call, though the store had more: the next that is fetched is more. */
   ranOut(now: number, horizon: number): void {
+    const moreIsComing = this.isWider && this.asked > 0
     // At first it is the average that is not known yet.
-    if (now >= this.emptyUntil && now - this.born > 2 * horizon) this.wasShort = true
+    if (!moreIsComing && now >= this.emptyUntil && now - this.born > 2 * horizon) this.wasShort = true
   }
 
   /** Before something is fetched. */
   widen(): void {
-    if (this.wasShort && this.horizons < maxHorizons) this.horizons *= 2
+    this.isWider = this.wasShort && this.horizons < maxHorizons
+    if (this.isWider) this.horizons *= 2
     this.wasShort = false
   }
 
@@ -157,11 +161,13 @@ export class Leases {
   /** Fetches when less than half is left, and never so much that the cap would be passed. */
   private refill(pool: Pool, now: number): void {
     if (pool.asked > 0 || now < pool.emptyUntil) return
-    pool.widen()
-    const need = pool.need(this.options.horizon)
+    const { horizon } = this.options
+    const need = pool.need(horizon)
     if (need < 2 || pool.tokens > need / 2) return
-    const tokens = Math.min(need, this.cap(pool.plan)) - pool.tokens
-    if (tokens < 1) return
+    const cap = this.cap(pool.plan)
+    if (pool.tokens >= cap) return
+    pool.widen()
+    const tokens = Math.min(pool.need(horizon), cap) - pool.tokens
     pool.asked = tokens
     pool.askedAt = now
     this.lender.borrow(pool, tokens)

@@ -86,8 +86,11 @@ const breaker = ({ flow, metrics, recent, settings, ...rest }, age) => {
 /** @param {number} p95 */
 const waitText = (p95) => p95 === 0 ? "none" : `95 % within ${span(p95)}`
 
-/** What of the permits that it holds a process uses. @param {Instance} instance */
-export const heldOf = ({ metrics }) => `${count(metrics.active)} of ${count(metrics.limit)} held`
+/** What a process uses of the permits of all, and how many it holds. @param {Instance} instance */
+export const heldOf = ({ metrics }) =>
+  `${count(metrics.active)} of ${count(metrics.limit)}${
+    metrics.held === undefined ? "" : `, ${count(metrics.held)} held`
+  }`
 
 /** @param {Instance} instance */
 const bulkhead = (instance) => {
