@@ -3,7 +3,7 @@ import { RedisConnection } from "@effect-resilience/redis"
 import { RedisIdempotencyStore } from "@effect-resilience/redis/http"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
-import { Duration, Effect, Fiber, Layer, Schema } from "effect"
+import { Duration, Effect, Fiber, Layer, Logger, Schema } from "effect"
 import { interrupted, places, turns } from "../../http/test/utils/idempotencySweep.js"
 import { fetchNode, serveNode } from "../../http/test/utils/servers.js"
 import { connect } from "./utils/connected.js"
@@ -149,6 +149,30 @@ describe.skipIf(!canStart)("Redis fails between begin and complete", () => {
       expect(yield* order("a")).toMatchObject({ status: 201, isReplayed: true })
       expect(count("a")).toBe(3)
     }))
+
+  it.scopedLive("RS11: an outage is told in one line, whatever its reasons, and a Redis that is full at once after it", () => {
+    const lines: Array<string> = []
+    const logger = Logger.make(({ message }) => {
+      const text = [message].flat().map(String).join(" ")
+      if (text.startsWith("Idempotency")) lines.push(text)
+    })
+    return Effect.gen(function*() {
+      const { order, recovered, redis, server } = yield* makeShop()
+      server.pause()
+      // Some are too late, the others not sent any more.
+      for (let n = 0; n < 7; n++) expect((yield* order("a")).status).toBe(503)
+      expect((yield* Effect.flip(redis.command("ping"))).reason).toBe("Down")
+      const outage = [
+        expect.stringMatching(/^Idempotency "orders": store failed \(onStoreError: "fail"\): .* failed \(Timeout\)/)
+      ]
+      expect(lines).toEqual(outage)
+      server.resume()
+      yield* recovered
+      yield* redis.command("config", "set", "maxmemory", "1")
+      expect((yield* order("b")).status).toBe(503)
+      expect(lines).toEqual([...outage, expect.stringContaining("OutOfMemory")])
+    }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+  })
 
   it.scopedLive("RS4: paused again and again under load: no order is carried out twice within its lease, and nobody hangs", () =>
     Effect.gen(function*() {
