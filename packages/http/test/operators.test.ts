@@ -245,6 +245,51 @@ describe("a store that is down", () => {
     RateLimiter: "onStoreError: \"fail\")"
   }
 
+  it.scoped("is told of once when it answers again", () => {
+    const lines: Array<string> = []
+    const logger = Logger.make(({ message }) => void lines.push([message].flat().join(" ")))
+    return Effect.gen(function*() {
+      let isDown = true
+      const orDown = <A, E, E1>(down: Effect.Effect<never, E1>, effect: Effect.Effect<A, E>) =>
+        Effect.suspend((): Effect.Effect<A, E | E1> => isDown ? down : effect)
+      const keys = yield* IdempotencyStore.makeMemory()
+      const pages = yield* StaleStore.makeMemory()
+      const app = HttpRouter.empty.pipe(
+        HttpRouter.post("/", HttpServerResponse.text("paid")),
+        HttpRouter.get("/", HttpServerResponse.text("page", { headers: { "cache-control": "max-age=60" } })),
+        Idempotency.middleware({ name: "back", principal: Idempotency.anybody }),
+        HttpResilience.staleIfError({ name: "back" })
+      )
+      const send = yield* within(
+        Effect.map(
+          serveWeb(app),
+          (handler) => (method: string) =>
+            Effect.promise(() =>
+              handler(new Request("http://x.test/", { method, headers: { "idempotency-key": "\"a\"" } }))
+            )
+        ),
+        Layer.merge(
+          Layer.succeed(IdempotencyStore, { ...keys, begin: (request) => orDown(keysDown, keys.begin(request)) }),
+          HttpResilience.Live.pipe(Layer.provide(
+            Layer.succeed(StaleStore, { ...pages, put: (...entry) => orDown(pageDown, pages.put(...entry)) })
+          ))
+        )
+      )
+      const both = Effect.zipRight(send("POST"), send("GET"))
+      yield* both
+      expect(lines).toHaveLength(2)
+      isDown = false
+      yield* both
+      expect(lines).toHaveLength(2)
+      yield* TestClock.adjust("5 seconds")
+      yield* Effect.repeatN(both, 3)
+      expect(lines.slice(2)).toEqual([
+        "Idempotency \"back\": store answers again",
+        "StaleStore \"back\": store answers again"
+      ])
+    }).pipe(Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+  })
+
   for (const [pattern, serving] of Object.entries(stores)) {
     it.scoped(`is told of once a minute, and counted each time: ${pattern}`, () => {
       const warnings: Array<string> = []
