@@ -33,6 +33,7 @@ const PoliciesLive = Layer.mergeAll(
 const RedisLive = RedisEventStream.Live.pipe(Layer.provideMerge(RedisConnection.layerConfig({
   server: Config.redacted("REDIS_URL"),
   prefix: Config.withDefault(Config.string("REDIS_PREFIX"), "shop:"),
+  // Longer than the default of 100 ms: processes that have just begun, on a machine of any speed, answer late themselves.
   commandTimeout: "500 millis"
 })))
 

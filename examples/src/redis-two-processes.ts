@@ -27,6 +27,7 @@ const Live = Layer.mergeAll(
 ).pipe(Layer.provide(RedisConnection.layerConfig({
   server: Config.redacted("REDIS_URL"),
   prefix: Config.string("TWO_PROCESSES_PREFIX"),
+  // Longer than the default of 100 ms: processes that have just begun, on a machine of any speed, answer late themselves.
   commandTimeout: "500 millis"
 })))
 

@@ -16,7 +16,7 @@ import { saysRefused } from "./outage.js"
 import type { Parts } from "./parts.js"
 import { realNow, soon } from "./realTime.js"
 import { Servers } from "./servers.js"
-import { connected, roundTrip, usable } from "./startup.js"
+import { connected, mindEviction, roundTrip, usable } from "./startup.js"
 import type { Watch } from "./watch.js"
 
 const utf8 = { replyEncoding: "utf8" } as const
@@ -70,6 +70,7 @@ export class Connection implements RedisConnection.Service {
       return Effect.flatMap(connected(client, patience), (missing) => {
         if (missing !== undefined) return Effect.succeed(this.unusable(missing.reason, missing.detail))
         if (wasReady) this.onReady()
+        mindEviction(client, (policy) => this.watch.evicts(this.servers.only, policy))
         return Effect.flatMap(usable(this.servers.beaten, end), (error) => this.explained(error, patience))
       })
     })

@@ -94,7 +94,9 @@ export class Servers {
   /** It did not do what it was asked, or did not say so. */
   missed(peer: Peer, error: RedisUnavailableError): void {
     this.watch.failed(error)
-    peer.lastError = error
+    // That there is still no answer says no more.
+    const isNews = peer.outage._tag === "Up" || error.reason !== "Timeout" || peer.lastError?.reason !== "Timeout"
+    if (isNews) peer.lastError = error
     if (this.closed || peer.outage._tag === "Down" || !saysAbsent(error.reason)) return
     const outage = afterFailure(peer.outage, this.parts.downAfter)
     if (outage._tag === "Down") this.takeDown(peer, error)

@@ -1,5 +1,5 @@
 import * as Effect from "effect/Effect"
-import { Cluster } from "ioredis"
+import { Cluster, Command } from "ioredis"
 import type { RedisUnavailableError } from "../RedisUnavailableError.js"
 import type { Client } from "./client.js"
 import { confirmDatabase, connectNode, isOfSelect, leaveWrongDatabase } from "./client.js"
@@ -54,7 +54,7 @@ const isFinal = (reason: Reason): boolean => reason === "Denied" || reason === "
 /** Full memory comes back, and meanwhile services do without what is new: it is no reason not to begin. */
 const isPassing = (reason: Reason): boolean => reason === "OutOfMemory"
 
-const askAgain = 50
+const askAgain = 250
 
 /**
  * Asks whether the server does what services need, until it does, or it is later than `end`; succeeds with what it said
@@ -95,3 +95,12 @@ export const roundTrip = (client: Client, patience: number): Effect.Effect<numbe
     client.ping().then(() => done(realNow() - begin), () => done(undefined))
     return Effect.sync(stop)
   })
+
+/** Tells of a policy by which the server makes room by keys of ours, where it says so. @internal */
+export const mindEviction = (client: Client, told: (policy: string) => void): void => {
+  const answered = (error: Error | null | undefined, reply: unknown) => {
+    const policy = /maxmemory_policy:(\S+)/.exec(error ? "" : String(reply))?.[1]
+    if (policy !== undefined && policy !== "noeviction") told(policy)
+  }
+  client.sendCommand(new Command("info", ["memory"], { replyEncoding: "utf8" }, answered))
+}

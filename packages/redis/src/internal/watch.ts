@@ -52,7 +52,7 @@ export class Watch {
   constructor(
     private readonly name: string,
     private readonly report: (
-      event: RedisConnection.StateChanged,
+      event: RedisConnection.StateChanged | undefined,
       log: Effect.Effect<void>,
       /** Why it is down, where it is. */
       error: RedisUnavailableError | undefined
@@ -150,6 +150,14 @@ export class Watch {
     this.change(peer, { from: "Up", to: "Degraded", reason: error.reason }, Effect.logWarning(line), error)
   }
 
+  /** It forgets keys to make room. */
+  evicts(peer: Peer, policy: string): void {
+    const line =
+      `${this.at(peer)} has maxmemory-policy ${policy}: when its memory is full, limits, permits and keys in ` +
+      `flight are forgotten. Set noeviction`
+    this.report(undefined, this.annotated(Effect.logWarning(line)), undefined)
+  }
+
   takesAgain(peer: Peer, { since }: Refusal): void {
     const lasted = realNow() - since
     const line = `${this.at(peer)} takes what is written again after ${(lasted / 1000).toFixed(1)} s`
@@ -187,13 +195,14 @@ export class Watch {
         ...(peer.node === "" ? {} : { node: peer.node }),
         ...body
       },
-      Effect.annotateLogs(log, {
-        package: "@effect-resilience/redis",
-        pattern: "RedisConnection",
-        instance: this.name
-      }),
+      this.annotated(log),
       error
     )
+  }
+
+  private annotated(log: Effect.Effect<void>): Effect.Effect<void> {
+    const instance = this.name
+    return Effect.annotateLogs(log, { package: "@effect-resilience/redis", pattern: "RedisConnection", instance })
   }
 }
 
@@ -208,7 +217,9 @@ export const openWatch = (
     const watch = new Watch(name, (event, log, error) => {
       // To those who asked for the events of this connection; on the bus an outage is an `InternalError`.
       const { hub } = emitter
-      if (hub.listeners > 0) hub.unsafeOffer({ ...event, timestamp: clock.unsafeCurrentTimeMillis() })
+      if (event !== undefined && hub.listeners > 0) {
+        hub.unsafeOffer({ ...event, timestamp: clock.unsafeCurrentTimeMillis() })
+      }
       if (error !== undefined && emitter.bus !== undefined && emitter.bus.listeners > 0) {
         emitter.bus.unsafeOffer({
           _tag: "InternalError",
