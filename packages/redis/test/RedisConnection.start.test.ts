@@ -1,6 +1,8 @@
 import { RedisConnection } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Logger } from "effect"
+import type { AddressInfo } from "node:net"
+import { createServer } from "node:net"
 import { Proxy } from "./utils/proxy.js"
 import { canStart, Server } from "./utils/server.js"
 import { eventually } from "./utils/until.js"
@@ -30,6 +32,27 @@ describe.skipIf(!canStart)("what a connection says at the start", () => {
       let asked = 0
       proxy.mode = { _tag: "delay", millis: () => ++asked === 4 ? 130 : 1 }
       yield* start({})
+    }))
+
+  it.scopedLive("RN25: what it may be where TLS is on one side only, and which database is not there", () =>
+    Effect.gen(function*() {
+      const server = yield* Server.start(["--databases", "4"])
+      const failing = (server: string) =>
+        Effect.map(Effect.flip(Effect.scoped(Effect.asVoid(RedisConnection.make({ server })))), ({ detail }) => detail)
+      expect(yield* failing(server.url.replace("redis:", "rediss:"))).toBe(
+        "no connection within 1000 ms; does the server speak TLS (rediss://)?"
+      )
+      // As a server does that is spoken to without.
+      const listener = createServer((socket) => void socket.once("data", () => socket.destroy()).on("error", () => {}))
+      yield* Effect.acquireRelease(
+        Effect.promise(() => new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve))),
+        () => Effect.sync(() => listener.close())
+      )
+      const { port } = listener.address() as AddressInfo
+      expect(yield* failing(`redis://127.0.0.1:${port}`)).toBe(
+        "there is no connection; does the server speak TLS alone (rediss://)?"
+      )
+      expect(yield* failing(`${server.url}/9`)).toBe("database 9: ERR DB index is out of range")
     }))
 
   it.scopedLive("RN23: the server makes room by keys of ours: said once, with its policy", () =>

@@ -151,6 +151,10 @@ export const mindSilence = (client: Client): () => void => {
 export const isOfSelect = (error: Error & { readonly command?: { readonly name: string } }): boolean =>
   error.name === "ReplyError" && error.command?.name === "select"
 
+/** What the server says of a database, and of which. @internal */
+export const ofDatabase = (client: Client, error: Error): string =>
+  client instanceof Cluster ? error.message : `database ${client.options.db}: ${error.message}`
+
 /**
  * Where the server refused the database: breaks the connection off before it is used, as for a password, and tries again.
  *

@@ -9,7 +9,7 @@ import { Cluster, Command } from "ioredis"
 import type { RedisConnection } from "../RedisConnection.js"
 import type { RedisUnavailableError } from "../RedisUnavailableError.js"
 import type { Client } from "./client.js"
-import { connectNode, databaseOf, hangUp, leaveWrongDatabase, mindMoves, mindSilence } from "./client.js"
+import { connectNode, databaseOf, hangUp, leaveWrongDatabase, mindMoves, mindSilence, ofDatabase } from "./client.js"
 import { Commands } from "./commands.js"
 import { detailOf, reasonOf } from "./failure.js"
 import { saysRefused } from "./outage.js"
@@ -121,7 +121,9 @@ export class Connection implements RedisConnection.Service {
     if (reasonOf(error) !== "NotReady") this.servers.lost(detailOf(error))
     // Its database is not there: ioredis would go on with database 0.
     if (!leaveWrongDatabase(this.client, error)) return
-    this.servers.beginDown(this.commands.failed(this.servers.only, "select", reasonOf(error), error.message))
+    this.servers.beginDown(
+      this.commands.failed(this.servers.only, "select", reasonOf(error), ofDatabase(this.client, error))
+    )
   }
 
   /** Somebody has moved the user's client to another database. */

@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import { Cluster, Command } from "ioredis"
 import type { RedisUnavailableError } from "../RedisUnavailableError.js"
 import type { Client } from "./client.js"
-import { confirmDatabase, connectNode, isOfSelect, leaveWrongDatabase } from "./client.js"
+import { confirmDatabase, connectNode, isOfSelect, leaveWrongDatabase, ofDatabase } from "./client.js"
 import type { Reason } from "./failure.js"
 import { detailOf, reasonOf } from "./failure.js"
 import { awaited, realNow } from "./realTime.js"
@@ -10,6 +10,14 @@ import { awaited, realNow } from "./realTime.js"
 interface Missing {
   readonly reason: Reason
   readonly detail: string
+}
+
+/** What it may be where somebody takes a connection, and does not speak as we do. */
+const hint = (client: Client, last: Error | undefined): string => {
+  const { tls } = client instanceof Cluster ? client.options.redisOptions ?? {} : client.options
+  if (tls) return last === undefined ? "; does the server speak TLS (rediss://)?" : ""
+  const isBrokenOff = last !== undefined && detailOf(last) === "there is no connection"
+  return isBrokenOff ? "; does the server speak TLS alone (rediss://)?" : ""
 }
 
 /** Connects; succeeds with what went wrong where the server is not there within `patience` ms. @internal */
@@ -34,13 +42,15 @@ export const connected = (client: Client, patience: number): Effect.Effect<Missi
       leaveWrongDatabase(client, error)
       // To wait does not help.
       const reason = reasonOf(error)
-      if (reason === "Denied" || isOfSelect(error)) done({ reason, detail: detailOf(error) })
+      if (reason === "Denied" || isOfSelect(error)) {
+        done({ reason, detail: isOfSelect(error) ? ofDatabase(client, error) : detailOf(error) })
+      }
     }
     const stop = awaited(patience, () =>
       done(
         last === undefined
-          ? { reason: "Timeout", detail: `no connection within ${patience} ms` }
-          : { reason: reasonOf(last), detail: detailOf(last) }
+          ? { reason: "Timeout", detail: `no connection within ${patience} ms${hint(client, last)}` }
+          : { reason: reasonOf(last), detail: detailOf(last) + hint(client, last) }
       ))
     client.on("ready", isReady).on("error", failed)
     if (client.status === "wait") client.connect().catch(() => {})
