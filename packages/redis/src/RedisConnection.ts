@@ -166,7 +166,7 @@ export declare namespace RedisConnection {
     readonly connectTimeout?: Duration.DurationInput | undefined
     /**
      * Where the server is not there within `connectTimeout`: `"require"` fails the layer, `"degrade"` starts without it, as
-     * down. A password that is refused fails the first at once. Defaults to `"require"`.
+     * down. A password that is refused fails the first at once, and so does a user who may not write under `prefix`. Defaults to `"require"`.
      */
     readonly startup?: Startup | undefined
     /** How many failures in a row that say that the server is not there take it down. Defaults to `5`. */

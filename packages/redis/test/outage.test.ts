@@ -1,9 +1,14 @@
+import { RedisUnavailableError } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
 import * as fc from "effect/FastCheck"
 import type { ServerClock } from "../src/internal/clock.js"
 import { heard, offsetOf, unknownClock } from "../src/internal/clock.js"
+import type { Search } from "../src/internal/master.js"
+import { afterReadOnly, noSearch } from "../src/internal/master.js"
 import type { Outage } from "../src/internal/outage.js"
 import { afterFailure, afterProbe, probeDelay, saysAbsent, up } from "../src/internal/outage.js"
+import type { Refusal } from "../src/internal/refusal.js"
+import { afterRefusal, afterTaken } from "../src/internal/refusal.js"
 
 describe("what is known of a server's clock", () => {
   const answers = fc.array(
@@ -79,5 +84,57 @@ describe("a server that goes down", () => {
     const reasons = ["Timeout", "NotReady", "Disconnected", "Loading", "Busy", "ClusterDown"] as const
     expect(reasons.every(saysAbsent)).toBe(true)
     expect((["Late", "Down", "ReadOnly", "OutOfMemory", "Denied", "Reply"] as const).some(saysAbsent)).toBe(false)
+  })
+})
+
+describe("a server that refuses what is written", () => {
+  const error = new RedisUnavailableError({ connection: "redis", command: "beat", reason: "OutOfMemory" })
+  const beats = fc.array(fc.record({ taken: fc.boolean(), after: fc.integer({ min: 0, max: 2000 }) }), {
+    maxLength: 40
+  })
+
+  it.prop("does so until three in a row were taken, and is told of where it refuses for half a second", [beats], (
+    [beats]
+  ) => {
+    let refusal: Refusal | undefined
+    let now = 0
+    let since: number | undefined
+    let row = 0
+    let told = false
+    for (const { after, taken } of beats) {
+      now += after
+      refusal = taken ? afterTaken(refusal) : afterRefusal(refusal, error, now)
+      row = taken ? row + 1 : 0
+      if (!taken) {
+        since ??= now
+        told ||= now - since >= 500
+      } else if (row === 3) {
+        since = undefined
+        told = false
+      }
+      expect(refusal?.since).toBe(since)
+      expect(refusal?.told ?? false).toBe(told)
+    }
+  })
+
+  it.prop("as a replica is left at once, and at most so often, and anew after a long silence", [
+    fc.array(fc.integer({ min: 1, max: 3000 }), { minLength: 1, maxLength: 200 }),
+    fc.double({ min: 0, max: 1, noNaN: true })
+  ], ([gaps, random]) => {
+    let search: Search = noSearch
+    let now = 0
+    const left: Array<number> = []
+    for (const gap of gaps) {
+      now += gap
+      const after = afterReadOnly(search, now, () => random)
+      search = after.search
+      if (after.isDue) left.push(now)
+    }
+    expect(left[0]).toBe(gaps[0])
+    left.forEach((at, i) => {
+      const wait = Math.min(500 * 2 ** (i - 1), 5000) * (1 - random / 2)
+      if (i > 0) expect(at - (left[i - 1] ?? 0)).toBeGreaterThanOrEqual(wait - 1e-6)
+    })
+    expect(afterReadOnly(search, search.next + 5001, () => 0).search.next - search.next).toBeCloseTo(5501)
   })
 })
