@@ -148,7 +148,8 @@ redis.call('ZREM', line, id)
 local first = redis.call('ZRANGE', line, 0, 0)[1]
 while first do
   local _, _, _, asked = holder(first)
-  if asked + patience >= now then break end
+  -- Who asked in the future did so before the clock was set back: it asks again, if it lives.
+  if asked <= now and asked + patience >= now then break end
   redis.call('ZREM', line, first)
   first = redis.call('ZRANGE', line, 0, 0)[1]
 end
