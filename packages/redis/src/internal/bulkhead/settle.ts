@@ -106,6 +106,8 @@ export const answerOf = (reply: unknown): Answer | undefined => {
  *   the server's microseconds, or one more than the last.
  * - An operator's limit for a while stands beside that which lasts, with its end and with who made it, who alone can end it
  *   before that. The last one counts. All are told of an order, for some hold nothing and would not ask.
+ * - Where the clock of the server was set back, neither that nor the time in which nobody is given any lasts longer than it
+ *   was to. A lease does, by the step: only its holder knows how long it was.
  *
  * The cost is that of the sets, logarithmic in the number of processes, and one step for each that has gone, or whose end
  * was lost.
@@ -163,7 +165,7 @@ end
 
 local mine = holder(id)
 if resize > 0 and span > 0 then
-  redis.call('HSET', holders, '#over', string.format('%d %d %s', resize, now + span, id))
+  redis.call('HSET', holders, '#over', string.format('%d %d %d %s', resize, now + span, span, id))
 elseif resize > 0 then
   redis.call('HSET', holders, '#most', resize)
   redis.call('HDEL', holders, '#over')
@@ -171,11 +173,13 @@ end
 local resized = field('#most')
 if resized > 0 then most = resized end
 local lasting, left = most, -1
-local over, till, who = string.match(redis.call('HGET', holders, '#over') or '', '(%d+) (%d+) (%S+)')
+local over, till, whole, who = string.match(redis.call('HGET', holders, '#over') or '', '(%d+) (%d+) (%d+) (%S+)')
 if over and (tonumber(till) <= now or (resize < 0 and who == id)) then
   redis.call('HDEL', holders, '#over')
 elseif over then
-  most, left = tonumber(over), math.ceil((tonumber(till) - now) / 1000)
+  local rest = math.min(tonumber(till) - now, tonumber(whole))
+  redis.call('HSET', holders, '#over', string.format('%d %d %d %s', over, now + rest, whole, who))
+  most, left = tonumber(over), math.ceil(rest / 1000)
 end
 if resize ~= 0 then redis.call('PUBLISH', channel, '* ' .. id) end
 need = math.min(need, most)
@@ -186,7 +190,8 @@ if strict then
   if redis.call('HGET', holders, '#run') ~= run then
     redis.call('HSET', holders, '#run', run, '#quiet', now + lease)
   end
-  quiet = field('#quiet')
+  quiet = math.min(field('#quiet'), now + lease)
+  redis.call('HSET', holders, '#quiet', quiet)
 end
 
 local others = math.max(used - mine, 0)
