@@ -6,6 +6,8 @@ export class Deaf {
   heard = 0
   lost = 0
   losing = false
+  /** What an answer takes to be lost. */
+  waits: Effect.Effect<void> = Effect.void
   readonly redis: RedisConnection.Service
 
   constructor(redis: RedisConnection.Service) {
@@ -14,7 +16,10 @@ export class Deaf {
         Effect.tap(redis.run(script, keys, args), () => {
           if (!this.losing) return Effect.sync(() => this.heard++)
           this.lost++
-          return new RedisUnavailableError({ connection: redis.name, command: script.name, reason: "Timeout" })
+          return Effect.zipRight(
+            this.waits,
+            new RedisUnavailableError({ connection: redis.name, command: script.name, reason: "Timeout" })
+          )
         })
     })
   }

@@ -191,7 +191,8 @@ class RedisLender {
       if (this.failure === undefined && planned.limit < held) this.lend(planned.limit)
       return this.bell.until(this.nextTime(now))
     }
-    const isIdle = held === 0 && planned.want === 0 && !this.waits && !this.isNews && this.limit.order === undefined
+    const isIdle = held === 0 && planned.want === 0 && !this.waits && !this.isNews && !this.repeated &&
+      this.limit.order === undefined
     if (isIdle && !alone && this.failure === undefined) {
       this.due = Infinity
       return this.bell.until(this.nextTime(now))
