@@ -247,9 +247,10 @@ class RedisLender {
       this.due = 0
       return lost
     }
-    const lost = answer.lost ? this.lose() : Effect.void
+    // First: what is lost while Redis answers is no reason to go on alone.
     this.failure = undefined
     this.repeated = false
+    const lost = answer.lost ? this.lose() : Effect.void
     this.lease.renew(answer, sent)
     this.holds.ring()
     this.spare = answer.spare
