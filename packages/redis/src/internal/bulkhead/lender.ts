@@ -66,7 +66,6 @@ class RedisLender {
   private repeated = false
   /** Permits that calls asked for which were turned away since the last time it asked. */
   private unmet = 0
-  private processes = 1
   private closed = false
   /** There is something to say. */
   private readonly bell = new Bell()
@@ -313,14 +312,11 @@ class RedisLender {
 
   /** It holds nothing, and Redis cannot be asked. */
   private readonly goOn: Effect.Effect<void> = Effect.suspend(() =>
-    Effect.map(this.redis.processes, (processes) => {
-      this.processes = processes
-      this.goOnAlone()
-    })
+    Effect.map(this.redis.processes, (processes) => this.goOnAlone(processes))
   )
 
-  private goOnAlone(): void {
-    const { borrower, lease, most, processes, settings: { onStoreError } } = this
+  private goOnAlone(processes: number): void {
+    const { borrower, lease, most, settings: { onStoreError } } = this
     const limit = aloneLimit(onStoreError, most, processes)
     lease.goOn(limit > 0)
     const shut = onStoreError === "fail" ? "StoreUnavailable" : undefined
@@ -337,11 +333,10 @@ class RedisLender {
       this.due = 0
       this.lend(0)
       this.bell.ring()
-    } else {
-      this.goOnAlone()
     }
-    if (active === 0) return Effect.void
-    return Effect.sync(() => {
+    const next = this.failure === undefined ? Effect.void : this.goOn
+    if (active === 0) return next
+    return Effect.map(next, () => {
       this.lost(1)
       const { emitter } = borrower
       if (emitter.listening) emitter.emit({ _tag: "LeaseLost", active })
