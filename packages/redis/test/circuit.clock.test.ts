@@ -57,4 +57,19 @@ describe.skipIf(!canStart)("a shared circuit, when the server's clock is set bac
       expect(yield* told.look).toMatchObject({ state: "Open", left: 0 })
       expect(yield* probed.probe).toMatchObject({ state: "HalfOpen", granted: 1 })
     }))
+
+  it.scopedLive("RC16: forgets how often it was open, when it has been closed for long", () =>
+    Effect.gen(function*() {
+      const { clock, make } = yield* circuit
+      const { look, probe, succeed, trip } = make()
+      yield* trip(0)
+      clock.us += 4 * second
+      const { epoch } = yield* probe
+      const closed = yield* succeed(epoch)
+      expect(closed).toMatchObject({ state: "Closed", k: 1 })
+      clock.us -= hour
+      yield* look
+      clock.us += 31 * second
+      expect(yield* trip(closed.epoch)).toMatchObject({ state: "Open", k: 1 })
+    }))
 })

@@ -52,7 +52,10 @@ export const left = (m: Model, now: number): number =>
 const begin = (before: Model, now: number, advisory: boolean): Model => {
   const lasts = before.st === 1 || before.st >= 3
   const isLonger = lasts && before.ou !== Infinity && before.ou - now > before.ln
-  const m = isLonger ? { ...before, ou: now + before.ln } : before
+  const closedAt = Math.min(before.closedAt, now)
+  const m = isLonger || closedAt < before.closedAt
+    ? { ...before, closedAt, ou: isLonger ? now + before.ln : before.ou }
+    : before
   return (m.st >= 3 || (m.st === 1 && advisory)) && now >= m.ou ? go(m, now, 0, 0, m.k, m.op * 2) : m
 }
 

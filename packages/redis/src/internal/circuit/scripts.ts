@@ -17,7 +17,7 @@ import { script } from "../script.js"
  * another. A change of state deletes first, and so is made there too; votes of calls, which would be new, are refused.
  *
  * Where the clock of the server was set back, or a slower one took over, nothing lasts longer than it was to: an end that
- * is further away than the whole of its time is moved, and votes of the future are none.
+ * is further away than the whole of its time is moved, votes of the future are none, and nothing has been closed since then.
  */
 
 /** The states, as the hash has them. @internal */
@@ -69,10 +69,12 @@ local function reply(granted, full)
   return {st, ep, st == 2 and full or left(), k, op, granted, now}
 end
 
-if (st == 1 or st >= 3) and ou < ${never} and ou - now > ln then
+local isLonger = (st == 1 or st >= 3) and ou < ${never} and ou - now > ln
+if isLonger or cl > now then
   -- First what needs no memory: a server that has none left lets the rest pass then.
   keep(KEYS[1], ln)
-  ou = now + ln
+  if isLonger then ou = now + ln end
+  cl = math.min(cl, now)
   save()
 end
 if (st >= 3 or (st == 1 and advisory)) and now >= ou then go(0, 0, k, op * 2) end
