@@ -1,7 +1,7 @@
 import { Bulkhead, Registry } from "@effect-resilience/core"
 import { enterAtOnce } from "@effect-resilience/core/extension"
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Fiber, Metric, Option, TestClock } from "effect"
+import { Deferred, Duration, Effect, Fiber, Metric, Option, Runtime, TestClock } from "effect"
 import { lentBulkhead } from "./utils/lender.js"
 import { whole } from "./utils/sweepTests.js"
 
@@ -270,6 +270,38 @@ describe("a bulkhead whose permits are lent", () => {
           expect(ran).toBe(expected)
         }))
     }
+  }
+
+  for (const options of [{ order: "fifo" }, { fair: true }] as const) {
+    it.scoped(`RB16: whose permit is good no more comes before those who filled the line since (${Object.keys(options)})`, () =>
+      Effect.gen(function*() {
+        let good = true
+        const made = Bulkhead.make({ name: "b", maxQueued: 2, ...options })
+        const { borrower, bulkhead } = yield* lentBulkhead(made)
+        const lend = (limit: number) => borrower.lend({ limit, hoped: 0, shut: undefined, isGood: () => good })
+        const told: Array<string> = []
+        const fork = Runtime.runFork(yield* Effect.runtime<never>())
+        const call = (name: string) =>
+          fork(Effect.matchEffect(bulkhead.withPermit(Effect.succeed("ran")), {
+            onFailure: ({ reason }) => Effect.sync(() => told.push(`${name} ${reason}`)),
+            onSuccess: (ran) => Effect.sync(() => told.push(`${name} ${ran}`))
+          }))
+        lend(0)
+        call("a")
+        call("b")
+        // It is handed to the first, which has not heard of it.
+        lend(1)
+        good = false
+        call("c")
+        call("d")
+        expect([borrower.used(), borrower.waiting()]).toEqual([1, 3])
+        yield* settle
+        expect([borrower.used(), borrower.waiting(), told]).toEqual([0, 3, ["d QueueFull"]])
+        good = true
+        lend(1)
+        yield* Effect.repeatN(settle, 5)
+        expect(told).toEqual(["d QueueFull", "a ran", "b ran", "c ran"])
+      }))
   }
 
   it.scoped("a call whose permits are lost has failed, and gives them back", () =>

@@ -55,10 +55,10 @@ export class Permits {
 
   /**
    * Puts a waiter in the queue. A full one turns away whoever would be served last, as the queue says: the newcomer, or one
-   * that waits.
+   * that waits. Who comes back was there first.
    */
   enqueue(waiter: Waiter, now: Nanos): boolean {
-    const victim = this.isFull ? this.victim(waiter.rank, now, waiter.share) : undefined
+    const victim = this.isFull ? this.displaced(waiter, now) : undefined
     if (this.isFull && victim === undefined) return false
     // Before the other goes: a queue stands although its only place changes hands.
     this.queue.add(waiter, now)
@@ -116,8 +116,7 @@ export class Permits {
   trim(waiting: number, now: Nanos): number {
     let permits = 0
     while (this.queue.size > waiting) {
-      const [any] = this.queue
-      const last = this.queue.victim(Infinity, now) ?? any
+      const last = this.last(now)
       if (last === undefined) break
       permits += last.permits
       this.turnAway(last, "QueueFull")
@@ -167,6 +166,17 @@ export class Permits {
 
   private get isFull(): boolean {
     return this.queue.size >= this.places
+  }
+
+  private displaced({ rank, returns, share }: Waiter, now: Nanos): Waiter | undefined {
+    if (returns !== true) return this.victim(rank, now, share)
+    const last = this.last(now, share)
+    return last?.returns === true ? undefined : last
+  }
+
+  private last(now: Nanos, share?: Share): Waiter | undefined {
+    const [any] = this.queue
+    return this.queue.victim(Infinity, now, share) ?? any
   }
 
   private victim(rank: number, now: Nanos, share: Share | undefined): Waiter | undefined {
