@@ -17,7 +17,7 @@ import { script } from "../script.js"
  * another. A change of state deletes first, and so is made there too; votes of calls, which would be new, are refused.
  *
  * Where the clock of the server was set back, or a slower one took over, nothing lasts longer than it was to: an end that
- * is further away than the whole of its time is moved, votes of the future are none, and nothing has been closed since then.
+ * is further away than the whole of its time is moved, votes of the future are none, and nothing was closed in the future.
  */
 
 /** The states, as the hash has them. @internal */
