@@ -21,6 +21,8 @@ type Step =
   | { readonly _tag: "hear" | "gap" | "mute" | "speak" | "restart"; readonly who: number }
   /** Two fail until all are open; then it may be time to probe. */
   | { readonly _tag: "outage"; readonly waits: boolean }
+  /** The time of an open circuit is over, and probes go well until all hear that it is closed. */
+  | { readonly _tag: "repair" }
   /** The server and all processes, or one process, or the server's clock alone. */
   | { readonly _tag: "pass"; readonly micros: number }
   | { readonly _tag: "jump"; readonly who: number; readonly micros: number }
@@ -45,6 +47,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   weighted(8, tagged("answer", { who, pick: fc.nat(3), lost: fc.nat(7).map((n) => n === 0) })),
   weighted(3, fc.constant({ _tag: "hearAll" as const })),
   weighted(4, tagged("outage", { waits: fc.boolean() })),
+  weighted(3, fc.constant({ _tag: "repair" as const })),
   weighted(6, fc.record({ _tag: fc.constantFrom("hear" as const, "hear" as const, "gap" as const), who })),
   weighted(2, fc.record({ _tag: fc.constantFrom("mute" as const, "speak" as const, "speak" as const), who })),
   weighted(6, tagged("pass", { micros: fc.constantFrom(second / 10, second, 2 * second, openFor) })),
@@ -74,6 +77,8 @@ const take = async (world: World, ground: Ground, one: Step): Promise<void> => {
     case "outage":
       await world.outage()
       return one.waits ? world.pass(openFor) : undefined
+    case "repair":
+      return world.repair()
     case "hear":
       return process.hear()
     case "gap":
