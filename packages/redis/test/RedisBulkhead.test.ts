@@ -4,6 +4,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Cause, Config, ConfigProvider, Deferred, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
+import { ask } from "./utils/ask.js"
 import { bulkheadOf, connect, eventually, hold, stateOf } from "./utils/bulkheads.js"
 import { scale } from "./utils/scale.js"
 import { canStart, Server } from "./utils/server.js"
@@ -325,14 +326,12 @@ describe.skipIf(!canStart)("RedisBulkhead by a server of its own", () => {
   it.scopedLive("on a cluster it is the same", () =>
     Effect.gen(function*() {
       const server = yield* Server.start(["--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1"])
-      const plain = yield* connect(server.url)
-      yield* plain.command("cluster", "addslots", ...Array.from({ length: 16_384 }, (_, slot) => slot))
-      yield* eventually(
-        "it is up",
-        Effect.map(plain.command("cluster", "info"), (text) => String(text).includes("cluster_state:ok"))
-      )
+      const tell = (...command: ReadonlyArray<string>) => Effect.promise(() => ask(server.port, "cluster", ...command))
+      yield* tell("addslots", ...Array.from({ length: 16_384 }, (_, slot) => String(slot)))
+      yield* eventually("it is up", Effect.map(tell("info"), (text) => String(text).includes("cluster_state:ok")))
       const cluster = {
-        server: { _tag: "Cluster", nodes: [{ host: "127.0.0.1", port: server.port }] }
+        server: { _tag: "Cluster", nodes: [{ host: "127.0.0.1", port: server.port }] },
+        connectTimeout: "5 seconds"
       } as const
       const options = { name: "b", maxConcurrent: 2, maxWait: "5 seconds" as const }
       const make = bulkheadOf(server.url, options, {}, cluster)
