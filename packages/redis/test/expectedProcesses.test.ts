@@ -35,7 +35,7 @@ const without = (port: number, expectedProcesses?: number) =>
   })))
 
 describe.skipIf(!canStart)("a process that starts while Redis is away", () => {
-  it.scopedLive("RN23: takes its part of the limits, by the processes that are expected, and by those that are heard of later", () =>
+  it.scopedLive("RN26: takes its part of the limits, by the processes that are expected, and by those that are heard of later", () =>
     Effect.gen(function*() {
       const port = yield* Effect.promise(freePort)
       expect(yield* Effect.provide(letIn, without(port, 4))).toEqual({ searches: 2, reports: 2 })

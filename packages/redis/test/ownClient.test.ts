@@ -33,7 +33,11 @@ describe.skipIf(!canStart)("a client of the user's", () => {
       const client = yield* clientOf(`${server.url}/99`)
       yield* isReady(client)
       const error = yield* Effect.flip(Effect.as(Effect.scoped(RedisConnection.fromClient(client)), "it was used"))
-      expect(error).toMatchObject({ command: "connect", reason: "Reply", detail: "database 99: ERR DB index is out of range" })
+      expect(error).toMatchObject({
+        command: "connect",
+        reason: "Reply",
+        detail: "database 99: ERR DB index is out of range"
+      })
 
       yield* isReady(client)
       const redis = yield* RedisConnection.fromClient(client, { startup: "degrade" })
