@@ -97,7 +97,7 @@ const main = () => {
   const wanted = comparisons.filter(({ name, own, target }) =>
     args.includes("--only") ? name.includes(only) : all || (own !== true && (!quick || target !== undefined))
   )
-  const rounds = quick ? 2 : 9
+  const rounds = args.includes("--rounds") ? Number(args[args.indexOf("--rounds") + 1]) : quick ? 2 : 9
   const millis = quick ? 40 : 60
   const warmup = quick ? 200 : 500
   const used = new Set(wanted.flatMap(({ ours, peer }) => [ours, peer]))
