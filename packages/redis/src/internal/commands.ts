@@ -18,6 +18,9 @@ import { late } from "./script.js"
 const utf8 = { replyEncoding: "utf8" } as const
 const ignore = () => {}
 
+/** Commands in one write: of more, the server works on the first while the others are written. */
+const mostInOneWrite = 16
+
 /** Who is told what commands say of their servers. */
 interface Heard {
   /** It did not do what it was asked, or did not say so. */
@@ -39,6 +42,7 @@ export class Commands {
   private closed = false
   /** What is written to in this turn: a stream that takes its place meanwhile is another. */
   private corked: Redis["stream"] | undefined
+  private gathered = 0
   private flushed = false
 
   constructor(private readonly parts: Parts, private readonly heard: Heard) {
@@ -132,6 +136,10 @@ export class Commands {
   /** What is sent in one turn leaves in one write: each by itself costs more than all else that is done to send it. */
   private gather(): void {
     const { client } = this.parts
+    if (this.corked !== undefined && ++this.gathered % mostInOneWrite === 0) {
+      this.corked.uncork()
+      this.corked.cork()
+    }
     if (this.corked !== undefined || client instanceof Cluster || !client.stream) return
     const { stream } = client
     this.corked = stream
