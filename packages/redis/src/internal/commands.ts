@@ -21,6 +21,11 @@ const ignore = () => {}
 /** Commands in one write: of more, the server works on the first while the others are written. */
 const mostInOneWrite = 16
 
+const writeNow = (corked: Redis["stream"]): void => {
+  corked.uncork()
+  corked.cork()
+}
+
 /** Who is told what commands say of their servers. */
 interface Heard {
   /** It did not do what it was asked, or did not say so. */
@@ -133,14 +138,14 @@ export class Commands {
     this.parts.client.sendCommand(new Command(name, args, utf8, ask.answered))
   }
 
-  /** What is sent in one turn leaves in one write: each by itself costs more than all else that is done to send it. */
+  /** What is sent in one turn leaves in few writes: one for each command costs more than all else that is done to send it. */
   private gather(): void {
-    const { client } = this.parts
-    if (this.corked !== undefined && ++this.gathered % mostInOneWrite === 0) {
-      this.corked.uncork()
-      this.corked.cork()
+    if (this.corked !== undefined) {
+      if (++this.gathered % mostInOneWrite === 0) writeNow(this.corked)
+      return
     }
-    if (this.corked !== undefined || client instanceof Cluster || !client.stream) return
+    const { client } = this.parts
+    if (client instanceof Cluster || !client.stream) return
     const { stream } = client
     this.corked = stream
     stream.cork()
@@ -156,8 +161,7 @@ export class Commands {
     const { corked } = this
     if (corked === undefined || this.flushed) return
     this.flushed = true
-    corked.uncork()
-    corked.cork()
+    writeNow(corked)
   }
 
   /** The answer to what was sent, where somebody still waits for it. @internal */
