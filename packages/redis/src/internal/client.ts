@@ -240,6 +240,18 @@ export const connectNode = (node: Redis): Promise<void> =>
   })
 
 /** @internal */
+export const mastersOf = (client: Client): ReadonlyArray<Redis> =>
+  client instanceof Cluster ? client.nodes("master") : [client]
+
+/**
+ * Connects to all masters: a cluster says that it is ready as soon as it knows who they are.
+ *
+ * @internal
+ */
+export const connectNodes = (client: Client): Promise<unknown> =>
+  client instanceof Cluster ? Promise.all(mastersOf(client).map(connectNode)) : Promise.resolve()
+
+/** @internal */
 export const keyPrefixOf = (client: Client): string => String(client.options.keyPrefix ?? "")
 
 interface Rule {

@@ -9,7 +9,17 @@ import { Cluster, Command } from "ioredis"
 import type { RedisConnection } from "../RedisConnection.js"
 import type { RedisUnavailableError } from "../RedisUnavailableError.js"
 import type { Client } from "./client.js"
-import { connectNode, databaseOf, hangUp, leaveWrongDatabase, mindMoves, mindSilence, ofDatabase } from "./client.js"
+import {
+  connectNode,
+  connectNodes,
+  databaseOf,
+  hangUp,
+  leaveWrongDatabase,
+  mastersOf,
+  mindMoves,
+  mindSilence,
+  ofDatabase
+} from "./client.js"
 import { Commands } from "./commands.js"
 import { detailOf, reasonOf } from "./failure.js"
 import { saysRefused } from "./outage.js"
@@ -62,14 +72,14 @@ export class Connection implements RedisConnection.Service {
       const { client } = this
       // Said to each command already; without a listener it would end the process.
       client.on("error", this.onError)
-      client.on("ready", this.onReady).on("+node", this.onNode).on("node error", this.onNodeError)
+      client.on("+node", this.onNode).on("node error", this.onNodeError)
       this.leaveSilence = mindSilence(client)
       if (!this.parts.isOwn) this.leaveMoves = mindMoves(client, this.onMove)
-      const wasReady = client.status === "ready"
       const end = realNow() + patience
       return Effect.flatMap(connected(client, patience), (missing) => {
+        client.on("ready", this.onReady)
         if (missing !== undefined) return Effect.succeed(this.unusable(missing.reason, missing.detail))
-        if (wasReady) this.onReady()
+        this.begin()
         mindEviction(client, (policy) => this.watch.evicts(this.servers.only, policy))
         return Effect.flatMap(usable(this.servers.beaten, end), (error) => this.explained(error, patience))
       })
@@ -140,12 +150,15 @@ export class Connection implements RedisConnection.Service {
 
   private readonly onNode = (node: Redis): void => {
     node.once("ready", () => this.servers.lost(undefined, `${node.options.host}:${node.options.port}`))
-    void connectNode(node)
+    // While the cluster is being looked up, ioredis turns its own question away where a node is half connected.
+    if (this.client.status === "ready") void connectNode(node)
   }
 
-  private readonly onReady = (): void => {
+  private readonly onReady = (): void => void connectNodes(this.client).then(this.begin)
+
+  private readonly begin = (): void => {
     this.watch.connects++
-    this.commands.load(this.client instanceof Cluster ? this.client.nodes("master") : [this.client])
+    this.commands.load(mastersOf(this.client))
     this.servers.connected()
   }
 

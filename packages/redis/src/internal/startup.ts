@@ -2,7 +2,7 @@ import * as Effect from "effect/Effect"
 import { Cluster, Command } from "ioredis"
 import type { RedisUnavailableError } from "../RedisUnavailableError.js"
 import type { Client } from "./client.js"
-import { confirmDatabase, connectNode, isOfSelect, leaveWrongDatabase, ofDatabase } from "./client.js"
+import { confirmDatabase, connectNodes, isOfSelect, leaveWrongDatabase, ofDatabase } from "./client.js"
 import type { Reason } from "./failure.js"
 import { detailOf, reasonOf } from "./failure.js"
 import { awaited, realNow } from "./realTime.js"
@@ -34,8 +34,7 @@ export const connected = (client: Client, patience: number): Effect.Effect<Missi
       resume(Effect.succeed(missing))
     }
     const isReady = () => {
-      const nodes = client instanceof Cluster ? client.nodes("master") : []
-      Promise.all([confirmDatabase(client), ...nodes.map(connectNode)]).then(() => done(undefined), failed)
+      Promise.all([confirmDatabase(client), connectNodes(client)]).then(() => done(undefined), failed)
     }
     const failed = (error: Error) => {
       last = error

@@ -56,7 +56,8 @@ export class ClusterServers {
         ))
         await until("the cluster is there", async () => {
           const infos = await Promise.all(all.map(({ port }) => askOrNothing(port, "cluster", "info")))
-          return infos.every((info) => String(info).includes("cluster_state:ok"))
+          // A node says "ok" while it has not heard who has the slots of the others.
+          return infos.every((info) => /cluster_state:ok[^]*cluster_slots_ok:16384/.test(String(info)))
         })
       })
       return new ClusterServers(masters, followers)
