@@ -47,7 +47,7 @@ describe.skipIf(url === undefined)("what is said to the script and back", () => 
               maxWait: Duration.minutes(1)
             } as RateLimiterStore.Request
             const plan = plans.of(request)
-            return encode(keysOf("many:", plan, request), plan, request, own.mode === "all" ? callers : 1)
+            return encode(keysOf("many:", plan, request), plan, request, together || callers > 1 ? callers : undefined)
           })
           const calls = together ? [entries] : entries.map((entry) => [entry])
           const replies: Array<RedisConnection.Reply> = []
@@ -83,6 +83,15 @@ describe.skipIf(url === undefined)("what is said to the script and back", () => 
           expect(facts(decisionOf(entry, verdict, i))).toEqual(facts(yield* store.decide(alone)))
         }
       }
+    }))
+
+  it.effect("says what is decided alike once, however many callers each entry has", () =>
+    Effect.sync(() => {
+      const request = requestOf("gcra", { limit: 5, window: "1 minute" })
+      const plan = new Plans().of(request)
+      const [keys, args] = batch([1, 3, 1, 2].map((times) => encode([`k${times}`], plan, request, times)))
+      expect(keys).toEqual(["k1", "k3", "k1", "k2"])
+      expect(args).toEqual(["n", ...args.slice(1, 5), 4, 1, 3, 1, 2])
     }))
 
   it.effect("keeps no words for each wait that somebody has left", () =>

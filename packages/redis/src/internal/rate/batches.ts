@@ -166,6 +166,7 @@ export class Batches implements Asking {
   private send(number: number, slot: Slot): void {
     const now = realNow()
     const sent: Array<{ readonly group: Group; readonly entry: Entry }> = []
+    const isShared = slot.waiting.length > 1
     let keys = 0
     let taken = 0
     for (const group of slot.waiting) {
@@ -178,8 +179,8 @@ export class Batches implements Asking {
       if (group.callers.length === 0) continue
       if (now - group.since > this.timeout) this.fail(group, overdue(this.redis))
       else {
-        const times = group.request.mode === "all" ? group.callers.length : 1
-        sent.push({ group, entry: encode(group.keys, group.plan, group.request, times) })
+        const { callers: { length }, keys, plan, request } = group
+        sent.push({ group, entry: encode(keys, plan, request, isShared || length > 1 ? length : undefined) })
       }
     }
     slot.waiting.splice(0, taken)

@@ -108,39 +108,45 @@ const headOf = (plan: Plan, letter: string, unit: number, maxWait: number): Head
 }
 
 const maxHeads = 256
+const modes = "tnpr"
 
 /** One for each mode and cost: the longest wait is another with each deadline. */
 const findHead = (plan: Plan, letter: string, unit: number, maxWait: number): Head => {
   const { heads } = plan
-  const text = letter + unit
-  const known = heads.get(text)
+  const name = unit * modes.length + modes.indexOf(letter)
+  const known = heads.get(name)
   if (known?.maxWait === maxWait) return known
   if (heads.size >= maxHeads) heads.clear()
   const head = headOf(plan, letter, unit, maxWait)
-  heads.set(text, head)
+  heads.set(name, head)
   return head
 }
 
-/** A request for these keys as an entry: of `times` callers at once, if it is for all or nothing. @internal */
+/**
+ * A request for these keys as an entry: of `times` callers at once, if it is for all or nothing. Without that of one, in the
+ * form that is read fastest; to go with others it is said, so that all have one head.
+ *
+ * @internal
+ */
 export const encode = (
   keys: ReadonlyArray<string>,
   plan: Plan,
   request: RateLimiterStore.Request,
-  times = 1
+  times?: number
 ): Entry => {
   const { mode } = request
   const atMost = mode === "atMost"
-  const several = atMost || times > 1
+  const counted = mode === "all" && times !== undefined
   const maxWait = mode === "reserve" ? microsOf(request.maxWait) : 0
   return {
     plan,
     mode,
     cost: request.cost,
-    times: atMost ? 1 : times,
+    times: counted ? times : 1,
     maxWait,
     keys,
-    head: findHead(plan, several ? "n" : letters[mode], atMost ? 1 : request.cost, maxWait),
-    args: several ? [atMost ? request.cost : times] : []
+    head: findHead(plan, counted ? "n" : letters[mode], atMost ? 1 : request.cost, maxWait),
+    args: atMost ? [request.cost] : counted ? [times] : []
   }
 }
 

@@ -45,7 +45,7 @@ export interface Plan {
   /** The shortest window in microseconds. */
   readonly shortest: number
   /** The heads of its entries by mode and cost, which are met again and again. */
-  readonly heads: Map<string, Head>
+  readonly heads: Map<number, Head>
 }
 
 /** What entries that are decided alike have in common. @internal */
