@@ -10,12 +10,10 @@ import { cpus, loadavg } from "node:os"
 import { breakerCase } from "./redis/breaker.js"
 import { bulkheadCases } from "./redis/bulkhead.js"
 import { denials, leases } from "./redis/checks.js"
-import type { Load } from "./redis/load.js"
-import { run } from "./redis/load.js"
-import { captured, connection, limiters, ours } from "./redis/ours.js"
-import type { Subject } from "./redis/peers.js"
-import { bare, experimental, flexible, leastAtOnce, leastThatWaits, trivial } from "./redis/peers.js"
+import type { Client, Measured } from "./redis/client.js"
+import { client } from "./redis/client.js"
 import { start } from "./redis/server.js"
+import { subjects } from "./redis/subjects.js"
 import { targets } from "./redis/targets.js"
 import { median, quantile, versionOf } from "./report.js"
 
@@ -30,60 +28,12 @@ const load1 = () => loadavg()[0]?.toFixed(1)
 const server = await start(args.includes("--socket") ? "socket" : "tcp")
 const { url } = server
 
-interface Measured {
-  readonly perSecond: number
-  readonly roundTrips: number
-  readonly p50: number
-  readonly p99: number
-  readonly denied: number
-  /** Microseconds of processor time for each decision, of this process and of the server. */
-  readonly client: number
-  readonly server: number
-  /** Decisions in a second if each of the two had a core of its own. */
-  readonly capacity: number
-}
-
-const measure = async (subject: Subject, load: Load): Promise<Measured> => {
-  const snapshot = async () => ({ trips: await server.roundTrips(), cpu: await server.cpu() })
-  const { after, before, client, decisions, denied, latencies, seconds, snapped } = await run(
-    subject.decide,
-    load,
-    snapshot
-  )
-  const ofServer = (after.cpu - before.cpu) / snapped
-  return {
-    client,
-    server: ofServer,
-    roundTrips: (after.trips - before.trips) / snapped,
-    capacity: 1e6 / Math.max(client, ofServer),
-    perSecond: decisions / seconds,
-    p50: quantile(latencies, 0.5),
-    p99: quantile(latencies, 0.99),
-    denied: denied / decisions
-  }
-}
-
-const sent = await captured(url)
-const subjects: Record<string, Subject> = {
-  "bare EVALSHA, trivial": await trivial(url),
-  "bare EVALSHA, our script": await bare(url, sent.script, (key) => sent.of[key] ?? { keys: [], args: [] }),
-  "our connection, trivial": await connection(url),
-  "rate-limiter-flexible": await flexible(url),
-  "@effect/experimental": await experimental(url),
-  "an Effect that waits": leastThatWaits,
-  "an Effect that does not": leastAtOnce
-}
-for (const [name, make] of Object.entries(ours)) subjects[name] = await make(url)
-for (const [name, make] of Object.entries(limiters)) subjects[`RateLimiter, ${name}`] = await make(url)
-
 const always = /^(bare|an Effect) /
 /** `--only text` takes the subjects whose names contain it, and what they are held against. */
 const only = args.includes("--only") ? String(args[args.indexOf("--only") + 1]) : undefined
-for (const [name, subject] of Object.entries(subjects)) {
-  if (only === undefined || name.includes(only) || always.test(name)) continue
-  await subject.close()
-  delete subjects[name]
-}
+const names = Object.keys(subjects).filter((name) => only === undefined || name.includes(only) || always.test(name))
+const clients = new Map<string, Client>()
+for (const name of names) clients.set(name, await client(url, name))
 
 const loads = [1, 64, 256, 2048].flatMap((callers) => [1, 1000].map((keys) => ({ callers, keys })))
 const at = (name: string, callers: number, keys: number) => `${name}; ${callers} callers, ${keys} keys`
@@ -94,21 +44,18 @@ say(
     ["ioredis", "rate-limiter-flexible", "@effect/experimental"].map(versionOf).join(", ")
   }. Node ${process.version}, load ${load1()}`
 )
-for (const subject of Object.values(subjects)) {
-  await run(subject.decide, { callers: 256, keys: 1000, millis: 500 }, async () => {})
-}
+for (const { measure } of clients.values()) await measure({ callers: 256, keys: 1000, millis: 500 })
 for (let round = 1; round <= rounds; round++) {
   for (const { callers, keys } of loads) {
     // Every other round backwards, so that none is always first.
-    const names = round % 2 === 0 ? Object.keys(subjects).reverse() : Object.keys(subjects)
-    for (const name of names) {
-      const one = await measure(subjects[name] as Subject, { callers, keys, millis })
+    for (const name of round % 2 === 0 ? [...names].reverse() : names) {
+      const one = await (clients.get(name) as Client).measure({ callers, keys, millis })
       measured.set(at(name, callers, keys), [...(measured.get(at(name, callers, keys)) ?? []), one])
     }
   }
   say(`round ${round} of ${rounds}, load ${load1()}`)
 }
-for (const subject of Object.values(subjects)) await subject.close()
+for (const { close } of clients.values()) await close()
 
 const leased = await leases(url, quick ? 2 : 5)
 const told = await denials(url, quick ? 500 : 5000)
@@ -121,7 +68,7 @@ const figures = (name: string, callers: number, keys: number, figure: keyof Meas
 const rounded = (value: number) => Number(value.toPrecision(4))
 
 const all = loads.flatMap(({ callers, keys }) =>
-  Object.keys(subjects).map((name) => ({
+  names.map((name) => ({
     name,
     callers,
     keys,

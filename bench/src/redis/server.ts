@@ -6,14 +6,19 @@ import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
-export interface Server {
-  /** What a client connects to: a URL, or the path of a socket. */
-  readonly url: string
+export interface Counts {
   readonly version: string
   /** Calls of scripts since the server began: the round trips of whoever decides by them. */
   readonly roundTrips: () => Promise<number>
   /** Microseconds of processor time that the server has used. */
   readonly cpu: () => Promise<number>
+  readonly close: () => void
+}
+
+export interface Server {
+  /** What a client connects to: a URL, or the path of a socket. */
+  readonly url: string
+  readonly version: string
   readonly stop: () => Promise<void>
 }
 
@@ -31,6 +36,24 @@ export const connect = async (url: string): Promise<Redis> => {
       if (attempt > 500) throw error
       await new Promise((resolve) => setTimeout(resolve, 10))
     }
+  }
+}
+
+/** What the server counts. */
+export const counts = async (url: string): Promise<Counts> => {
+  const admin = await connect(url)
+  const info = async (section: string) => String(await admin.info(section))
+  return {
+    version: /redis_version:(\S+)/.exec(await info("server"))?.[1] ?? "unknown",
+    roundTrips: async () => {
+      const calls = [...(await info("commandstats")).matchAll(/^cmdstat_(?:evalsha|eval):calls=(\d+)/gm)]
+      return calls.reduce((sum, [, count]) => sum + Number(count), 0)
+    },
+    cpu: async () => {
+      const used = [...(await info("cpu")).matchAll(/^used_cpu_(?:user|sys)_main_thread:([\d.]+)/gm)]
+      return used.reduce((sum, [, seconds]) => sum + Number(seconds) * 1e6, 0)
+    },
+    close: () => admin.disconnect()
   }
 }
 
@@ -57,21 +80,12 @@ export const start = async (by: "tcp" | "socket"): Promise<Server> => {
     ["--port", String(port), ...listen, "--save", "", "--appendonly", "no", "--dir", dir],
     { stdio: "ignore", env: { ...process.env, LD_LIBRARY_PATH: REDIS_LD_LIBRARY_PATH } }
   )
-  const admin = await connect(url)
-  const info = async (section: string) => String(await admin.info(section))
+  const { close, version } = await counts(url)
+  close()
   return {
     url,
-    version: /redis_version:(\S+)/.exec(await info("server"))?.[1] ?? "unknown",
-    roundTrips: async () => {
-      const calls = [...(await info("commandstats")).matchAll(/^cmdstat_(?:evalsha|eval):calls=(\d+)/gm)]
-      return calls.reduce((sum, [, count]) => sum + Number(count), 0)
-    },
-    cpu: async () => {
-      const used = [...(await info("cpu")).matchAll(/^used_cpu_(?:user|sys)_main_thread:([\d.]+)/gm)]
-      return used.reduce((sum, [, seconds]) => sum + Number(seconds) * 1e6, 0)
-    },
+    version,
     stop: async () => {
-      admin.disconnect()
       const gone = new Promise((resolve) => child.once("exit", resolve))
       child.kill("SIGTERM")
       await gone
