@@ -58,6 +58,20 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   weighted(1, fc.constant({ _tag: "flushAll" as const }))
 )
 
+/** What once failed. */
+const kept: ReadonlyArray<ReadonlyArray<Step>> = [
+  // Two leases are heard of after the server's clock was set back, and their time passes before anybody looks at them.
+  [
+    { _tag: "outage", waits: true },
+    { _tag: "restart", who: 0 },
+    { _tag: "call", who: 1, outcome: undefined, answered: false },
+    { _tag: "server", micros: -20 * second },
+    { _tag: "jump", who: 0, micros: 2 * second },
+    { _tag: "outage", waits: true },
+    { _tag: "call", who: 0, outcome: undefined, answered: false }
+  ]
+]
+
 const take = async (world: World, ground: Ground, one: Step): Promise<void> => {
   const { calls, open, processes } = world
   const process = "who" in one ? processes[one.who]! : processes[0]!
@@ -121,7 +135,8 @@ describe.skipIf(url === undefined)("the processes of a shared circuit", () => {
         const onMessage = (message: string) => ground.deliver(message)
         yield* redis.subscribe(`${redis.prefix}cb:`, { onMessage, onGap: () => {} })
         const seen = new Seen()
-        const property = fc.asyncProperty(fc.array(step, { minLength: 15, maxLength: 50 }), async (steps) => {
+        const steps: fc.Arbitrary<ReadonlyArray<Step>> = fc.array(step, { minLength: 15, maxLength: 50 })
+        const property = fc.asyncProperty(steps, async (steps) => {
           const world = await World.make(ground, seen, count)
           for (const one of steps) {
             await take(world, ground, one)
@@ -130,7 +145,9 @@ describe.skipIf(url === undefined)("the processes of a shared circuit", () => {
           }
           await world.recover()
         })
-        yield* Effect.promise(() => fc.assert(property, { numRuns: scale(60, 1500) }))
+        yield* Effect.promise(() =>
+          fc.assert(property, { numRuns: scale(60, 1500), examples: kept.map((steps) => [steps]) })
+        )
         // All of it happened.
         for (const [what, times] of Object.entries(seen)) expect(times, what).toBeGreaterThan(0)
       }),

@@ -132,6 +132,7 @@ export class World {
   }
 
   async pass(micros: number): Promise<void> {
+    this.boundLeases()
     this.ground.skew += micros
     for (const one of this.processes) await one.pass(micros)
   }
@@ -205,10 +206,14 @@ export class World {
     expect(aloneWell || fleetClosed, "a circuit closed because somebody probed").toBe(true)
   }
 
+  /** A lease does not last longer where the clock is set back: seen before time passes, as by the server. */
+  private boundLeases(): void {
+    for (const call of this.calls) call.leaseEnds = Math.min(call.leaseEnds, this.serverNow + this.setting.lease)
+  }
+
   private checkProbes(): void {
+    this.boundLeases()
     for (const call of this.calls) {
-      // A lease does not last longer where the clock is set back.
-      call.leaseEnds = Math.min(call.leaseEnds, this.serverNow + this.setting.lease)
       if (call.leaseEnds > this.serverNow || this.over.has(call)) continue
       this.over.add(call)
       if (isOpen(call) && call.probeOf !== undefined) this.seen.lostLeases++
