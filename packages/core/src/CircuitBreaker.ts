@@ -176,6 +176,11 @@ const watchOf = (
         "Changes of the circuit of the fleet, as this process heard of them",
         labels({ state: metric.snake(state), followed: String(followed) })
       )(),
+    dropped: metric.counter(
+      "resilience.circuit_breaker.reports.dropped",
+      "Reports of outcomes that did not reach the fleet, and were given up",
+      labels({})
+    ),
     window: (totals) => {
       if (!single || totals.calls === 0) return
       failures(totals.failures / totals.calls)

@@ -95,6 +95,8 @@ export declare namespace SharedCircuits {
     readonly follow: (view: View) => Effect.Effect<void>
     /** Something of an operator could not be brought to the fleet: told as an `InternalError`. */
     readonly problem: (error: Error) => Effect.Effect<void>
+    /** A report of outcomes did not reach the fleet, and is given up: counted. */
+    readonly dropped: () => void
   }
 
   /**

@@ -1,3 +1,5 @@
+import { CircuitBreaker } from "@effect-resilience/core"
+import { PrometheusMetrics } from "@effect-resilience/http"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Exit, Fiber } from "effect"
 import { inject } from "vitest"
@@ -7,6 +9,7 @@ import {
   fresh,
   haveAsked,
   hearersOf,
+  inProcess,
   member,
   membersOf,
   openAll,
@@ -174,6 +177,29 @@ describe.skipIf(url === undefined)("a shared circuit breaker, when something bre
       }),
     30_000
   )
+
+  it.scopedLive("RC25: counts the reports that Redis did not get, where its metrics are scraped too", () =>
+    Effect.gen(function*() {
+      if (!canStart) return
+      const server = yield* Server.start()
+      const context = yield* inProcess(fresh(server.url), { reportEvery: "20 millis" })
+      const breaker = yield* Effect.provide(CircuitBreaker.make({ name: "unheard" }), context)
+      const scraped = Effect.map(
+        PrometheusMetrics.text(),
+        (text) =>
+          text.split("\n").filter((line) =>
+            line.startsWith("resilience_circuit_breaker_reports_dropped_total{") && line.includes(`"unheard"`)
+          ).map((line) => Number(line.split(" ").at(-1)))
+      )
+      const dropped = Effect.map(breaker.metrics, ({ shared }) => shared?.dropped)
+      expect([yield* dropped, yield* scraped]).toEqual([0, [0]])
+      yield* Effect.promise(() => server.kill())
+      yield* breaker.withBreaker(Effect.void)
+      yield* eventually("a report is given up", Effect.map(dropped, (count) => count === 1))
+      // Nothing new to tell: what is asked in vain is no report.
+      yield* Effect.sleep("60 millis")
+      expect([yield* dropped, yield* scraped]).toEqual([1, [1]])
+    }))
 
   it.scopedLive("RC8: that Redis forgot closes nothing, and those that are open say so again", () =>
     Effect.gen(function*() {

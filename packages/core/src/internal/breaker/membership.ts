@@ -28,12 +28,15 @@ export class Membership {
   ) {
     this.circuit = circuitOf(watch.instance, keyed.key, config, read, {
       follow: (view) => Effect.suspend(() => this.hear(view)),
-      problem: (error) => watch.emitter.internalError("Store", error)
+      problem: (error) => watch.emitter.internalError("Store", error),
+      dropped: () => watch.dropped(1)
     })
   }
 
   join(): void {
     this.link ??= this.fleet.join(this.circuit)
+    // Where nothing was dropped, that is known too.
+    if (this.link !== undefined) this.watch.dropped(0)
   }
 
   leave(): void {

@@ -38,7 +38,7 @@ export const circuitOf = (
   key: string | undefined,
   config: Config,
   read: () => State,
-  tell: Pick<SharedCircuits.Circuit, "follow" | "problem">
+  tell: Pick<SharedCircuits.Circuit, "follow" | "problem" | "dropped">
 ): SharedCircuits.Circuit => ({
   instance,
   key,

@@ -20,6 +20,8 @@ export interface Watch {
   readonly changed: (change: Change) => void
   /** The circuit of the fleet is in another state. */
   readonly fleet: (state: SharedCircuits.View["state"], followed: boolean) => void
+  /** So many reports did not reach the fleet. */
+  readonly dropped: (reports: number) => void
   /** What the rules look at, after a failure. */
   readonly window: (totals: Totals) => void
   readonly error: (reason: Reason, retryAfter: Option<Duration.Duration>, cause: unknown) => CircuitOpenError

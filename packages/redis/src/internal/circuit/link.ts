@@ -155,8 +155,13 @@ export class Link implements SharedCircuits.Link {
     ]
     this.ask(report, args, (heard) => {
       if (heard !== undefined) this.hear(heard)
-      else if (calls > 0) this.dropped++
+      else if (calls > 0) this.drop()
     })
+  }
+
+  private drop(): void {
+    this.dropped++
+    this.circuit.dropped()
   }
 
   private reportNow(): void {
@@ -218,7 +223,7 @@ export class Link implements SharedCircuits.Link {
       const length = micros(openFor ?? this.circuit.openFor())
       this.askNow(result, [id, epoch, said, halfOpenMaxCalls, successThreshold, length], (heard) => {
         if (heard !== undefined) return this.hear(heard)
-        this.dropped++
+        this.drop()
         this.lost()
       })
     }
