@@ -92,6 +92,7 @@ const Event = Schema.Union(
       "ProbesFailed",
       "HalfOpenTimeout",
       "ForcedOpenOver",
+      "OverrideOver",
       "Operator",
       "Shared"
     )
@@ -213,8 +214,8 @@ const forcedOrDie = (name: string, duration: Duration.DurationInput | undefined)
 const commands = (name: string, breaker: Breaker) => ({
   forceOpen: (duration?: Duration.DurationInput) =>
     Effect.suspend(() => Effect.asVoid(breaker.command({ _tag: "forceOpen", length: forcedOrDie(name, duration) }))),
-  disable: Effect.asVoid(breaker.command({ _tag: "disable" })),
-  metricsOnly: Effect.asVoid(breaker.command({ _tag: "metricsOnly" })),
+  disable: Effect.asVoid(breaker.command({ _tag: "disable", length: time.forever })),
+  metricsOnly: Effect.asVoid(breaker.command({ _tag: "metricsOnly", length: time.forever })),
   reset: Effect.asVoid(breaker.command({ _tag: "reset" }))
 })
 
@@ -252,8 +253,8 @@ const build = (options: Named, site: string): Effect.Effect<CircuitBreaker.Servi
             actions.optionalDuration(input),
             (duration) => breaker.command({ _tag: "forceOpen", length: forcedOrDie(options.name, duration) }, { lasts })
           ),
-        disable: (_, lasts) => breaker.command({ _tag: "disable" }, { lasts }),
-        metricsOnly: (_, lasts) => breaker.command({ _tag: "metricsOnly" }, { lasts }),
+        disable: (_, lasts) => breaker.command({ _tag: "disable", length: time.forever }, { lasts }),
+        metricsOnly: (_, lasts) => breaker.command({ _tag: "metricsOnly", length: time.forever }, { lasts }),
         reset: (input) => Effect.flatMap(actions.actor(input), (actor) => breaker.command({ _tag: "reset" }, { actor }))
       }
     })
@@ -415,8 +416,8 @@ const buildKeyed = (
       snapshot: metrics,
       actions: {
         forceOpen: command({ _tag: "forceOpen", length: time.forever }),
-        disable: command({ _tag: "disable" }),
-        metricsOnly: command({ _tag: "metricsOnly" }),
+        disable: command({ _tag: "disable", length: time.forever }),
+        metricsOnly: command({ _tag: "metricsOnly", length: time.forever }),
         reset: command({ _tag: "reset" })
       }
     })

@@ -193,8 +193,9 @@ export declare namespace Registry {
    * What an operator may do. It checks its input, and fails with what is wrong with it.
    *
    * `lasts` is how long it is to last in other processes. Where these follow it, they keep the end with it, so that it is
-   * over for all although the process that acted is gone. In this process whoever acts ends it. Without `lasts`, and where
-   * the input ends sooner, it lasts as without other processes. Succeeds with whom it reached; nothing is `"process"`.
+   * over for all although the process that acted is gone. In this process whoever acts ends it, but for a circuit, which ends
+   * it by itself. Without `lasts`, and where the input ends sooner, it lasts as without other processes. Succeeds with whom it
+   * reached; nothing is `"process"`.
    *
    * @since 0.1.0
    * @category models

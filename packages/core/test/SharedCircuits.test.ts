@@ -5,7 +5,7 @@ import { Duration, Effect, Exit, FastCheck as fc, Fiber, Layer, Option, Queue, S
 import type { View } from "../src/internal/breaker/follow.js"
 import { follow } from "../src/internal/breaker/follow.js"
 import type { Config, State } from "../src/internal/breaker/state.js"
-import { admit, closed, command, settle } from "../src/internal/breaker/state.js"
+import { admit, closed, command, imageOf, settle } from "../src/internal/breaker/state.js"
 import { CountWindow, DurationWindow } from "../src/internal/breaker/window.js"
 import { holds } from "./utils/holds.js"
 import { MemoryFleet } from "./utils/memoryFleet.js"
@@ -151,8 +151,18 @@ describe("a circuit that follows its fleet", () => {
       ])
       fleet.away = true
       expect(yield* act("b", "forceOpen", undefined, minute)).toBe("process")
-      yield* CircuitBreaker.make({ name: "alone" })
+      const alone = yield* CircuitBreaker.make({ name: "alone" })
       expect(yield* act("alone", "forceOpen", undefined, minute)).toBe("process")
+      // Here it ends as well, whoever acted.
+      for (const action of ["forceOpen", "disable", "metricsOnly"]) {
+        yield* act("alone", action, undefined, minute)
+        yield* TestClock.adjust("59 seconds")
+        yield* Effect.exit(alone.withBreaker(Effect.void))
+        expect(yield* alone.state).not.toBe("Closed")
+        yield* TestClock.adjust("1 second")
+        yield* alone.withBreaker(Effect.void)
+        expect(yield* alone.state).toBe("Closed")
+      }
     }).pipe(Effect.provide(Registry.Live)))
 
   it.scoped("of a key joins when it is made and leaves when it is forgotten", () =>
@@ -332,7 +342,13 @@ describe("following, as a property", () => {
           } else if (heard.state === "Closed") {
             const stays = (before._tag === "Open" || before._tag === "HalfOpen") && !shared(before) && !heard.operator
             expect(after._tag).toBe(stays ? before._tag : "Closed")
-          } else expect(after._tag).toBe(heard.state)
+          } else {
+            expect(after._tag).toBe(heard.state)
+            // It is over by itself, and no sooner, whatever becomes of the fleet.
+            expect(imageOf(after, now).left).toBe(heard.left)
+            if (heard.left > 0n) expect(admit(config, after, now, 0)[1]._tag).toBe(after._tag)
+            expect(admit(config, after, now + heard.left, 0)[1]._tag).toBe("Closed")
+          }
         }
       }),
       2000

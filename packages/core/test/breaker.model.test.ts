@@ -6,6 +6,7 @@ import {
   closed,
   command,
   imageOf,
+  isOverridden,
   overdue,
   restore,
   settle,
@@ -30,7 +31,7 @@ type Step =
   | {
     readonly _tag: "command"
     readonly command: "forceOpen" | "disable" | "metricsOnly" | "reset"
-    /** How long it is forced open; 0 for good. */
+    /** How long it lasts; 0 for good. */
     readonly seconds: number
   }
   /** A new process with a clock of its own, and a snapshot of the old one. */
@@ -145,6 +146,8 @@ class Model {
       if (now < this.until) return undefined
       this.opens = 0
       this.become("Closed", now, "ForcedOpenOver")
+    } else if ((this.state === "Disabled" || this.state === "MetricsOnly") && now >= this.until) {
+      this.become("Closed", now, "OverrideOver")
     } else if (this.state === "Closed" && now < this.rampUntil) {
       const share = Math.max(0.1, (now - this.since) / (this.rampUntil - this.since))
       if (draw >= share) return undefined
@@ -257,7 +260,7 @@ describe("the circuit, against a model", () => {
             }
             case "command": {
               const length = one.seconds === 0 ? 1n << 80n : BigInt(one.seconds * second)
-              const action = one.command === "forceOpen" ? { _tag: one.command, length } : { _tag: one.command }
+              const action = one.command === "reset" ? { _tag: one.command } : { _tag: one.command, length }
               state = command(config, state, action, nanos(now))[1]
               model.operate(one.command, one.seconds, now)
               break
@@ -305,7 +308,7 @@ describe("the circuit, against a model", () => {
             agree(calls, model.window.length)
             agree(failures, model.window.filter((failed) => failed).length)
           }
-          if (state._tag === "Open" || (state._tag === "ForcedOpen" && model.until < Infinity)) {
+          if (state._tag === "Open" || (isOverridden(state) && model.until < Infinity)) {
             // Once it is over, no snapshot tells for how long.
             const left = state.until - nanos(now)
             agree(left > 0n ? left : 0n, BigInt(Math.max(0, model.until - now) * second))

@@ -3,7 +3,9 @@ import { Admin } from "@effect-resilience/http"
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, Layer, Option } from "effect"
 import { inject } from "vitest"
-import { all, fresh, inProcess, member, wereTold } from "./utils/circuits.js"
+import { ask } from "./utils/ask.js"
+import { all, fresh, haveAsked, inProcess, member, wereTold } from "./utils/circuits.js"
+import { canStart, Server } from "./utils/server.js"
 import { eventually } from "./utils/until.js"
 import { Worker } from "./utils/worker.js"
 import type { Setup } from "./workers/operator.js"
@@ -22,6 +24,13 @@ const order = (action: string, ttl: Duration.DurationInput) => ({
 })
 const alice = { name: "alice" }
 const live = Admin.Live.pipe(Layer.provideMerge(ResilienceLive))
+
+/** All know of the same change as one of them. */
+const know = (members: ReadonlyArray<{ readonly epoch: Effect.Effect<number> }>, epoch: number) =>
+  eventually(
+    "all have heard",
+    Effect.map(Effect.forEach(members, (one) => one.epoch), (known) => known.every((one) => one === epoch))
+  )
 
 describe.skipIf(url === undefined)("what an operator does to a shared circuit for a while", () => {
   it.scopedLive("RC22: is over for all when its time is, though the process that acted was killed", () =>
@@ -66,6 +75,64 @@ describe.skipIf(url === undefined)("what an operator does to a shared circuit fo
       yield* a.breaker.reset
       yield* all(members, "Closed")
       for (const { told } of members) expect(told.filter((text) => text.startsWith("problem"))).toEqual([])
+    }))
+
+  it.scopedLive("RC24: is over in all processes when its time is, though Redis forgot it and the process that acted is gone", () =>
+    Effect.gen(function*() {
+      if (!canStart) return
+      const server = yield* Server.start()
+      const where = fresh(server.url)
+      const inFleet = (name: string) =>
+        Effect.flatMap(
+          inProcess(where, { reportEvery: "50 millis" }),
+          (context) => Effect.provide(CircuitBreaker.make({ name }), context)
+        )
+      const witness = yield* Effect.forEach(actions, inFleet)
+      const now = Effect.forEach(witness, ({ state }) => state)
+      const are = (expected: ReadonlyArray<string>) =>
+        eventually(expected.join(), Effect.map(now, (now) => now.join() === expected.join()))
+      yield* Effect.forEach(
+        actions,
+        (name) =>
+          Effect.zipRight(inFleet(name), Registry.act("CircuitBreaker", name, name, undefined, Duration.seconds(2)))
+      ).pipe(
+        Effect.scoped,
+        Effect.provide(Registry.Live)
+      )
+      yield* are(actions.map((action) => states[action]))
+      yield* haveAsked(witness.map((breaker) => ({ breaker })))
+      yield* Effect.promise(() => ask(server.port, "flushall"))
+      yield* eventually(
+        "all know that it forgot",
+        Effect.map(
+          Effect.forEach(witness, ({ metrics }) => metrics),
+          (all) => all.every(({ shared }) => shared?.epoch === 0)
+        )
+      )
+      expect(yield* now).toEqual(actions.map((action) => states[action]))
+      yield* Effect.sleep("2 seconds")
+      for (const { withBreaker } of witness) yield* withBreaker(Effect.void)
+      expect(yield* now).toEqual(["Closed", "Closed", "Closed"])
+    }))
+
+  it.scopedLive("RC24: stays where it has no end and Redis forgot it, until an operator acts", () =>
+    Effect.gen(function*() {
+      const where = fresh()
+      const shared = { reportEvery: "50 millis" } as const
+      const members = yield* Effect.replicateEffect(member(where, {}, shared), 2)
+      yield* members[0]!.breaker.disable
+      yield* all(members, "Disabled")
+      yield* haveAsked(members)
+      yield* members[0]!.redis.command("del", `${where.prefix}cb:{payments}:s`)
+      yield* know(members, 0)
+      const late = yield* member(where, {}, shared)
+      yield* Effect.sleep("100 millis")
+      const states = Effect.forEach([...members, late], ({ breaker }) => breaker.state)
+      expect(yield* states).toEqual(["Disabled", "Disabled", "Closed"])
+      for (const { told } of members) expect(told.slice(-2)).toEqual(["fleet Unknown", "fleet Closed"])
+      yield* late.breaker.reset
+      yield* all(members, "Closed")
+      for (const { told } of [...members, late]) expect(told.filter((text) => text.startsWith("problem"))).toEqual([])
     }))
 
   it.scopedLive("says that it reached this process only where others do not follow", () =>

@@ -45,6 +45,9 @@ export const nowMillis = (): number => {
 export const forever: Nanos = 1n << 80n
 
 /** @internal */
+export const min = (one: Nanos, other: Nanos): Nanos => one < other ? one : other
+
+/** @internal */
 export const toNanos = (duration: Duration.DurationInput): Nanos => {
   const nanos = Duration.toNanos(duration)
   return nanos._tag === "Some" ? nanos.value : forever

@@ -117,11 +117,11 @@ export const wereTold = (members: ReadonlyArray<Member>, text: string) =>
   )
 
 /** All have an answer to what they asked from now on: what they know is no message's word any more. */
-export const haveAsked = (members: ReadonlyArray<Member>) =>
+export const haveAsked = (members: ReadonlyArray<Pick<Member, "breaker">>) =>
   Effect.forEach([1, 2], () =>
     Effect.suspend(() => {
       const began = performance.now()
-      const answered = ({ breaker }: Member) =>
+      const answered = ({ breaker }: Pick<Member, "breaker">) =>
         Effect.map(
           breaker.metrics,
           ({ shared }) => shared !== undefined && Duration.toMillis(shared.age) < performance.now() - began

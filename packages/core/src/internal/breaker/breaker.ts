@@ -15,7 +15,7 @@ import type { Handlers, Restore } from "../guard.js"
 import { finish, hold, observe, onClose, read } from "../guard.js"
 import type { KeyedTable } from "../keyed.js"
 import type { Nanos } from "../time.js"
-import { now, toMillis } from "../time.js"
+import { min, now, toMillis, toNanos } from "../time.js"
 import { Counts, metricsOf } from "./counts.js"
 import type { Flight } from "./flights.js"
 import { Flights } from "./flights.js"
@@ -354,28 +354,28 @@ export class Breaker {
     return Effect.map(this.read, (state) => wouldAdmit(this.config, state, now()))
   }
 
-  /** An operator's action; in the fleet it lasts for `lasts` at most. */
+  /** An operator's action. It lasts for `lasts` at most. */
   readonly command = (
     action: Command,
     { actor, lasts = Duration.infinity }: {
       readonly actor?: string | undefined
       readonly lasts?: Duration.Duration | undefined
     } = {}
-  ): Effect.Effect<Registry.Reach> =>
-    Effect.flatMap(
-      Ref.modify(this.ref, (state) => command(this.config, state, action, now())),
+  ): Effect.Effect<Registry.Reach> => {
+    const bounded = action._tag === "reset" ? action : { ...action, length: min(action.length, toNanos(lasts)) }
+    return Effect.flatMap(
+      Ref.modify(this.ref, (state) => command(this.config, state, bounded, now())),
       (settlement) => {
         const { emitter } = this.watch
         this.breaking = this.latest = undefined
         if (action._tag === "reset" && emitter.listening) emitter.emit({ _tag: "Reset", ...this.keyed, actor })
         this.report(settlement)
         const { link } = this
-        const fleet = link === undefined
-          ? Effect.succeed(false)
-          : link.command(commandOf(action, Duration.toMillis(lasts)))
+        const fleet = link === undefined ? Effect.succeed(false) : link.command(commandOf(bounded))
         return Effect.zipRight(this.drawing.begin, Effect.map(fleet, (reached) => reached ? "fleet" : "process"))
       }
     )
+  }
 
   get metrics(): Effect.Effect<CircuitBreaker.Metrics> {
     return Effect.map(this.read, (state) => ({

@@ -1,6 +1,7 @@
 import type { Nanos } from "../time.js"
+import { min } from "../time.js"
 import type { Config, Settlement, State, Tag } from "./state.js"
-import { changed, closed, command, halfOpen, open, unchanged, until } from "./state.js"
+import { changed, closed, command, halfOpen, isOverridden, open, unchanged, until } from "./state.js"
 
 /*
  * How a circuit follows that of its fleet: pure transitions, as those of `state.ts`. The fleet makes a circuit stricter, or
@@ -21,7 +22,7 @@ export interface View {
   readonly operator: boolean
 }
 
-const min = (one: Nanos, other: Nanos): Nanos => one < other ? one : other
+const actionOf = { ForcedOpen: "forceOpen", Disabled: "disable", MetricsOnly: "metricsOnly" } as const
 
 const same = (state: State): readonly [Settlement, State] => [unchanged, state]
 
@@ -33,8 +34,8 @@ const to = (state: State, next: State): readonly [Settlement, State] => [
 /** @internal */
 export const follow = (config: Config, state: State, view: View, now: Nanos): readonly [Settlement, State] => {
   const probing = state._tag === "Open" || state._tag === "HalfOpen"
-  // An operator's state ends by an operator.
-  if (state._tag !== "Closed" && !probing && !view.operator) return same(state)
+  // An operator's state ends by an operator, or with its time.
+  if (isOverridden(state) && !view.operator) return same(state)
   switch (view.state) {
     case "Unknown":
       if (!probing || !state.shared) return same(state)
@@ -56,13 +57,10 @@ export const follow = (config: Config, state: State, view: View, now: Nanos): re
       return to(state, { ...half, opens: view.opens, fullUntil: now + view.left })
     }
     case "ForcedOpen":
-      if (state._tag === "ForcedOpen") return to(state, { ...state, until: until(now, view.left) })
-      return to(state, command(config, state, { _tag: "forceOpen", length: view.left }, now)[1])
     case "Disabled":
-      return state._tag === "Disabled" ? same(state) : to(state, command(config, state, { _tag: "disable" }, now)[1])
     case "MetricsOnly":
-      return state._tag === "MetricsOnly"
-        ? same(state)
-        : to(state, command(config, state, { _tag: "metricsOnly" }, now)[1])
+      // It keeps the end itself too: who would tell it may be gone by then.
+      if (isOverridden(state) && state._tag === view.state) return to(state, { ...state, until: until(now, view.left) })
+      return to(state, command(config, state, { _tag: actionOf[view.state], length: view.left }, now)[1])
   }
 }

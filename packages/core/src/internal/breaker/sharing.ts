@@ -59,11 +59,9 @@ export const circuitOf = (
   ...tell
 })
 
-/** What an operator does, for `lasts` ms at most. @internal */
-export const commandOf = (action: Command, lasts: number): SharedCircuits.Command =>
-  action._tag === "reset"
-    ? { _tag: "reset" }
-    : { _tag: action._tag, length: action._tag === "forceOpen" ? Math.min(toMillis(action.length), lasts) : lasts }
+/** What an operator does. @internal */
+export const commandOf = (action: Command): SharedCircuits.Command =>
+  action._tag === "reset" ? action : { _tag: action._tag, length: toMillis(action.length) }
 
 /**
  * Asks the fleet for the lease of a probe, in an uninterruptible region. Only the waiting can be interrupted, and then

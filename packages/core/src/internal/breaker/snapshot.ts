@@ -11,8 +11,9 @@ export const State = Schema.Literal("Closed", "Open", "HalfOpen", "ForcedOpen", 
 export const Snapshot = Schema.Struct({
   state: State,
   /**
-   * Time left of an open circuit, `null` on the wire for one without end; absent for the other states. Where it is absent
-   * of an open circuit, that is open for its first time, and a forced one until it is reset.
+   * Time left of an open circuit, `null` on the wire for one without end. Where it is absent of an open circuit, that is
+   * open for its first time, and a forced one until it is reset. Of a disabled one, and of one that only measures, it is
+   * there where they end by themselves. Absent for the other states.
    */
   left: Schema.optional(duration),
   /** How long it has been in this state. */

@@ -20,6 +20,7 @@ export type Cause =
   | "ProbesFailed"
   | "HalfOpenTimeout"
   | "ForcedOpenOver"
+  | "OverrideOver"
   | "Operator"
   | "Shared"
 
@@ -159,10 +160,12 @@ export declare namespace State {
   }
   interface Disabled extends Base {
     readonly _tag: "Disabled"
+    readonly until: Nanos
   }
   interface MetricsOnly extends Base {
     readonly _tag: "MetricsOnly"
     readonly tally: Tally
+    readonly until: Nanos
   }
 }
 
@@ -284,9 +287,16 @@ export const rampShare = (state: State.Closed, now: Nanos): number =>
     ? 1
     : Math.max(leastShare, Number(now - state.since) / Number(state.rampUntil - state.since))
 
-/** Time left of an open circuit; none for one without end. @internal */
-export const left = (state: State.Open | State.ForcedOpen, now: Nanos): Nanos | undefined =>
+/** Time left of what ends by itself; none for what is without end. @internal */
+export const left = (state: { readonly until: Nanos }, now: Nanos): Nanos | undefined =>
   state.until >= forever ? undefined : state.until > now ? state.until - now : 0n
+
+/** What operators want of a circuit, instead of what it would do by itself. @internal */
+export type Overridden = State.ForcedOpen | State.Disabled | State.MetricsOnly
+
+/** @internal */
+export const isOverridden = (state: State): state is Overridden =>
+  state._tag === "ForcedOpen" || state._tag === "Disabled" || state._tag === "MetricsOnly"
 
 /** Whether a probe has been out for too long. Without one the circuit waits for traffic, and nothing hangs. */
 const hangs = (config: Config, state: State.HalfOpen, now: Nanos): boolean => {
@@ -298,6 +308,13 @@ const hangs = (config: Config, state: State.HalfOpen, now: Nanos): boolean => {
 const withoutProbe = (out: ReadonlyArray<Nanos>, start: Nanos | undefined): ReadonlyArray<Nanos> => {
   const back = out.findIndex((began) => began === start)
   return out.filter((_, index) => index !== back)
+}
+
+/** A call that comes when the time of an override is over finds the circuit closed. */
+const afterOverride = (config: Config, state: Overridden, now: Nanos): readonly [Admission, State] => {
+  const next = closed(config, now, state.times, 0, false)
+  const change = changed(state, next, state._tag === "ForcedOpen" ? "ForcedOpenOver" : "OverrideOver")
+  return [{ _tag: "Admitted", period: next.period, probe: false, change }, next]
 }
 
 /**
@@ -339,19 +356,15 @@ export const admit = (config: Config, state: State, now: Nanos, draw: number): r
         { ...state, out: [...state.out, now] }
       ]
     }
-    case "ForcedOpen": {
-      if (now < state.until) {
-        return [{ _tag: "Rejected", reason: "ForcedOpen", wait: left(state, now) }, state]
-      }
-      const next = closed(config, now, state.times, 0, false)
-      return [
-        { _tag: "Admitted", period: next.period, probe: false, change: changed(state, next, "ForcedOpenOver") },
-        next
-      ]
-    }
+    case "ForcedOpen":
+      return now < state.until
+        ? [{ _tag: "Rejected", reason: "ForcedOpen", wait: left(state, now) }, state]
+        : afterOverride(config, state, now)
     case "Disabled":
     case "MetricsOnly":
-      return [{ _tag: "Admitted", period: state.period, probe: false }, state]
+      return now < state.until
+        ? [{ _tag: "Admitted", period: state.period, probe: false }, state]
+        : afterOverride(config, state, now)
   }
 }
 
@@ -434,19 +447,19 @@ export const overdue = (config: Config, state: State, now: Nanos, calls: number)
 
 /** @internal */
 export type Command =
-  | { readonly _tag: "forceOpen"; readonly length: Nanos }
-  | { readonly _tag: "disable" | "metricsOnly" | "reset" }
+  | { readonly _tag: "forceOpen" | "disable" | "metricsOnly"; readonly length: Nanos }
+  | { readonly _tag: "reset" }
 
 /** An operator's action. `reset` also forgets how often the circuit opened. @internal */
 export const command = (config: Config, state: State, action: Command, now: Nanos): readonly [Settlement, State] => {
   const base = { period: new Period(), since: now, times: state.times, opens: 0 }
-  const next: State = action._tag === "forceOpen"
+  const next: State = action._tag === "reset"
+    ? closed(config, now, state.times, 0, false)
+    : action._tag === "forceOpen"
     ? { ...base, _tag: "ForcedOpen", until: until(now, action.length) }
     : action._tag === "disable"
-    ? { ...base, _tag: "Disabled" }
-    : action._tag === "metricsOnly"
-    ? { ...base, _tag: "MetricsOnly", tally: new Tally(config) }
-    : closed(config, now, state.times, 0, false)
+    ? { ...base, _tag: "Disabled", until: until(now, action.length) }
+    : { ...base, _tag: "MetricsOnly", until: until(now, action.length), tally: new Tally(config) }
   return [next._tag === state._tag ? unchanged : { change: changed(state, next, "Operator") }, next]
 }
 
@@ -474,7 +487,7 @@ export const totals = (state: State, now: Nanos): Totals =>
 /** A state in terms of ages and durations left: means the same in another process. @internal */
 export interface Image {
   readonly state: Tag
-  /** Of an open circuit; `forever` for one without end. */
+  /** Of an open circuit, `forever` for one without end; of another that an operator overrides, where it has an end. */
   readonly left: Nanos | undefined
   readonly age: Nanos
   readonly opens: number
@@ -489,6 +502,8 @@ export const imageOf = (state: State, now: Nanos): Image => ({
   state: state._tag,
   left: state._tag === "Open" || state._tag === "ForcedOpen"
     ? left(state, now) ?? forever
+    : isOverridden(state)
+    ? left(state, now)
     : undefined,
   age: now - state.since,
   opens: state.opens,
@@ -518,7 +533,7 @@ export const restore = (config: Config, image: Image, times: OpenTimes, now: Nan
       return { ...base, _tag: "Closed", tally: tally(), rampUntil: ramps ? now + image.rampLeft : undefined }
     }
     case "MetricsOnly":
-      return { ...base, _tag: "MetricsOnly", tally: tally() }
+      return { ...base, _tag: "MetricsOnly", until: until(now, image.left ?? forever), tally: tally() }
     case "Open":
     case "ForcedOpen": {
       // An open circuit that does not say how long is open for its first time: none without an end by accident.
@@ -529,8 +544,8 @@ export const restore = (config: Config, image: Image, times: OpenTimes, now: Nan
         : { ...base, _tag: "ForcedOpen", until: end }
     }
     case "HalfOpen":
-      return halfOpen({ ...base, _tag: "Disabled" }, now, false)
+      return halfOpen({ ...base, _tag: "Disabled", until: forever }, now, false)
     case "Disabled":
-      return { ...base, _tag: "Disabled" }
+      return { ...base, _tag: "Disabled", until: until(now, image.left ?? forever) }
   }
 }
