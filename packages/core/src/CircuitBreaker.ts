@@ -256,7 +256,8 @@ const build = (options: Named, site: string): Effect.Effect<CircuitBreaker.Servi
         disable: (_, lasts) => breaker.command({ _tag: "disable", length: time.forever }, { lasts }),
         metricsOnly: (_, lasts) => breaker.command({ _tag: "metricsOnly", length: time.forever }, { lasts }),
         reset: (input) => Effect.flatMap(actions.actor(input), (actor) => breaker.command({ _tag: "reset" }, { actor }))
-      }
+      },
+      standing: () => breaker.standing
     })
     return {
       name: options.name,
@@ -419,7 +420,8 @@ const buildKeyed = (
         disable: command({ _tag: "disable", length: time.forever }),
         metricsOnly: command({ _tag: "metricsOnly", length: time.forever }),
         reset: command({ _tag: "reset" })
-      }
+      },
+      standing: (input) => Effect.flatMap(actions.key(input), (key) => atKey(key, (breaker) => breaker.standing))
     })
     return {
       name,

@@ -187,6 +187,24 @@ export declare namespace Registry {
     readonly settings?: object | undefined
     /** What an operator may do. */
     readonly actions: Readonly<Record<string, Action>>
+    /** What stands by the hand of operators, of what the input of an action names. Defaults to what nobody else changes. */
+    readonly standing?: ((input: unknown) => Effect.Effect<Standing, Error>) | undefined
+  }
+
+  /**
+   * What operators did to an instance, as it stands.
+   *
+   * @since 0.1.0
+   * @category models
+   */
+  export interface Standing {
+    /**
+     * What was done last in this process: another object each time, and nothing where something was done in another process
+     * since. Who acts for a while puts back only what is still its own.
+     */
+    readonly act: object | undefined
+    /** How long it lasts by itself; infinity where it has no end, or nothing is overridden. */
+    readonly left: Duration.Duration
   }
 
   /**

@@ -119,6 +119,8 @@ export declare namespace SharedCircuits {
     readonly opens: number
     /** An operator brought it into this state. */
     readonly operator: boolean
+    /** The epoch of what an operator did last, as far as was heard; `0` where nothing was. */
+    readonly acted: number
     /** Whether circuits follow it, or only tell of it. */
     readonly followed: boolean
   }

@@ -270,7 +270,8 @@ const view: fc.Arbitrary<View> = fc.record({
   state: fc.constantFrom("Closed", "Open", "HalfOpen", "ForcedOpen", "Disabled", "MetricsOnly", "Unknown"),
   left: fc.nat(9).map((n) => BigInt(n) * second),
   opens: fc.nat(3),
-  operator: fc.boolean()
+  operator: fc.boolean(),
+  acted: fc.constant(0)
 })
 
 const step = fc.oneof(

@@ -216,6 +216,49 @@ describe("an override", () => {
     }
   }
 
+  const circuit = (action: string, ttl: Duration.DurationInput) => ({
+    pattern: "CircuitBreaker",
+    instance: "payments",
+    action,
+    reason: "a test",
+    ttl
+  })
+
+  it.scoped("RC23: of a circuit is over when somebody else acts on it, and puts nothing back then", () =>
+    Effect.gen(function*() {
+      const { apply, giveBack, overrides } = yield* Admin
+      const breaker = yield* CircuitBreaker.make({ name: "payments" })
+      const which = { pattern: "CircuitBreaker", instance: "payments", setting: "state", reason: "a test" }
+      for (const act of [breaker.forceOpen("1 hour"), breaker.metricsOnly, breaker.reset]) {
+        yield* apply(circuit("forceOpen", "1 minute"), alice)
+        yield* act
+        const state = yield* breaker.state
+        expect([yield* overrides, yield* giveBack(which, alice)]).toEqual([[], undefined])
+        yield* TestClock.adjust("2 minutes")
+        expect(yield* breaker.state).toBe(state)
+      }
+      // What it returns to is what it found, not what was before that which is over.
+      yield* apply(circuit("disable", "1 minute"), alice)
+      yield* breaker.metricsOnly
+      yield* apply(circuit("forceOpen", "1 minute"), alice)
+      yield* TestClock.adjust("1 minute")
+      expect(yield* breaker.state).toBe("MetricsOnly")
+    }).pipe(Effect.provide(live())))
+
+  it.scoped("RC23: of a circuit gives what was to last for a while before it what is left of its time", () =>
+    Effect.gen(function*() {
+      const { apply } = yield* Admin
+      const breaker = yield* CircuitBreaker.make({ name: "payments" })
+      const left = Effect.map(breaker.snapshot, ({ left }) => left)
+      yield* breaker.forceOpen("10 minutes")
+      yield* apply(circuit("disable", "1 minute"), alice)
+      yield* TestClock.adjust("1 minute")
+      expect([yield* breaker.state, yield* left]).toEqual(["ForcedOpen", Duration.minutes(9)])
+      yield* apply(circuit("disable", "9 minutes"), alice)
+      yield* TestClock.adjust("9 minutes")
+      expect(yield* breaker.state).toBe("Closed")
+    }).pipe(Effect.provide(live())))
+
   it.scoped("of one key's circuit is undone, and a reset ends it", () =>
     Effect.gen(function*() {
       const { apply, overrides } = yield* Admin

@@ -4,6 +4,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, Layer, Option } from "effect"
 import { inject } from "vitest"
 import { ask } from "./utils/ask.js"
+import type { Where } from "./utils/circuits.js"
 import { all, fresh, haveAsked, inProcess, member, wereTold } from "./utils/circuits.js"
 import { canStart, Server } from "./utils/server.js"
 import { eventually } from "./utils/until.js"
@@ -23,7 +24,17 @@ const order = (action: string, ttl: Duration.DurationInput) => ({
   ttl
 })
 const alice = { name: "alice" }
+const bob = { name: "bob" }
 const live = Admin.Live.pipe(Layer.provideMerge(ResilienceLive))
+
+/** A process with a breaker and an admin. */
+const operated = (where: Where, reportEvery: Duration.DurationInput = "50 millis") =>
+  Effect.gen(function*() {
+    const both = Effect.zip(Admin, member(where, {}, { reportEvery }))
+    const [{ apply, giveBack, overrides }, own] = yield* Effect.provide(both, yield* Layer.build(Layer.fresh(live)))
+    const end = giveBack({ pattern: "CircuitBreaker", instance: "payments", setting: "state", reason: "a test" }, alice)
+    return { ...own, apply, end, overrides }
+  })
 
 /** All know of the same change as one of them. */
 const know = (members: ReadonlyArray<{ readonly epoch: Effect.Effect<number> }>, epoch: number) =>
@@ -75,6 +86,64 @@ describe.skipIf(url === undefined)("what an operator does to a shared circuit fo
       yield* a.breaker.reset
       yield* all(members, "Closed")
       for (const { told } of members) expect(told.filter((text) => text.startsWith("problem"))).toEqual([])
+    }))
+
+  for (const action of ["forceOpen", "disable"] as const) {
+    it.scopedLive(`RC23: is not ended by the timer of who acted before: ${action} after forceOpen`, () =>
+      Effect.gen(function*() {
+        const where = fresh()
+        const members = yield* Effect.replicateEffect(operated(where), 2)
+        const [a, b] = members as [typeof members[0], typeof members[0]]
+        yield* a.apply(order("forceOpen", "1 second"), alice)
+        yield* all(members, "ForcedOpen")
+        yield* b.apply(order(action, "1 minute"), bob)
+        const epoch = yield* b.epoch
+        yield* know(members, epoch)
+        expect([yield* a.overrides, yield* a.end, (yield* b.overrides).length]).toEqual([[], undefined, 1])
+        yield* Effect.sleep("1200 millis")
+        yield* haveAsked(members)
+        yield* know(members, epoch)
+        yield* all(members, states[action])
+        // What was before it has had its time.
+        expect(yield* b.end).toBe("fleet")
+        yield* all(members, "Closed")
+        for (const { told } of members) expect(told.filter((text) => text.startsWith("problem"))).toEqual([])
+      }))
+  }
+
+  it.scopedLive("RC23: is not ended by who had not heard of it, when it acted and when its time was over", () =>
+    Effect.gen(function*() {
+      const where = fresh()
+      const deaf = yield* Effect.replicateEffect(operated({ ...where, deaf: true }, "1 hour"), 2)
+      const [early, late] = deaf as [typeof deaf[0], typeof deaf[0]]
+      const b = yield* operated(where)
+      expect((yield* early.apply(order("forceOpen", "1 second"), alice)).reach).toBe("fleet")
+      yield* b.is("ForcedOpen")
+      expect((yield* b.apply(order("disable", "1 minute"), bob)).reach).toBe("fleet")
+      const epoch = yield* b.epoch
+      // The fleet does not take it, and this process follows what it hears then.
+      expect((yield* late.apply(order("metricsOnly", "1 second"), alice)).reach).toBe("process")
+      expect([yield* late.breaker.state, yield* late.overrides]).toEqual(["Disabled", []])
+      yield* Effect.sleep("1200 millis")
+      yield* wereTold([early, late], "another operator acted before")
+      yield* know([early, late, b], epoch)
+      yield* all([early, late, b], "Disabled")
+    }))
+
+  it.scopedLive("RC23: gives what another operator did before what is left of its time, and no more", () =>
+    Effect.gen(function*() {
+      const where = fresh()
+      const members = yield* Effect.replicateEffect(operated(where), 2)
+      const [a, b] = members as [typeof members[0], typeof members[0]]
+      yield* a.apply(order("disable", "3 seconds"), alice)
+      yield* all(members, "Disabled")
+      yield* b.apply(order("forceOpen", "1 second"), bob)
+      yield* all(members, "ForcedOpen")
+      yield* all(members, "Disabled")
+      for (const { breaker } of members) {
+        expect(Duration.toMillis((yield* breaker.snapshot).left ?? Duration.infinity)).toBeLessThanOrEqual(2000)
+      }
+      yield* all(members, "Closed")
     }))
 
   it.scopedLive("RC24: is over in all processes when its time is, though Redis forgot it and the process that acted is gone", () =>

@@ -39,6 +39,7 @@ export class MemoryFleet implements SharedCircuits.Service {
       left: state === "Unknown" ? Infinity : 0,
       opens: 1,
       operator: false,
+      acted: 0,
       followed: true,
       ...more
     }

@@ -21,6 +21,7 @@ import type { Flight } from "./flights.js"
 import { Flights } from "./flights.js"
 import type { View } from "./follow.js"
 import { follow } from "./follow.js"
+import { Hand } from "./hand.js"
 import { Membership } from "./membership.js"
 import type { OpenOn } from "./openOn.js"
 import { readOpenOn } from "./openOn.js"
@@ -63,6 +64,7 @@ export class Breaker {
   private latest: unknown = undefined
   private breaking: unknown = undefined
   private membership: Membership | undefined = undefined
+  private readonly hand = new Hand()
 
   constructor(
     readonly config: BreakerConfig,
@@ -293,8 +295,9 @@ export class Breaker {
     return this.membership?.link
   }
 
-  private readonly follow = (view: View): Effect.Effect<void> =>
-    Effect.flatMap(
+  private readonly follow = (view: View): Effect.Effect<void> => {
+    this.hand.hears(view.acted)
+    return Effect.flatMap(
       Ref.modify(this.ref, (own) => {
         const [settlement, next] = follow(this.config, own, view, now())
         return [{ settlement, isUsedUp: next.opens !== own.opens }, next]
@@ -304,6 +307,7 @@ export class Breaker {
         return isUsedUp ? this.drawing.begin : Effect.void
       }
     )
+  }
 
   private report({ change, tripped }: Settlement): void {
     const { emitter } = this.watch
@@ -367,14 +371,24 @@ export class Breaker {
       Ref.modify(this.ref, (state) => command(this.config, state, bounded, now())),
       (settlement) => {
         const { emitter } = this.watch
+        const taken = this.hand.acts()
         this.breaking = this.latest = undefined
         if (action._tag === "reset" && emitter.listening) emitter.emit({ _tag: "Reset", ...this.keyed, actor })
         this.report(settlement)
         const { link } = this
         const fleet = link === undefined ? Effect.succeed(false) : link.command(commandOf(bounded))
-        return Effect.zipRight(this.drawing.begin, Effect.map(fleet, (reached) => reached ? "fleet" : "process"))
+        const reach = Effect.map(fleet, (reached): Registry.Reach => {
+          if (reached) taken()
+          return reached ? "fleet" : "process"
+        })
+        return Effect.zipRight(this.drawing.begin, reach)
       }
     )
+  }
+
+  /** What stands by an operator's hand. */
+  get standing(): Effect.Effect<Registry.Standing> {
+    return Effect.map(this.read, (state) => this.hand.standing(state))
   }
 
   get metrics(): Effect.Effect<CircuitBreaker.Metrics> {

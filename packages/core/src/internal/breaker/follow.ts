@@ -20,6 +20,8 @@ export interface View {
   readonly opens: number
   /** An operator brought it into this state. */
   readonly operator: boolean
+  /** The epoch of what an operator did last. */
+  readonly acted: number
 }
 
 const actionOf = { ForcedOpen: "forceOpen", Disabled: "disable", MetricsOnly: "metricsOnly" } as const

@@ -17,7 +17,8 @@ export const viewOf = (view: SharedCircuits.View): View => ({
   state: view.state,
   left: nanos(view.left),
   opens: view.opens,
-  operator: view.operator
+  operator: view.operator,
+  acted: view.acted
 })
 
 const tallies = new WeakMap<Tally, SharedCircuits.Tally>()

@@ -53,7 +53,22 @@ export interface Applied {
 interface Changed {
   readonly entry: Registry.Entry
   readonly back: Lasting["back"]
+  /** When what is put back ends by itself, in milliseconds since the epoch. */
+  readonly backUntil: number
+  /** What the action did, by which it is known whether that still stands. */
+  readonly act: object | undefined
 }
+
+/** What stands by an operator's hand; nothing of an instance that does not say. */
+const standingOf = (entry: Registry.Entry, input: unknown): Effect.Effect<Registry.Standing | undefined> =>
+  Effect.orElseSucceed(entry.standing?.(input) ?? Effect.succeed(undefined), () => undefined)
+
+/** Whether it is to be put back: its instance lives, and nobody else acted on that since. */
+const stands = ({ act, entry }: Changed, input: unknown): Effect.Effect<boolean> =>
+  Effect.map(
+    standingOf(entry, input),
+    (standing) => entry.standing === undefined || (act !== undefined && standing?.act === act)
+  )
 
 interface Held {
   readonly override: Override
@@ -96,13 +111,11 @@ export class Overrides {
       return overrides
     })
 
-  /** Those of instances that live. */
+  /** Those that stand, of instances that live. */
   readonly list: Effect.Effect<ReadonlyArray<Override>> = Effect.suspend(() =>
     Effect.map(
-      this.registry.list,
-      (entries) =>
-        [...this.held.values()].filter(({ changed }) => changed.some(({ entry }) => entries.includes(entry)))
-          .map(({ override }) => override)
+      Effect.filter([...this.held.values()], (held) => Effect.map(this.standing(held), ({ length }) => length > 0)),
+      (all) => all.map(({ override }) => override)
     )
   )
 
@@ -115,6 +128,7 @@ export class Overrides {
       const setting = lasting?.setting ?? endedBy(pattern, action, order.input, previous)
       const key = JSON.stringify([pattern, instance, setting])
       const before = this.held.get(key)
+      const kept = before === undefined ? [] : yield* this.standing(before)
       const reach = yield* Effect.tapError(
         // Other processes keep the end too: this one may be gone by then.
         this.registry.act(pattern, instance, action, order.input, lasting === undefined ? undefined : ttl),
@@ -140,11 +154,18 @@ export class Overrides {
         since,
         until
       }
+      const changed = yield* Effect.forEach(
+        wouldChange,
+        (now) =>
+          Effect.map(standingOf(now.entry, order.input), (standing): Changed => ({
+            ...kept.find(({ entry }) => entry === now.entry) ?? now,
+            act: standing?.act
+          }))
+      )
       const timer = yield* Effect.forkIn(
         Effect.interruptible(Effect.delay(this.expire(key, override), ttl)),
         this.scope
       )
-      const changed = wouldChange.map((now) => before?.changed.find(({ entry }) => entry === now.entry) ?? now)
       this.held.set(key, { override, changed, timer })
       return { previous, reach, override }
     }))
@@ -168,13 +189,28 @@ export class Overrides {
         Effect.forEach(
           entries.filter((entry) => entry.pattern === pattern && entry.instance === instance),
           (entry) =>
-            Effect.map(entry.snapshot, (metrics) => {
-              const lasting = lastingOf(pattern, action, input, metrics)
-              return lasting === undefined ? [] : [{ entry, back: lasting.back }]
+            Effect.gen(function*() {
+              const lasting = lastingOf(pattern, action, input, yield* entry.snapshot)
+              if (lasting === undefined) return []
+              const { left = Duration.infinity } = (yield* standingOf(entry, input)) ?? {}
+              const backUntil = (yield* Clock.currentTimeMillis) + Duration.toMillis(left)
+              return [{ entry, back: lasting.back, backUntil, act: undefined }]
             })
         ),
         (changed) => changed.flat()
       ))
+  }
+
+  /** What of an override is there to be put back. */
+  private standing({ changed, override }: Held): Effect.Effect<ReadonlyArray<Changed>> {
+    return Effect.flatMap(
+      this.registry.list,
+      (entries) =>
+        Effect.filter(
+          changed,
+          (one) => entries.includes(one.entry) ? stands(one, override.input) : Effect.succeed(false)
+        )
+    )
   }
 
   /** What comes after the override has taken its place is not touched. */
@@ -187,37 +223,40 @@ export class Overrides {
     }))
   }
 
-  /** Tells whom it reached; nothing where none of the instances lives, and the override has gone with them. */
+  /** Tells whom it reached; nothing where the override is over: with its instances, or by what others did. */
   private giveBack(held: Held, actor: string, reason: string): Effect.Effect<Registry.Reach | undefined> {
     const { instance, pattern, setting } = held.override
     this.held.delete(JSON.stringify([pattern, instance, setting]))
-    return Effect.flatMap(this.registry.list, (entries) => {
-      const living = held.changed.filter(({ entry }) => entries.includes(entry))
-      return Effect.map(
-        Effect.forEach(living, (changed) => this.putBack(changed, setting, actor, reason)),
+    return Effect.flatMap(this.standing(held), (standing) =>
+      Effect.map(
+        Effect.forEach(standing, (changed) => this.putBack(changed, setting, actor, reason)),
         (reached) => reached.every((one) => one === "fleet") ? reached[0] : "process"
-      )
-    })
+      ))
   }
 
   private putBack(
-    { back, entry }: Changed,
+    { back, backUntil, entry }: Changed,
     setting: string,
     actor: string,
     reason: string
   ): Effect.Effect<Registry.Reach> {
     const { instance, pattern } = entry
-    const order = { pattern, instance, action: back.action, input: back.input }
-    return Effect.suspend(() => entry.actions[back.action]?.(back.input) ?? Effect.void).pipe(
-      Effect.zipLeft(this.audit(order, actor, "Returned", reason)),
-      Effect.map((reach) => reach ?? "process"),
-      Effect.catchAll((error) =>
-        Effect.as(
-          Effect.logError(`${pattern} "${instance}": ${setting} could not be put back as it was`, error),
-          "process" as const
+    return Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      // What was to end by itself gets what is left of its time.
+      const left = Number.isFinite(backUntil) ? Duration.millis(backUntil - now) : undefined
+      const action = backUntil > now ? back.action : "reset"
+      const order = { pattern, instance, action, input: back.input }
+      return Effect.suspend(() => entry.actions[action]?.(back.input, left) ?? Effect.void).pipe(
+        Effect.zipLeft(this.audit(order, actor, "Returned", reason)),
+        Effect.map((reach) => reach ?? "process"),
+        Effect.catchAll((error) =>
+          Effect.as(
+            Effect.logError(`${pattern} "${instance}": ${setting} could not be put back as it was`, error),
+            "process" as const
+          )
         )
       )
-    )
+    })
   }
 
   private alone<A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> {

@@ -45,8 +45,12 @@ interface Heard {
   readonly epoch: number
   readonly left: number
   readonly opens: number
+  /** Whether an operator did this, or it is closed at the end of what one did. */
   readonly operator: number
 }
+
+/** An operator did this. */
+const acts = 1
 
 /** A message of the channel: five numbers and the name. @internal */
 export const readMessage = (message: string): (Heard & { readonly name: string }) | undefined => {
@@ -76,6 +80,8 @@ export class Link implements SharedCircuits.Link {
   /** What is known is what a message said: no answer has confirmed it yet. */
   private hinted = false
   private latest = 0
+  /** The epoch of what an operator did last. */
+  private acted = 0
   /** Counts what was heard: an answer to an older question must not undo it. */
   private version = 0
   private heardAt = realNow()
@@ -325,6 +331,7 @@ export class Link implements SharedCircuits.Link {
     this.unknown = false
     this.hinted = false
     this.latest = Math.max(this.latest, heard.epoch)
+    if (heard.operator === acts) this.acted = heard.epoch
     this.tell(states[heard.state] ?? "Unknown")
   }
 
@@ -349,6 +356,7 @@ export class Link implements SharedCircuits.Link {
       left,
       opens,
       operator: operator > 0,
+      acted: this.acted,
       followed: !this.common.advisory
     }))
   }
