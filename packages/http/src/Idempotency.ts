@@ -21,6 +21,7 @@ import * as Scope from "effect/Scope"
 import { IdempotencyConflict, IdempotencyKeyMissing, IdempotencyKeyReused } from "./HttpProblem.js"
 import { IdempotencyStore } from "./IdempotencyStore.js"
 import { digest, unique } from "./internal/digest.js"
+import { tryingAgain } from "./internal/idempotency/again.js"
 import type { Refusal } from "./internal/idempotency/answers.js"
 import { answerOf } from "./internal/idempotency/answers.js"
 import { readBody, withBody } from "./internal/idempotency/body.js"
@@ -147,8 +148,9 @@ const middleware = <R = never>(options: Idempotency.Options<R>): Idempotency.Mid
   const keepingOf = (service: IdempotencyStore.Service): Keeping => {
     let keeping = keepings.get(service)
     if (keeping === undefined) {
-      const store = boundedStore(service, settings.storeTimeout, trouble)
-      keeping = { store, unkept: new Unkept(store, settings.lease, told, service.scope) }
+      const again = tryingAgain(settings.lease, service.scope)
+      const store = boundedStore(service, settings.storeTimeout, trouble, again)
+      keeping = { store, unkept: new Unkept(store, again, told) }
       keepings.set(service, keeping)
     }
     return keeping

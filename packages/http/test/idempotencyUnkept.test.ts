@@ -3,6 +3,8 @@ import { Idempotency, IdempotencyStore, IdempotencyStoreError } from "@effect-re
 import { HttpRouter, HttpServerResponse } from "@effect/platform"
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, Exit, HashMap, Layer, Logger, Metric, Scope, TestClock } from "effect"
+import { tryingAgain } from "../src/internal/idempotency/again.js"
+import { boundedStore } from "../src/internal/idempotency/bounded.js"
 import { Unkept } from "../src/internal/idempotency/unkept.js"
 import { interrupted, turns } from "./utils/idempotencySweep.js"
 import { serveWeb } from "./utils/servers.js"
@@ -35,12 +37,16 @@ const makeStore = Effect.gen(function*() {
 })
 
 /** A process with a store: pays under a key, and counts how often that was done. */
-const makeProcess = (store: IdempotencyStore.Service, options: Partial<Idempotency.Options<never>> = {}) =>
+const makeProcess = (
+  store: IdempotencyStore.Service,
+  options: Partial<Idempotency.Options<never>> = {},
+  status = 201
+) =>
   Effect.gen(function*() {
     let paid = 0
     const handler = yield* Effect.provide(
       serveWeb(HttpRouter.empty.pipe(
-        HttpRouter.post("/pay", Effect.suspend(() => HttpServerResponse.text(`payment ${++paid}`, { status: 201 }))),
+        HttpRouter.post("/pay", Effect.suspend(() => HttpServerResponse.text(`payment ${++paid}`, { status }))),
         Idempotency.middleware({ name: "pay", principal: Idempotency.anybody, lease: "10 seconds", ...options })
       )),
       Layer.succeed(IdempotencyStore, store)
@@ -227,14 +233,15 @@ describe("a response that the store failed to keep", () => {
   it.effect("waits among so many at most, of so many bytes", () =>
     Effect.gen(function*() {
       const fail = Effect.fail(new IdempotencyStoreError({ operation: "complete", reason: "Timeout" }))
-      const store = { begin: () => fail, renew: () => fail, complete: () => fail, release: () => fail }
+      const store = { complete: () => fail }
       const lost: Array<string> = []
       const told = {
         request: () => Effect.void,
         response: (kept: string, shown: string) => Effect.sync(() => void lost.push(`${shown} ${kept}`))
       }
       const scope = yield* Scope.make()
-      const unkept = new Unkept(store, Duration.minutes(1), told, scope, { entries: 3, bytes: 1000 })
+      const again = tryingAgain(Duration.minutes(1), scope)
+      const unkept = new Unkept(store, again, told, { entries: 3, bytes: 1000 })
       const add = (key: string, size: number) => {
         const response: StoredResponse = { status: 201, headers: {}, cookies: [], body: new Uint8Array(size) }
         return unkept.tryAgain({ key, token: key, fingerprint: key, response, ttl: Duration.hours(1) }, key)
@@ -251,5 +258,91 @@ describe("a response that the store failed to keep", () => {
       // There is room again.
       yield* add("f", 1000)
       expect(lost).toHaveLength(5)
+    }))
+})
+
+describe("a key that the store failed to let go", () => {
+  const quiet = { failed: () => Effect.void, worked: Effect.void }
+
+  /** Lets go, and its answer is lost; or takes a key, and its answer is lost. */
+  const losing = (operation: "begin" | "release", { broken, store }: Effect.Effect.Success<typeof makeStore>) => {
+    const act: (request: IdempotencyStore.Begin) => Effect.Effect<unknown, IdempotencyStoreError> = store[operation]
+    return Object.assign({ ...store }, {
+      [operation]: (request: IdempotencyStore.Begin) =>
+        Effect.tap(act(request), () =>
+          broken.has("complete")
+            ? Effect.fail(new IdempotencyStoreError({ operation, reason: "Timeout" }))
+            : Effect.void)
+    }) as IdempotencyStore.Service
+  }
+
+  it.scoped("RS12: is free as soon as the store is back, and not when its lease is over", () =>
+    Effect.gen(function*() {
+      const { broken, store, tried } = yield* makeStore
+      const one = yield* makeProcess(store, {}, 503)
+      const other = yield* makeProcess(store)
+      broken.add("release")
+      expect((yield* one.pay()).status).toBe(503)
+      yield* seconds(3)
+      expect((yield* other.pay()).status).toBe(409)
+      broken.clear()
+      yield* seconds(3)
+      expect((yield* other.pay()).text).toBe("payment 1")
+      const { release } = tried
+      yield* seconds(10)
+      expect(tried.release).toBe(release)
+    }))
+
+  it.scoped("RS12: that it took without saying so is free as soon as the store is back", () =>
+    Effect.gen(function*() {
+      const made = yield* makeStore
+      const { broken, store } = made
+      const one = yield* makeProcess(losing("begin", made))
+      const other = yield* makeProcess(store)
+      broken.add("complete").add("release")
+      expect((yield* one.pay()).status).toBe(503)
+      expect((yield* other.pay()).status).toBe(409)
+      broken.clear()
+      yield* seconds(3)
+      expect((yield* other.pay()).text).toBe("payment 1")
+      expect(one.paid()).toBe(0)
+    }))
+
+  it.scoped("RS12: and let go twice, as its answer was lost, takes no key of another", () =>
+    Effect.gen(function*() {
+      const made = yield* makeStore
+      const { broken, store } = made
+      const one = yield* makeProcess(losing("release", made), {}, 503)
+      const other = yield* makeProcess(store)
+      broken.add("complete")
+      yield* one.pay()
+      broken.clear()
+      expect((yield* other.pay()).text).toBe("payment 1")
+      yield* seconds(3)
+      expect(yield* other.pay()).toEqual({ status: 201, text: "payment 1", isReplayed: true })
+    }))
+
+  it.scoped("RS12: is tried again for the length of a lease, and for a thousand keys at once at most", () =>
+    Effect.gen(function*() {
+      const { broken, store, tried } = yield* makeStore
+      const { pay } = yield* makeProcess(store, {}, 503)
+      broken.add("release")
+      yield* pay()
+      yield* seconds(13)
+      const attempts = tried.release
+      expect(attempts).toBeGreaterThan(6)
+      expect(attempts).toBeLessThan(20)
+      yield* seconds(10)
+      expect(tried.release).toBe(attempts)
+      // Nothing of those that are over is in the way of the next.
+      const bounded = boundedStore(store, Duration.seconds(1), quiet, tryingAgain(Duration.seconds(10), undefined))
+      yield* Effect.forEach(
+        Array.from({ length: 1100 }),
+        (_, i) => Effect.ignore(bounded.release({ key: `${i}`, token: "t" }))
+      )
+      const first = tried.release
+      yield* TestClock.adjust("150 millis")
+      yield* turns(12)
+      expect(tried.release - first).toBe(1000)
     }))
 })

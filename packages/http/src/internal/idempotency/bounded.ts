@@ -5,6 +5,8 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type { IdempotencyStore } from "../../IdempotencyStore.js"
 import { IdempotencyStoreError } from "../../IdempotencyStore.js"
+import type { Again } from "./again.js"
+import { mostAgain } from "./again.js"
 
 /** A key that was taken for a request. @internal */
 export interface Claim extends IdempotencyStore.Owner {
@@ -32,14 +34,17 @@ const undisturbed = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
 
 /**
  * A store that answers in time, and that a client who goes does not disturb. A key that its caller does not know to have,
- * because `begin` failed or came too late, is let go when `begin` has ended: the store may have taken it.
+ * because `begin` failed or came too late, is let go when `begin` has ended: the store may have taken it. To let a key go is
+ * tried again where it fails, or the key stays taken until its lease is over: its token is used no more, so that is done to
+ * nobody else's, however late or often.
  *
  * @internal
  */
 export const boundedStore = (
   store: IdempotencyStore.Service,
   limit: Duration.Duration,
-  { failed, worked }: Trouble
+  { failed, worked }: Trouble,
+  again: Again
 ): BoundedStore => {
   const bounded = <A>(
     operation: IdempotencyStoreError["operation"],
@@ -52,8 +57,17 @@ export const boundedStore = (
       }),
       { onFailure: failed, onSuccess: () => worked }
     )
-  const release = (owner: IdempotencyStore.Owner) =>
-    undisturbed(bounded("release", store.release({ key: owner.key, token: owner.token })))
+  let releasing = 0
+  const releaseLater = (attempt: Effect.Effect<boolean, IdempotencyStoreError>) =>
+    Effect.suspend(() => {
+      if (releasing >= mostAgain) return Effect.void
+      releasing++
+      return again(attempt, () => Effect.sync(() => releasing--))
+    })
+  const release = ({ key, token }: IdempotencyStore.Owner) => {
+    const attempt = bounded("release", store.release({ key, token }))
+    return undisturbed(Effect.tapError(attempt, () => releaseLater(attempt)))
+  }
   return {
     begin: (request) =>
       Effect.suspend(() => {

@@ -1,31 +1,15 @@
-import { EventBus } from "@effect-resilience/core"
-import { now, toNanos } from "@effect-resilience/core/extension"
 import * as Cause from "effect/Cause"
-import * as Context from "effect/Context"
-import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Schedule from "effect/Schedule"
-import type { Scope } from "effect/Scope"
 import type { IdempotencyStore } from "../../IdempotencyStore.js"
 import { sizeOf } from "../storedResponse.js"
+import type { Again } from "./again.js"
+import { mostAgain } from "./again.js"
 import type { BoundedStore } from "./bounded.js"
 import type { Told } from "./told.js"
 
-/** Soon after a short failure; every two seconds in a long one. Whole milliseconds, for the clock of tests knows no others. */
-const pauses = Schedule.exponential("100 millis").pipe(
-  Schedule.union(Schedule.spaced("2 seconds")),
-  Schedule.jittered,
-  Schedule.modifyDelay((_, pause) => Duration.millis(Math.ceil(Duration.toMillis(pause))))
-)
-
 /** What waits in memory at most. */
-const most = { entries: 1000, bytes: 64 * 1024 * 1024 }
-
-/** What is left of the context of a request: the rest of it need not stay in memory. */
-const withoutRequest = Effect.mapInputContext((context: Context.Context<never>) =>
-  Context.pick(EventBus)(context as Context.Context<EventBus>) as Context.Context<never>
-)
+const most = { entries: mostAgain, bytes: 64 * 1024 * 1024 }
 
 /**
  * Responses of requests that were carried out, and that the store failed to keep. Each is tried again for the length of a
@@ -38,12 +22,10 @@ export class Unkept {
   private readonly waiting = new Map<string, IdempotencyStore.Complete>()
   private bytes = 0
 
-  /** `scope` ends the attempts; without one they end with the lease alone. */
   constructor(
-    private readonly store: BoundedStore,
-    private readonly lease: Duration.Duration,
+    private readonly store: Pick<BoundedStore, "complete">,
+    private readonly again: Again,
     private readonly told: Told,
-    private readonly scope: Scope | undefined,
     private readonly bounds = most
   ) {}
 
@@ -61,10 +43,7 @@ export class Unkept {
       }
       this.waiting.set(request.key, request)
       this.bytes += bytes
-      const until = now() + toNanos(this.lease)
-      const attempt = Effect.suspend(() => this.store.complete(request))
-      const attempts = Effect.retry(attempt, { schedule: pauses, while: () => now() < until })
-      const trying = Effect.flatMap(Effect.exit(Effect.interruptible(Effect.delay(attempts, "100 millis"))), (exit) => {
+      return this.again(Effect.suspend(() => this.store.complete(request)), (exit) => {
         this.waiting.delete(request.key)
         this.bytes -= bytes
         return Exit.isFailure(exit)
@@ -75,9 +54,6 @@ export class Unkept {
           )
           : this.told.response(exit.value ? "kept_later" : "lease_lost", shown)
       })
-      const running = this.scope === undefined ? Effect.forkDaemon(trying) : Effect.forkIn(trying, this.scope)
-      // It begins uninterruptible, so that it ends in order also where the store is closed already.
-      return Effect.asVoid(withoutRequest(Effect.uninterruptible(running)))
     })
   }
 }
