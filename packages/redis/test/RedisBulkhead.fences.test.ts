@@ -5,8 +5,8 @@ import { Effect, Option } from "effect"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import { bulkheadOf, connect, eventually, forget, hold } from "./utils/bulkheads.js"
-import { Deaf } from "./utils/deaf.js"
 import { canStart, Server } from "./utils/server.js"
+import { WithoutAnswers } from "./utils/withoutAnswers.js"
 
 const url = String(inject("redisUrl"))
 
@@ -42,14 +42,14 @@ describe.skipIf(!canStart)("the fence of a call", () => {
     Effect.gen(function*() {
       const name = randomUUID()
       const redis = yield* connect(url)
-      const deaf = new Deaf(redis)
+      const lossy = new WithoutAnswers(redis)
       const another = (which: "heard" | "lost") =>
         Effect.suspend(() => {
-          const before = deaf[which]
-          return eventually(`an answer is ${which}`, Effect.sync(() => deaf[which] > before))
+          const before = lossy[which]
+          return eventually(`an answer is ${which}`, Effect.sync(() => lossy[which] > before))
         })
       const options = { name, maxConcurrent: 1 }
-      const a = yield* deaf.provide(RedisBulkhead.make(options, { fences: true }))
+      const a = yield* lossy.provide(RedisBulkhead.make(options, { fences: true }))
       const first = Option.getOrThrow(yield* fenceOf(a))
       const held = yield* hold(a)
       yield* another("heard")
@@ -57,9 +57,9 @@ describe.skipIf(!canStart)("the fence of a call", () => {
       yield* forget(redis, name)
       const second = yield* Effect.scoped(Effect.flatMap(bulkheadOf(url, options, { fences: true }), fenceOf))
       // It is given its own again, and does not hear of it.
-      deaf.losing = true
+      lossy.losing = true
       yield* another("lost")
-      deaf.losing = false
+      lossy.losing = false
       yield* another("heard")
       yield* held.end
       const third = Option.getOrThrow(yield* fenceOf(a))

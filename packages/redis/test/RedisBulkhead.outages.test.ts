@@ -4,9 +4,9 @@ import { Deferred, Effect, Fiber } from "effect"
 import { randomUUID } from "node:crypto"
 import { inject } from "vitest"
 import { bulkheadOf, connect, eventually, forget, hold, stateOf } from "./utils/bulkheads.js"
-import { Deaf } from "./utils/deaf.js"
 import { Proxy } from "./utils/proxy.js"
 import { canStart, Server } from "./utils/server.js"
+import { WithoutAnswers } from "./utils/withoutAnswers.js"
 
 const url = String(inject("redisUrl"))
 
@@ -15,15 +15,15 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead that does not h
     Effect.gen(function*() {
       const name = randomUUID()
       const redis = yield* connect(url)
-      const deaf = new Deaf(redis)
-      const b = yield* deaf.provide(RedisBulkhead.make({ name, maxConcurrent: 1 }, { lease: "1 minute" }))
+      const lossy = new WithoutAnswers(redis)
+      const b = yield* lossy.provide(RedisBulkhead.make({ name, maxConcurrent: 1 }, { lease: "1 minute" }))
       const gone = yield* Deferred.make<void>()
-      deaf.waits = Deferred.await(gone)
-      deaf.losing = true
+      lossy.waits = Deferred.await(gone)
+      lossy.losing = true
       const caller = yield* Effect.fork(b.withPermit(Effect.void))
-      yield* eventually("it was given the permit", Effect.sync(() => deaf.lost === 1))
+      yield* eventually("it was given the permit", Effect.sync(() => lossy.lost === 1))
       expect((yield* stateOf(redis, name)).used).toBe(1)
-      deaf.losing = false
+      lossy.losing = false
       yield* Fiber.interrupt(caller)
       yield* Deferred.succeed(gone, void 0)
       yield* eventually("it is free", Effect.map(stateOf(redis, name), ({ used }) => used === 0))

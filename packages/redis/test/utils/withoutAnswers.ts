@@ -2,7 +2,7 @@ import { RedisConnection, RedisUnavailableError } from "@effect-resilience/redis
 import { Effect } from "effect"
 
 /** A connection that loses the answers of scripts while it is told to: the server has done what it was asked. */
-export class Deaf {
+export class WithoutAnswers {
   heard = 0
   lost = 0
   losing = false
