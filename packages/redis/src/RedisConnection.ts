@@ -306,6 +306,13 @@ export declare namespace RedisConnection {
      * write; this does so sooner for what cannot wait, once in a turn.
      */
     readonly unsafeFlush: () => void
+    /** The error of a script that was not sent, or whose answer is waited for no longer, with its place, as `run` fails with it. */
+    readonly failure: (
+      script: AnyScript,
+      keys: ReadonlyArray<string>,
+      reason: RedisUnavailableError["reason"],
+      detail: string
+    ) => RedisUnavailableError
     /** A single command, within `commandTimeout`. It is not sent twice either, but may run after it has failed. */
     readonly command: (
       name: string,

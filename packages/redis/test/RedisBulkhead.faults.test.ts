@@ -134,8 +134,12 @@ describe.skipIf(!canStart)("RedisBulkhead without Redis", () => {
         const running = yield* hold(b)
         const told: Array<string> = []
         const tell = ({ _tag }: Bulkhead.Event) => Effect.sync(() => told.push(_tag))
+        const errors: Array<unknown> = []
         yield* b.on("LeaseLost", tell)
-        yield* b.on("InternalError", tell)
+        yield* b.on(
+          "InternalError",
+          (event) => Effect.zipRight(Effect.sync(() => errors.push(event.error)), tell(event))
+        )
         server.pause()
         yield* eventually("it goes on alone", Effect.map(b.metrics, ({ held }) => held === 2))
         const exits: Array<string> = []
@@ -150,6 +154,7 @@ describe.skipIf(!canStart)("RedisBulkhead without Redis", () => {
         yield* eventually("it is let in by a lease", Effect.isSuccess(b.withPermit(Effect.void)))
         expect(yield* running.end).toMatchObject({ _tag: "Success" })
         expect(told).toEqual(["InternalError"])
+        expect(errors).toMatchObject([{ reason: "Timeout", server: `127.0.0.1:${server.port}` }])
       }), { concurrency: "unbounded" }))
 
   it.scopedLive("RB4: after another server nobody knows the leases: strict waits for a lease, and what is held stays so", () =>

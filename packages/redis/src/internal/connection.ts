@@ -187,6 +187,9 @@ export class Connection implements RedisConnection.Service {
       )
     })
 
+  readonly failure: RedisConnection.Service["failure"] = (script, keys, reason, detail) =>
+    this.commands.failed(this.servers.peerOf(keys[0]), script.name, reason, detail)
+
   readonly command: RedisConnection.Service["command"] = (name, ...args) =>
     Effect.async((resume) => {
       // Which of its arguments are keys only ioredis knows.

@@ -1,7 +1,7 @@
 import * as Effect from "effect/Effect"
 import { randomUUID } from "node:crypto"
 import type { RedisConnection } from "../../RedisConnection.js"
-import { RedisUnavailableError } from "../../RedisUnavailableError.js"
+import type { RedisUnavailableError } from "../../RedisUnavailableError.js"
 import { realNow } from "../realTime.js"
 import type { Answer, Ask } from "./settle.js"
 import { answerOf, argsOf, keysOf, settle } from "./settle.js"
@@ -56,11 +56,6 @@ export class Questions {
 
   /** What it fails with when the time of the lease is over before the answer is there. */
   get noAnswer(): RedisUnavailableError {
-    return new RedisUnavailableError({
-      connection: this.redis.name,
-      command: settle.name,
-      reason: "Timeout",
-      detail: "no answer before the end of the lease"
-    })
+    return this.redis.failure(settle, this.keys, "Timeout", "no answer before the end of the lease")
   }
 }

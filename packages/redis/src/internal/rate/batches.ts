@@ -1,7 +1,7 @@
 import type { RateLimiterStore } from "@effect-resilience/core"
 import * as Exit from "effect/Exit"
 import type { RedisConnection } from "../../RedisConnection.js"
-import { RedisUnavailableError } from "../../RedisUnavailableError.js"
+import type { RedisUnavailableError } from "../../RedisUnavailableError.js"
 import { later, realNow } from "../realTime.js"
 import { ByKey } from "./byKey.js"
 import type { Entry, Verdict } from "./codec.js"
@@ -28,18 +28,13 @@ export interface Caller {
   readonly isGone: () => boolean
 }
 
-const failure = (
-  { name }: RedisConnection.Service,
-  reason: RedisUnavailableError["reason"],
-  detail: string
-): RedisUnavailableError => new RedisUnavailableError({ connection: name, command: decideScript.name, reason, detail })
-
 /** The event loop stood still for so long that nobody waits for an answer any more: nothing is sent. */
-const overdue = (redis: RedisConnection.Service) => failure(redis, "Timeout", "its time was over before it was sent")
+const overdue = (redis: RedisConnection.Service, keys: ReadonlyArray<string>) =>
+  redis.failure(decideScript, keys, "Timeout", "its time was over before it was sent")
 
 /** @internal */
-export const unanswered = (redis: RedisConnection.Service): RedisUnavailableError =>
-  failure(redis, "Reply", "there was no answer for it among those of its call")
+export const unanswered = (redis: RedisConnection.Service, keys: ReadonlyArray<string>): RedisUnavailableError =>
+  redis.failure(decideScript, keys, "Reply", "there was no answer for it among those of its call")
 
 const isGone = (caller: Caller): boolean => caller.isGone()
 
@@ -177,7 +172,7 @@ export class Batches implements Asking {
       if (this.open.get(instance, key) === group) this.open.delete(instance, key)
       if (group.callers.some(isGone)) group.callers = group.callers.filter((caller) => !isGone(caller))
       if (group.callers.length === 0) continue
-      if (now - group.since > this.timeout) this.fail(group, overdue(this.redis))
+      if (now - group.since > this.timeout) this.fail(group, overdue(this.redis, group.keys))
       else {
         const { callers: { length }, keys, plan, request } = group
         sent.push({ group, entry: encode(keys, plan, request, isShared || length > 1 ? length : undefined) })
@@ -192,7 +187,9 @@ export class Batches implements Asking {
       const replies = error === undefined ? repliesOf(reply) : []
       sent.forEach(({ entry, group }, i) => {
         const reply = replies[i]
-        if (error !== undefined || reply === undefined) return this.fail(group, error ?? unanswered(this.redis))
+        if (error !== undefined || reply === undefined) {
+          return this.fail(group, error ?? unanswered(this.redis, group.keys))
+        }
         this.settle(group, entry, decode(entry, reply), generation)
       })
       this.flush(number, slot)

@@ -19,7 +19,7 @@ export class Singles implements Asking {
     redis.unsafeRun(decideScript, keys, args, (error, reply) => {
       if (error !== undefined) return caller.resume(Exit.fail(error))
       const [first] = repliesOf(reply)
-      if (first === undefined) return caller.resume(Exit.fail(unanswered(redis)))
+      if (first === undefined) return caller.resume(Exit.fail(unanswered(redis, keys)))
       const decision = decisionOf(entry, decode(entry, first))
       listener.decided(request, plan, decision, asked, generation)
       caller.resume(Exit.succeed(decision))
