@@ -203,8 +203,8 @@ export declare namespace RedisConnection {
 
   /**
    * How it does. `"degraded"` is one that is there and refuses what is written: it is a replica, its memory is full, or the
-   * user has not the rights. In a cluster it is `"down"` where all nodes are that were asked, and `"degraded"` where the
-   * one is that counts processes.
+   * user has not the rights. In a cluster it is `"down"` where all nodes are that were asked, and `"degraded"` where one of
+   * its masters is.
    *
    * @since 0.1.0
    * @category models

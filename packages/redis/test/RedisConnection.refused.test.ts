@@ -2,6 +2,7 @@ import { RedisConnection } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Logger, Stream } from "effect"
 import { ask } from "./utils/ask.js"
+import { ClusterServers } from "./utils/cluster.js"
 import { ledger } from "./utils/load.js"
 import { canStart, freePort, Server } from "./utils/server.js"
 import { eventually } from "./utils/until.js"
@@ -121,6 +122,48 @@ describe.skipIf(!canStart)("a server that is there, and refuses what is written"
           reason: "ReadOnly"
         })
         expect(lines.filter((line) => line.includes(" down"))).toEqual([])
+      })
+    ))
+  it.scopedLive("RN28: of a cluster any node, though no call goes there: degraded, with the node, told once each way", () =>
+    logged((lines) =>
+      Effect.gen(function*() {
+        const cluster = yield* ClusterServers.start({ replicas: 1 })
+        const redis = yield* started(cluster.options, { connectTimeout: "10 seconds" })
+        const home = cluster.masterOf(redis.slotOf("shop:{processes}"))
+        const [full, old] = cluster.masters.filter((master) => master !== home) as [Server, Server]
+        const events: Array<RedisConnection.Event> = []
+        yield* Effect.forkScoped(Stream.runForEach(redis.events, (event) => Effect.sync(() => events.push(event))))
+        yield* Effect.yieldNow()
+        yield* statusIs(redis, "up")
+        yield* refuse(full)
+        yield* statusIs(redis, "degraded")
+        const node = `127.0.0.1:${full.port}`
+        expect(yield* redis.health).toMatchObject({ refusal: { reason: "OutOfMemory", server: node } })
+        expect(yield* redis.metrics).toMatchObject({ refusal: "OutOfMemory", outages: 0, processes: 1 })
+        yield* refuse(old)
+        yield* eventually("both are told of", Effect.sync(() => events.length === 2))
+        // One that hands over to its replica is written to no more, whatever it would say.
+        yield* told(cluster.replicas[cluster.masters.indexOf(old)] as Server, "cluster", "failover", "takeover")
+        yield* allow(full)
+        yield* statusIs(redis, "up")
+        yield* eventually("both are told of", Effect.sync(() => events.length === 4))
+        const former = `127.0.0.1:${old.port}`
+        for (const  of of[node, former]) {
+          expect(events.filter((event) => "node" in event && event.node === of)).toMatchObject([
+            { from: "Up", to: "Degraded", reason: "OutOfMemory" },
+            { from: "Degraded", to: "Up" }
+          ])
+        }
+        const at = (place: string) => lines.filter((line) => line.includes(`Redis "redis" at ${place} `))
+        expect(at(node)).toEqual([
+          expect.stringMatching(/^WARN .* refuses what is written \(OutOfMemory/),
+          expect.stringMatching(/^INFO .* takes what is written again after/)
+        ])
+        expect(at(former)).toEqual([
+          expect.stringMatching(/^WARN .* refuses what is written \(OutOfMemory/),
+          expect.stringMatching(/^INFO .* is written to no more after/)
+        ])
+        expect(lines.length).toBe(4)
       })
     ))
 })

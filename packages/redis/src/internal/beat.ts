@@ -20,4 +20,11 @@ return {time[1] * 1000000 + time[2], redis.call('ZCARD', KEYS[1]), refusal}`
 )
 
 /** @internal */
-export const beat = { script: beatScript, key: (prefix: string) => `${prefix}{processes}`, aliveFor }
+export const beat = {
+  script: beatScript,
+  /** Where processes are counted. */
+  key: (prefix: string) => `${prefix}{processes}`,
+  /** A key of another node, perhaps, where nobody looks. */
+  guess: (prefix: string, n: number) => `${prefix}{processes:${n}}`,
+  aliveFor
+}

@@ -110,7 +110,7 @@ export class Connection implements RedisConnection.Service {
   /** It could not be used from the beginning. */
   beginWithout(error: RedisUnavailableError): void {
     // One that is there and refuses what is written is degraded, and asked.
-    if (this.servers.refusal === undefined) this.servers.beginDown(error)
+    if (!this.servers.refusesBeats) this.servers.beginDown(error)
   }
 
   close(): void {

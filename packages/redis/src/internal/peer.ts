@@ -11,6 +11,9 @@ export class Peer {
   cancelProbe: () => void = () => {}
   /** A key of its own, to reach it by. */
   key: string | undefined
+  /** A key of its own to beat on, and how many have been tried. */
+  beatKey: string | undefined
+  guesses = 0
   /** What its connection was lost by, until it is there again. */
   cause: string | undefined
   /** What the last command failed with that did. */

@@ -16,6 +16,8 @@ import type { Watch } from "./watch.js"
 
 const utf8 = { replyEncoding: "utf8" } as const
 const ignore = () => {}
+/** Among a hundred nodes one is found within some beats; they take less than a tenth of a millisecond. */
+const guessesPerBeat = 100
 const isDown = ({ outage }: Peer) => outage._tag === "Down"
 
 /**
@@ -84,11 +86,15 @@ export class Servers {
 
   /** Who has that key. */
   peerOf(key: string | undefined): Peer {
-    const { cluster } = this
-    if (cluster === undefined || key === undefined) return this.only
-    const peer = this.peer(nodeOf(cluster, calculateSlot(key)))
+    if (this.cluster === undefined || key === undefined) return this.only
+    const peer = this.peer(this.nodeOf(key))
     peer.key = key
     return peer
+  }
+
+  /** Empty where it is not known, or there are no nodes. */
+  private nodeOf(key: string): string {
+    return this.cluster === undefined ? "" : nodeOf(this.cluster, calculateSlot(key))
   }
 
   /** It did not do what it was asked, or did not say so. */
@@ -140,7 +146,7 @@ export class Servers {
     })
   }
 
-  /** Says that this process is there, and asks the servers for their time. */
+  /** Says that this process is there, and asks the servers for their time and whether they take what is written. */
   readonly beat = (): void => {
     if (this.closed || this.isBeating) return
     this.stopBeating()
@@ -153,33 +159,74 @@ export class Servers {
       this.watch.seen(!this.areDown, this.refusal !== undefined, this.processes)
       for (const told of this.waiting.splice(0)) told(error)
     }
-    this.askTime(home)
+    this.beatOthers(home)
     if (home.outage._tag === "Down") return next(home.lastError)
     this.isBeating = true
+    this.beatOn(home, this.beatKey, (error, count) => {
+      if (count !== undefined) this.processes = count
+      next(error)
+    })
+  }
+
+  /** `count`: how many processes are counted there. */
+  private beatOn(
+    peer: Peer,
+    key: string,
+    told: (error: RedisUnavailableError | undefined, count: number | undefined) => void
+  ): void {
+    const { name } = beat.script
     const sent = realNow()
-    const args = this.commands.evalArgs(beat.script, "sha", [this.beatKey], [this.parts.id, String(beat.aliveFor)], "0")
-    this.commands.transmit(home, beat.script.name, "evalsha", args, (error, reply) => {
-      if (error === undefined && Array.isArray(reply)) {
-        home.hear(Number(reply[0]), sent, realNow())
-        this.processes = Number(reply[1])
-      }
-      next(this.written(home, error, reply))
+    const args = this.commands.evalArgs(beat.script, "sha", [key], [this.parts.id, String(beat.aliveFor)], "0")
+    this.commands.transmit(peer, name, "evalsha", args, (error, reply) => {
+      const isHeard = error === undefined && Array.isArray(reply)
+      if (isHeard) peer.hear(Number(reply[0]), sent, realNow())
+      told(this.written(peer, error, reply), isHeard ? Number(reply[1]) : undefined)
     }, beat.script)
   }
 
+  /** On the other masters of a cluster: each may be full, or another user's, by itself. */
+  private beatOthers(home: Peer): void {
+    const masters = new Set([home])
+    for (const node of this.cluster?.nodes("master") ?? []) {
+      const peer = this.peer(`${node.options.host}:${node.options.port}`)
+      masters.add(peer)
+      if (peer === home || node.status !== "ready" || peer.outage._tag === "Down") continue
+      const key = this.keyOn(peer)
+      if (key !== undefined) this.beatOn(peer, key, ignore)
+    }
+    for (const peer of this.peers.values()) {
+      const { refusal } = peer
+      if (refusal === undefined || masters.has(peer)) continue
+      peer.refusal = undefined
+      if (refusal.told) this.watch.refusesNoMore(peer, refusal, "is written to no more")
+    }
+  }
+
+  /** A key that a node has: guessed, some with each beat. One without slots has none. */
+  private keyOn(peer: Peer): string | undefined {
+    for (let guess = 0; guess < guessesPerBeat; guess++) {
+      const key = peer.beatKey ?? beat.guess(this.parts.prefix, peer.guesses++)
+      if (this.nodeOf(key) === peer.node) return peer.beatKey = key
+      peer.beatKey = undefined
+    }
+    return undefined
+  }
+
   /** What a beat says of the server: it is a script that writes under the prefix, as all of the services are. */
-  private written(home: Peer, error: RedisUnavailableError | undefined, reply: unknown) {
+  private written(peer: Peer, error: RedisUnavailableError | undefined, reply: unknown) {
     const said = error === undefined && Array.isArray(reply) ? String(reply[2] ?? "") : ""
     const text = said.replace(/^-/, "")
-    const refused = said === "" ? error : this.commands.failed(home, beat.script.name, reasonOfReply(said), text)
-    if (said !== "" && refused !== undefined) this.missed(home, refused)
-    const { refusal } = home
+    const refused = said === "" ? error : this.commands.failed(peer, beat.script.name, reasonOfReply(said), text)
+    if (said !== "" && refused !== undefined) this.missed(peer, refused)
+    const { refusal } = peer
     if (refused === undefined) {
-      home.refusal = afterTaken(refusal)
-      if (refusal?.told === true && home.refusal === undefined) this.watch.takesAgain(home, refusal)
+      peer.refusal = afterTaken(refusal)
+      if (refusal?.told === true && peer.refusal === undefined) {
+        this.watch.refusesNoMore(peer, refusal, "takes what is written again")
+      }
     } else if (saysRefused(refused.reason)) {
-      home.refusal = afterRefusal(refusal, refused, realNow())
-      if (home.refusal.told && refusal?.told !== true) this.watch.refuses(home, home.refusal)
+      peer.refusal = afterRefusal(refusal, refused, realNow())
+      if (peer.refusal.told && refusal?.told !== true) this.watch.refuses(peer, peer.refusal)
     }
     return refused
   }
@@ -190,21 +237,6 @@ export class Servers {
     this.beat()
   }
 
-  /** Of the other nodes of a cluster. */
-  private askTime(home: Peer): void {
-    for (const node of this.cluster?.nodes("master") ?? []) {
-      const peer = this.peer(`${node.options.host}:${node.options.port}`)
-      if (peer === home || node.status !== "ready" || peer.outage._tag === "Down") continue
-      const sent = realNow()
-      node.sendCommand(
-        new Command("time", [], utf8, (error, reply) => {
-          if (error || !Array.isArray(reply)) return
-          peer.hear(Number(reply[0]) * 1_000_000 + Number(reply[1]), sent, realNow())
-        })
-      )
-    }
-  }
-
   // What is seen of them.
 
   /** The names of those that are down. */
@@ -212,9 +244,15 @@ export class Servers {
     return [...this.peers.values()].filter(isDown).map(({ node }) => node)
   }
 
-  /** Why one that is there refuses what is written, where it does. */
+  /** Why one that is there refuses what is written, where one does. */
   get refusal(): RedisUnavailableError | undefined {
-    return this.peerOf(this.beatKey).refusal?.error
+    for (const { refusal } of this.peers.values()) if (refusal !== undefined) return refusal.error
+    return undefined
+  }
+
+  /** Whether the one that counts processes does. */
+  get refusesBeats(): boolean {
+    return this.peerOf(this.beatKey).refusal !== undefined
   }
 
   get areDown(): boolean {

@@ -158,9 +158,14 @@ export class Watch {
     this.report(undefined, this.annotated(Effect.logWarning(line)), undefined)
   }
 
-  takesAgain(peer: Peer, { since }: Refusal): void {
+  /** It takes what is written again, or is not asked to any more. */
+  refusesNoMore(
+    peer: Peer,
+    { since }: Refusal,
+    because: "takes what is written again" | "is written to no more"
+  ): void {
     const lasted = realNow() - since
-    const line = `${this.at(peer)} takes what is written again after ${(lasted / 1000).toFixed(1)} s`
+    const line = `${this.at(peer)} ${because} after ${(lasted / 1000).toFixed(1)} s`
     this.change(peer, { from: "Degraded", to: "Up", lasted }, Effect.logInfo(line))
   }
 
