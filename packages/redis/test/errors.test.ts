@@ -2,7 +2,7 @@ import { EventBus, ResilienceLive } from "@effect-resilience/core"
 import type { RedisUnavailableError } from "@effect-resilience/redis"
 import { RedisConnection } from "@effect-resilience/redis"
 import { describe, expect, it } from "@effect/vitest"
-import { Cause, Effect, Exit, Logger, Redacted, Schema, Stream } from "effect"
+import { Cause, Effect, ExecutionStrategy, Exit, Logger, Redacted, Schema, Scope, Stream } from "effect"
 import { Cluster, Redis } from "ioredis"
 import { join } from "node:path"
 import { ClusterServers } from "./utils/cluster.js"
@@ -10,7 +10,7 @@ import { ledger } from "./utils/load.js"
 import { Proxy } from "./utils/proxy.js"
 import { masterName, Sentinels } from "./utils/sentinel.js"
 import { canStart, freePort, Server } from "./utils/server.js"
-import { until } from "./utils/until.js"
+import { eventually, until } from "./utils/until.js"
 
 /** What ioredis says of itself and of its options. */
 const ofIoredis =
@@ -85,6 +85,57 @@ describe.skipIf(!canStart)("what people read of an outage", () => {
         yield* Effect.promise(() => server.kill())
         const [first] = yield* untilDown(redis.run(ledger, ["l"], ["c0"]))
         expect(first?.detail).not.toContain("ECONNREFUSED")
+      }).pipe(Effect.provide(ResilienceLive), Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
+    }))
+
+  it.scopedLive("RN29: tells of an outage again where its cause is another by now, and not each time that it is", () =>
+    Effect.gen(function*() {
+      const port = yield* Effect.promise(freePort)
+      const own = yield* Effect.scope
+      const begin = (...args: ReadonlyArray<string>) =>
+        Effect.gen(function*() {
+          const scope = yield* Scope.fork(own, ExecutionStrategy.sequential)
+          yield* Scope.extend(Server.start(args, port), scope)
+          return Scope.close(scope, Exit.void)
+        })
+      const end = yield* begin()
+      const at = `Redis "shop" at 127.0.0.1:${port}`
+      const lines: Array<string> = []
+      const logger = Logger.make<unknown, void>(({ message }) => void lines.push(String(message)))
+      yield* Effect.gen(function*() {
+        const redis = yield* RedisConnection.make({ server: `redis://127.0.0.1:${port}`, name: "shop" })
+        const onBus: Array<unknown> = []
+        const bus = yield* EventBus
+        yield* Effect.forkScoped(Stream.runForEach(bus.events, (event) => Effect.sync(() => onBus.push(event))))
+        yield* Effect.forkScoped(
+          Effect.forever(Effect.zipRight(Effect.ignore(redis.command("ping")), Effect.sleep(5)))
+        )
+        const says = (text: string) =>
+          eventually(text, Effect.map(redis.health, ({ lastError }) => lastError?.detail?.includes(text) === true))
+        const told = (count: number) => eventually(`line ${count}`, Effect.sync(() => lines.length === count))
+        yield* end
+        yield* told(1)
+        const stop = yield* begin("--requirepass", "another")
+        yield* told(2)
+        // Another is no news within a minute, where it was told of in that.
+        yield* stop
+        yield* says("ECONNREFUSED")
+        const again = yield* begin("--requirepass", "another")
+        yield* says("NOAUTH")
+        yield* again
+        yield* begin()
+        yield* told(3)
+        expect(lines).toEqual([
+          expect.stringContaining(`${at} is down (NotReady: there is no connection: connect ECONNREFUSED`),
+          expect.stringContaining(
+            `${at} is still down, for another reason now (NotReady: there is no connection: NOAUTH`
+          ),
+          expect.stringContaining(`${at} is up again after`)
+        ])
+        expect(onBus).toMatchObject([
+          { _tag: "InternalError", error: { detail: expect.stringContaining("ECONNREFUSED") } },
+          { _tag: "InternalError", error: { detail: expect.stringContaining("NOAUTH") } }
+        ])
       }).pipe(Effect.provide(ResilienceLive), Effect.provide(Logger.replace(Logger.defaultLogger, logger)))
     }))
 

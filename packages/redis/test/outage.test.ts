@@ -5,8 +5,8 @@ import type { ServerClock } from "../src/internal/clock.js"
 import { heard, offsetOf, unknownClock } from "../src/internal/clock.js"
 import type { Search } from "../src/internal/master.js"
 import { afterReadOnly, noSearch } from "../src/internal/master.js"
-import type { Outage } from "../src/internal/outage.js"
-import { afterFailure, afterProbe, probeDelay, saysAbsent, up } from "../src/internal/outage.js"
+import type { Causes, Outage } from "../src/internal/outage.js"
+import { afterCause, afterFailure, afterProbe, probeDelay, saysAbsent, up } from "../src/internal/outage.js"
 import type { Refusal } from "../src/internal/refusal.js"
 import { afterRefusal, afterTaken } from "../src/internal/refusal.js"
 
@@ -84,6 +84,31 @@ describe("a server that goes down", () => {
     const reasons = ["Timeout", "NotReady", "Disconnected", "Loading", "Busy", "ClusterDown"] as const
     expect(reasons.every(saysAbsent)).toBe(true)
     expect((["Late", "Down", "ReadOnly", "OutOfMemory", "Denied", "Reply"] as const).some(saysAbsent)).toBe(false)
+  })
+})
+
+describe("the causes of an outage", () => {
+  const seen = fc.array(
+    fc.record({ kind: fc.constantFrom("Absent", "Denied", "Reply"), after: fc.integer({ min: 0, max: 40_000 }) }),
+    { maxLength: 60 }
+  )
+
+  it.prop("RN29: each is told of where it is another, at once, and once a minute however often it comes", [seen], (
+    [seen]
+  ) => {
+    let causes: Causes | undefined
+    let now = 0
+    const lines: Array<{ readonly kind: string; readonly at: number }> = []
+    for (const { after, kind } of seen) {
+      now += after
+      const last = lines.at(-1)?.kind
+      const before = lines.filter((line) => line.kind === kind).at(-1)?.at ?? -Infinity
+      const next = afterCause(causes, kind, now)
+      expect(next !== undefined).toBe(kind !== last && now - before >= 60_000)
+      if (next === undefined) continue
+      causes = next
+      lines.push({ kind, at: now })
+    }
   })
 })
 

@@ -173,7 +173,7 @@ export class Commands {
       return this.send("eval", [this.textOf(script), ...ask.args.slice(1)], ask)
     }
     this.inflight.settle(ask)
-    if (error) return this.fail(ask, reasonOf(error), detailOf(error, peer.cause))
+    if (error) return this.fail(ask, reasonOf(error), detailOf(error, peer.cause?.detail))
     this.parts.watch.answered(ask.sent)
     if (peer.outage !== up && peer.outage._tag === "Up") peer.outage = up
     if (reply !== late) return ask.settle(undefined, reply as RedisConnection.Reply)

@@ -21,7 +21,7 @@ import {
   ofDatabase
 } from "./client.js"
 import { Commands } from "./commands.js"
-import { detailOf, reasonOf } from "./failure.js"
+import { reasonOf } from "./failure.js"
 import { saysRefused } from "./outage.js"
 import type { Parts } from "./parts.js"
 import { realNow, soon } from "./realTime.js"
@@ -128,7 +128,7 @@ export class Connection implements RedisConnection.Service {
 
   private readonly onError = (error: Error): void => {
     // That it is gone is no reason why: ioredis asks for more while it is being broken off.
-    if (reasonOf(error) !== "NotReady") this.servers.lost(detailOf(error))
+    if (reasonOf(error) !== "NotReady") this.servers.lost(error)
     // Its database is not there: ioredis would go on with database 0.
     if (!leaveWrongDatabase(this.client, error)) return
     this.servers.beginDown(
@@ -146,7 +146,7 @@ export class Connection implements RedisConnection.Service {
     this.watch.internal("Store", error)
   }
 
-  private readonly onNodeError = (error: Error, node: string): void => this.servers.lost(detailOf(error), node)
+  private readonly onNodeError = (error: Error, node: string): void => this.servers.lost(error, node)
 
   private readonly onNode = (node: Redis): void => {
     node.once("ready", () => this.servers.lost(undefined, `${node.options.host}:${node.options.port}`))

@@ -40,3 +40,19 @@ const lastProbe = 2000
 /** Milliseconds until the next probe: twice as long each time, up to two seconds, less up to half of it by chance. @internal */
 export const probeDelay = (probes: number, random: number): number =>
   Math.min(firstProbe * 2 ** probes, lastProbe) * (1 - random / 2)
+
+/** The kinds of causes that an outage was told to have, and when, in milliseconds. @internal */
+export interface Causes {
+  /** The last one. */
+  readonly kind: string
+  readonly at: ReadonlyMap<string, number>
+}
+
+/** A cause that comes and goes is told of once in so many milliseconds. */
+const tellCauseAfter = 60_000
+
+/** After it has a cause of such a kind: undefined where that is nothing to tell of. @internal */
+export const afterCause = (causes: Causes | undefined, kind: string, now: number): Causes | undefined =>
+  kind === causes?.kind || now - (causes?.at.get(kind) ?? -Infinity) < tellCauseAfter
+    ? undefined
+    : { kind, at: new Map(causes?.at).set(kind, now) }

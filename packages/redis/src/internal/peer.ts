@@ -1,8 +1,9 @@
 import type { RedisUnavailableError } from "../RedisUnavailableError.js"
 import type { ServerClock } from "./clock.js"
 import { heard, offsetOf, unknownClock } from "./clock.js"
+import type { Reason } from "./failure.js"
 import type { Outage } from "./outage.js"
-import { up } from "./outage.js"
+import { saysRefused, up } from "./outage.js"
 import type { Refusal } from "./refusal.js"
 
 /** A server: all there is, or a node of a cluster. What is known of it is owned by its connection. */
@@ -15,7 +16,7 @@ export class Peer {
   beatKey: string | undefined
   guesses = 0
   /** What its connection was lost by, until it is there again. */
-  cause: string | undefined
+  cause: { readonly reason: Reason; readonly detail: string } | undefined
   /** What the last command failed with that did. */
   lastError: RedisUnavailableError | undefined
   /** That it refuses what is written, as of the last beats. */
@@ -30,6 +31,13 @@ export class Peer {
     /** Where it is, for people to read. */
     public at: string
   ) {}
+
+  /** What kind of failure that is: where there is no connection because the server lets nobody in, it is that. */
+  kindOf({ kind, reason }: RedisUnavailableError): string {
+    const { cause } = this
+    const isUnconnected = reason === "NotReady" || reason === "Disconnected"
+    return isUnconnected && cause !== undefined && saysRefused(cause.reason) ? cause.reason : kind
+  }
 
   private deadlineOf = -1
   private deadlineText = "0"

@@ -5,7 +5,7 @@ import type { Args } from "./ask.js"
 import { beat, beatEvery } from "./beat.js"
 import { nodeOf } from "./client.js"
 import type { Commands } from "./commands.js"
-import { reasonOfReply } from "./failure.js"
+import { detailOf, reasonOf, reasonOfReply } from "./failure.js"
 import { afterFailure, afterProbe, probeDelay, saysAbsent, saysRefused, up } from "./outage.js"
 import type { Parts } from "./parts.js"
 import { Peer } from "./peer.js"
@@ -79,9 +79,10 @@ export class Servers {
   }
 
   /** What the connection to it, or to a node that is asked, was lost by; undefined where it is there again. */
-  lost(cause: string | undefined, node = ""): void {
+  lost(error: Error | undefined, node = ""): void {
     const peer = this.peers.get(node)
-    if (peer !== undefined) peer.cause = cause
+    if (peer === undefined) return
+    peer.cause = error === undefined ? undefined : { reason: reasonOf(error), detail: detailOf(error) }
   }
 
   /** Who has that key. */
@@ -103,7 +104,9 @@ export class Servers {
     // That there is still no answer says no more.
     const isNews = peer.outage._tag === "Up" || error.reason !== "Timeout" || peer.lastError?.reason !== "Timeout"
     if (isNews) peer.lastError = error
-    if (this.closed || peer.outage._tag === "Down" || !saysAbsent(error.reason)) return
+    if (this.closed) return
+    if (peer.outage._tag === "Down") return this.watch.stillDown(peer, error)
+    if (!saysAbsent(error.reason)) return
     const outage = afterFailure(peer.outage, this.parts.downAfter)
     if (outage._tag === "Down") this.takeDown(peer, error)
     else peer.outage = outage

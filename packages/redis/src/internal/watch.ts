@@ -8,6 +8,8 @@ import type { RedisConnection } from "../RedisConnection.js"
 import { RedisUnavailableError } from "../RedisUnavailableError.js"
 import type { Reason } from "./failure.js"
 import { detailOf, reasonOf } from "./failure.js"
+import type { Causes } from "./outage.js"
+import { afterCause } from "./outage.js"
 import type { Peer } from "./peer.js"
 import { later, realNow } from "./realTime.js"
 import type { Refusal } from "./refusal.js"
@@ -20,6 +22,13 @@ const measuredPerBeat = 1000
 
 /** How much of the last answer's latency is new in the average. */
 const newShare = 0.1
+
+/** What is told of an outage; `causes` once it was. */
+interface Told {
+  readonly since: number
+  readonly cancel: () => void
+  readonly causes?: Causes | undefined
+}
 
 const why = ({ detail, reason }: RedisUnavailableError): string =>
   detail === undefined ? reason : `${reason}: ${detail}`
@@ -38,7 +47,7 @@ export class Watch {
   connects = 0
   latency = 0
   lastError: RedisUnavailableError | undefined
-  private readonly told = new Map<Peer, { readonly since: number; readonly cancel: () => void }>()
+  private readonly told = new Map<Peer, Told>()
   private reported = 0
   private toMeasure = measuredPerBeat
   private readonly errors = new Map<Reason, () => void>()
@@ -126,13 +135,24 @@ export class Watch {
     this.outages++
     const since = realNow()
     const tell = () => {
-      this.told.set(peer, { since, cancel: () => {} })
       // By now it may be known what the connection was lost by.
       const error = peer.lastError ?? first
+      this.told.set(peer, { since, cancel: () => {}, causes: afterCause(undefined, peer.kindOf(error), realNow()) })
       const line = `${this.at(peer)} is down (${why(error)}) and is not asked until it answers a probe`
       this.change(peer, { from: "Up", to: "Down", reason: error.reason }, Effect.logWarning(line), error)
     }
     this.told.set(peer, { since, cancel: later(tellAfter, tell) })
+  }
+
+  /** A probe failed, perhaps by another cause than was told. */
+  stillDown(peer: Peer, error: RedisUnavailableError): void {
+    const told = this.told.get(peer)
+    if (told?.causes === undefined) return
+    const causes = afterCause(told.causes, peer.kindOf(error), realNow())
+    if (causes === undefined) return
+    this.told.set(peer, { ...told, causes })
+    const line = `${this.at(peer)} is still down, for another reason now (${why(error)})`
+    this.report(undefined, this.annotated(Effect.logWarning(line)), error)
   }
 
   cameBack(peer: Peer): void {
