@@ -54,15 +54,18 @@ describe.skipIf(!canStart)("RedisBulkhead without Redis", () => {
           const isClosed = onStoreError === "closed"
           const maxWait = isClosed ? "300 millis" : "8 seconds"
           const bulkhead = { name: "b", maxConcurrent: 6, maxWait, maxQueued: isClosed ? 10 : 0 } as const
-          const other = yield* connect(server.url, { commandTimeout: 100 })
-          const b = yield* bulkheadOf(server.url, bulkhead, { onStoreError, lease: 400 }, { commandTimeout: 100 })
+          // A process that is held up for a while fails no command, and loses no lease, before the server is gone.
+          const commandTimeout = 500
+          const other = yield* connect(server.url, { commandTimeout })
+          const b = yield* bulkheadOf(server.url, bulkhead, { onStoreError, lease: 1200 }, { commandTimeout })
           yield* eventually("both are heard", Effect.map(other.processes, (processes) => processes === 2))
           yield* b.withPermitsBy(2)(Effect.void)
           const events = yield* b.subscribe
           const running = yield* hold(b)
-          yield* Effect.promise(() => server.kill())
+          const killed = server.kill()
           // What it holds is its own for as long as the lease lasts.
           yield* b.withPermit(Effect.void)
+          yield* Effect.promise(() => killed)
           yield* eventually("the lease is over", Effect.map(b.metrics, ({ held }) => held === alone))
           if (alone === 0) {
             expect(yield* Effect.map(Fiber.join(running.fiber), String).pipe(Effect.flip)).toMatchObject({

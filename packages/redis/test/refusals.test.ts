@@ -316,6 +316,13 @@ describe.skipIf(!canStart)("leaving", () => {
     }
   }
 
+  /** The most attempts in so many milliseconds: a back-off of 150 ms doubles up to 1400, less up to seven tenths by chance. */
+  const mostAttempts = (millis: number): number => {
+    let attempts = 0
+    for (let at = 0; (at += 0.3 * Math.min(150 * 2 ** attempts, 1400)) <= millis;) attempts++
+    return attempts
+  }
+
   it.scopedLive("RN13: many connections come back spread, ask seldom and say little", () =>
     Effect.gen(function*() {
       const server = yield* Server.start()
@@ -324,7 +331,11 @@ describe.skipIf(!canStart)("leaving", () => {
           const proxy = yield* Proxy.start(server.port)
           const lines: Array<unknown> = []
           const log = Logger.replace(Logger.defaultLogger, Logger.make(({ message }) => void lines.push(message)))
-          const redis = yield* Effect.provide(RedisConnection.make({ server: proxy.url }), log)
+          // Nothing is late before the server is gone, however busy the machine is.
+          const redis = yield* Effect.provide(
+            RedisConnection.make({ server: proxy.url, commandTimeout: "5 seconds", connectTimeout: "5 seconds" }),
+            log
+          )
           yield* redis.subscribe("channel", { onMessage: () => {}, onGap: () => {} })
           // A caller who goes on whatever happens.
           yield* Effect.forkScoped(
@@ -335,8 +346,8 @@ describe.skipIf(!canStart)("leaving", () => {
       const begin = performance.now()
       yield* Effect.promise(() => server.kill())
       yield* Effect.sleep(scale(1500, 5000))
-      const seconds = (performance.now() - begin) / 1000
-      const rates = fleet.map(({ before, proxy }) => (proxy.accepted - before) / seconds)
+      const attempts = fleet.map(({ before, proxy }) => proxy.accepted - before)
+      const millis = performance.now() - begin
       yield* Effect.promise(() => server.start())
       const times = yield* Effect.forEach(fleet, ({ redis }) =>
         Effect.promise(async () => {
@@ -347,12 +358,14 @@ describe.skipIf(!canStart)("leaving", () => {
       const deviation = Math.sqrt(times.reduce((sum, at) => sum + (at - mean) ** 2, 0) / times.length)
       const lines = Math.max(...fleet.map(({ lines }) => lines.length))
       console.log(
-        `storm: ${Math.max(...rates).toFixed(1)} attempts/s at most, back within ${deviation.toFixed(0)} ms ` +
+        `storm: ${Math.max(...attempts)} attempts in ${millis.toFixed(0)} ms at most, back within ${
+          deviation.toFixed(0)
+        } ms ` +
           `(standard deviation), ${lines} lines at most`
       )
-      expect(Math.max(...rates)).toBeLessThanOrEqual(3)
+      expect(Math.max(...attempts)).toBeLessThanOrEqual(mostAttempts(millis))
       expect(lines).toBeLessThanOrEqual(2)
-      expect(Math.min(...rates)).toBeGreaterThan(0)
+      expect(Math.min(...attempts)).toBeGreaterThan(0)
       if (long) expect(deviation).toBeGreaterThan(150)
     }))
 })
