@@ -33,6 +33,7 @@ import { makeTag, orDie } from "./internal/tag.js"
 import type { Share } from "./internal/waiters.js"
 import { InternalError } from "./InternalError.js"
 import type { CallMetrics, Guard, KeyedTagClass, Observable, OnLayer, TagClass } from "./Pattern.js"
+import type { Registry } from "./Registry.js"
 
 const Reason = Schema.Literal(
   "QueueFull",
@@ -118,8 +119,10 @@ const build = (options: Named, site: string): Effect.Effect<Bulkhead.Service, ne
     const maxWait = lending._tag === "None" ? resolved.maxWait : Duration.max(resolved.maxWait, "250 millis")
     const pool = new Pool({ ...resolved, maxWait, fair: resolved.fair !== undefined }, watch)
     if (lending._tag === "Some") lender = yield* lending.value(pool.lentBy(name))
-    const resize = (limit: number, lasts?: Duration.Duration): Effect.Effect<void | "fleet"> =>
-      lender === undefined ? pool.resize(limit) : Effect.as(lender.resize(limit, lasts), "fleet" as const)
+    const resize = (limit: number, lasts?: Duration.Duration): Effect.Effect<void | Registry.Reach> =>
+      lender === undefined
+        ? pool.resize(limit)
+        : Effect.map(lender.resize(limit, lasts), (reached) => reached ? "fleet" : "process")
     yield* register({
       pattern: "Bulkhead",
       instance: name,

@@ -332,7 +332,9 @@ describe("a bulkhead whose permits are lent", () => {
       const registry = yield* Registry
       const [entry] = (yield* registry.list).filter(({ instance }) => instance === "lent")
       expect(yield* entry!.actions["resize"]!(3, Duration.seconds(20))).toBe("fleet")
-      expect(told).toEqual(["resize 7", "resize 3 for 20s"])
+      // Where nobody else hears of it, that is what is said.
+      expect(yield* entry!.actions["resize"]!(9)).toBe("process")
+      expect(told).toEqual(["resize 7", "resize 3 for 20s", "resize 9"])
     }).pipe(Effect.provide(Registry.Live)))
 
   it.scoped("operators are told that its permits are shared, and of no other that they are", () =>

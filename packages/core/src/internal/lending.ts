@@ -52,8 +52,11 @@ export interface Lender {
   readonly queued: () => void
   /** Stands around each call, inside its permits. It fails with `notBegun` what must not begin. */
   readonly around: Guard<BulkheadFullError>
-  /** An operator changes `maxConcurrent`, of all processes; for `lasts`, where that is said, as `Registry.Action` has it. */
-  readonly resize: (maxConcurrent: number, lasts?: Duration.Duration) => Effect.Effect<void>
+  /**
+   * An operator changes `maxConcurrent`, of all processes; for `lasts`, where that is said, as `Registry.Action` has it.
+   * Succeeds with whether it is so for all by now, and not for this process alone.
+   */
+  readonly resize: (maxConcurrent: number, lasts?: Duration.Duration) => Effect.Effect<boolean>
 }
 
 /**

@@ -31,6 +31,7 @@ export const lentBulkhead = (
         resize: (most, lasts) =>
           Effect.sync(() => {
             told.push(`resize ${most}${lasts === undefined ? "" : ` for ${Duration.format(lasts)}`}`)
+            return most < 9
           })
       })
     })

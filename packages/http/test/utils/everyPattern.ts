@@ -58,7 +58,12 @@ const asRedis = Effect.sync(() => {
 const shared = Effect.provideService(Bulkhead.make({ name: "every-shared", maxConcurrent: 1 }), Lending, (borrower) => {
   borrower.allow(borrower.maxConcurrent)
   borrower.lend({ limit: 1, hoped: 0, shut: undefined })
-  return Effect.succeed({ used: () => {}, queued: () => {}, around: (effect) => effect, resize: () => Effect.void })
+  return Effect.succeed({
+    used: () => {},
+    queued: () => {},
+    around: (effect) => effect,
+    resize: () => Effect.succeed(true)
+  })
 })
 
 /** Each pattern, used in such a way that every metric of it has been written. Under the `TestClock`. */

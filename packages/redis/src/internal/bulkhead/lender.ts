@@ -103,11 +103,13 @@ class RedisLender {
       queued: this.queued,
       around: this.calls.around,
       resize: (most, lasts) =>
-        Effect.sync(() => {
+        Effect.suspend(() => {
           this.limit.resize(most, lasts && Duration.toMillis(lasts), realNow())
           this.resized()
+          if (this.closed) return Effect.succeed(false)
           this.due = 0
           this.bell.ring()
+          return Effect.tap(this.limit.isTaken, (isTaken) => isTaken ? Effect.void : this.ordersAlone(most))
         })
     }
   }
@@ -171,7 +173,7 @@ class RedisLender {
   private wouldAsk({ keep, want }: Plan): boolean {
     if (this.failure !== undefined) return false
     const { held } = this.lease
-    return this.called || keep < held || (want > held && !this.waits)
+    return this.called || this.limit.order !== undefined || keep < held || (want > held && !this.waits)
   }
 
   /** Asks whenever there is something to say, for as long as the scope is open. */
@@ -288,8 +290,14 @@ class RedisLender {
     return told
   }
 
+  private ordersAlone(most: number): Effect.Effect<void> {
+    const problem = `Redis cannot be asked, so the limit of ${most} holds in this process alone until it can`
+    return this.borrower.emitter.internalError("Store", new Error(problem))
+  }
+
   /** The first failure is told, and those after it are not. */
   private cannotAsk(error: RedisUnavailableError): Effect.Effect<void> {
+    this.limit.tell(false)
     const first = this.failure === undefined
     this.failure = error
     return first ? this.borrower.emitter.internalError("Store", error) : Effect.void
@@ -364,7 +372,8 @@ class RedisLender {
     this.borrower.lend({ limit: 0, hoped: 0, shut: "StoreUnavailable" })
     if (this.questions.isFirst && this.limit.order === undefined) return Effect.void
     // An operator's order goes with it, if it has not gone before.
-    return Effect.ignore(this.send({ keep: used, want: used, need: 1 }))
+    const sent = Effect.isSuccess(this.send({ keep: used, want: used, need: 1 }))
+    return Effect.map(sent, (isTaken) => this.limit.tell(isTaken))
   })
 }
 

@@ -1,3 +1,4 @@
+import * as Effect from "effect/Effect"
 import type { Answer } from "./settle.js"
 
 /** What an operator wants, until Redis has heard it. @internal */
@@ -19,6 +20,8 @@ export class Limit {
   private timed: { readonly most: number; readonly until: number } | undefined
   /** The limit before this process changed it for a while: to put that back is no change of what lasts. */
   private before: number | undefined
+  /** Those who wait to hear whether Redis has an order. */
+  private waiting: Array<(isTaken: boolean) => void> = []
 
   /** `lasting`: `maxConcurrent`, or what it was resized to for good. */
   constructor(public lasting: number) {}
@@ -65,7 +68,21 @@ export class Limit {
   heard({ lasting, left, most }: Answer, sent: Order | undefined, now: number): void {
     if (sent === this.order) this.order = undefined
     if (this.order !== undefined) return
+    this.tell(true)
     this.lasting = lasting
     this.timed = left === undefined ? undefined : { most, until: now + left }
+  }
+
+  /** Waits until Redis has the order, or cannot be asked. */
+  readonly isTaken: Effect.Effect<boolean> = Effect.async((resume) => {
+    const told = (isTaken: boolean) => resume(Effect.succeed(isTaken))
+    this.waiting.push(told)
+    return Effect.sync(() => {
+      this.waiting = this.waiting.filter((other) => other !== told)
+    })
+  })
+
+  tell(isTaken: boolean): void {
+    for (const told of this.waiting.splice(0)) told(isTaken)
   }
 }
