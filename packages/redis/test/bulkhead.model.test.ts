@@ -330,23 +330,6 @@ describe.skipIf(inject("redisUrl") === undefined)("what comes late", () => {
     }))
 })
 
-describe.skipIf(inject("redisUrl") === undefined)("what is evicted in part", () => {
-  it.scopedLive("RN20: where the ends of leases are, the dead lose theirs a lease later, and the living do not", () =>
-    Effect.gen(function*() {
-      const { asks, clock, forgetEnds } = yield* step(3)
-      expect(yield* asks({ id: "dead", seq: 1, keep: 0, want: 2 })).toMatchObject({ held: 2 })
-      expect(yield* asks({ id: "alive", seq: 1, keep: 0, want: 1 })).toMatchObject({ held: 1 })
-      yield* forgetEnds
-      expect(yield* asks({ id: "b", seq: 1, keep: 0, want: 3 })).toMatchObject({ held: 0 })
-      clock.us += 700_000_000
-      expect(yield* asks({ id: "alive", seq: 2, keep: 1, want: 1 })).toMatchObject({ held: 1, lost: false, fence: 0 })
-      expect(yield* asks({ id: "b", seq: 2, keep: 0, want: 3 })).toMatchObject({ held: 0 })
-      clock.us += 400_000_000
-      expect(yield* asks({ id: "b", seq: 3, keep: 0, want: 3 })).toMatchObject({ held: 2 })
-      expect(yield* asks({ id: "alive", seq: 3, keep: 1, want: 1 })).toMatchObject({ held: 1, lost: false, fence: 0 })
-    }))
-})
-
 describe.skipIf(inject("redisUrl") === undefined)("what is regained", () => {
   it.scopedLive("RB15: has a fence beyond those that others had meanwhile", () =>
     Effect.gen(function*() {

@@ -26,5 +26,6 @@ export const step = (most: number, always: Partial<Ask> = {}) =>
     const common = { need: 1, lease, patience, most, resize: 0, span: 0, strict: false, unheard: false, channel }
     const asks = (ask: Pick<Ask, "id" | "seq" | "keep" | "want"> & Partial<Ask>) =>
       Effect.map(redis.run(settle, keys, argsOf({ ...common, ...always, ...ask })), answerOf)
-    return { asks, clock, forgetEnds: redis.command("del", String(keys[0])) }
+    const ends = String(keys[0])
+    return { asks, clock, forgetEnds: redis.command("del", ends), keptFor: redis.command("pttl", ends) }
   })

@@ -96,7 +96,7 @@ export const answerOf = (reply: unknown): Answer | undefined => {
  *
  * - Keys: when the lease of each process ends (by the server's time); what each holds; those who wait, by ticket.
  * - Processes whose lease is over hold nothing any more, whoever asks next finds it out.
- * - Where the server has lost the ends and not the holders, all have a lease from then on.
+ * - Where the server has lost the ends and not the holders, each has a lease from then on, as long as its own was.
  * - Who has less than its share, a whole part of all permits for each process, or less than one of its calls needs, waits
  *   before those who have it. Otherwise the longest wait is first. What is free is kept for the first: so a call that needs
  *   many permits gets them in the end, and two that hold half each do not wait for one another.
@@ -107,7 +107,7 @@ export const answerOf = (reply: unknown): Answer | undefined => {
  * - An operator's limit for a while stands beside that which lasts, with its end and with who made it, who alone can end it
  *   before that. The last one counts. All are told of an order, for some hold nothing and would not ask.
  * - Where the clock of the server was set back, neither that nor the time in which nobody is given any lasts longer than it
- *   was to. A lease does, by the step: only its holder knows how long it was.
+ *   was to. A lease does, by the step: to look at each of them would cost with every question.
  *
  * The cost is that of the sets, logarithmic in the number of processes, and one step for each that has gone, or whose end
  * was lost.
@@ -126,9 +126,9 @@ local behind = 4503599627370496
 
 local function field(name) return tonumber(redis.call('HGET', holders, name) or '0') end
 local function holder(who)
-  local text = redis.call('HGET', holders, who) or '0 0 0 0'
-  local permits, last, needs, asked = string.match(text, '(%d+) (%d+) (%d+) (%d+)')
-  return tonumber(permits), tonumber(last), tonumber(needs), tonumber(asked)
+  local text = redis.call('HGET', holders, who) or '0 0 0 0 0'
+  local permits, last, needs, asked, span = string.match(text, '(%d+) (%d+) (%d+) (%d+) (%d+)')
+  return tonumber(permits), tonumber(last), tonumber(needs), tonumber(asked), tonumber(span)
 end
 
 local _, last = holder(id)
@@ -157,9 +157,14 @@ while first do
 end
 
 -- The ends of all leases have been evicted: nobody would find out that one is over. The living renew theirs within it.
+local longest = lease
 if redis.call('EXISTS', ends) == 0 then
   for _, who in ipairs(redis.call('HKEYS', holders)) do
-    if string.sub(who, 1, 1) ~= '#' then redis.call('ZADD', ends, now + lease, who) end
+    if string.sub(who, 1, 1) ~= '#' then
+      local _, _, _, _, own = holder(who)
+      redis.call('ZADD', ends, now + own, who)
+      longest = math.max(longest, own)
+    end
   end
 end
 
@@ -233,13 +238,13 @@ if want > held then
 end
 if held > 0 or want > 0 then
   redis.call('ZADD', ends, now + (held > 0 and lease or patience), id)
-  redis.call('HSET', holders, id, string.format('%d %d %d %d', held, seq, need, now))
+  redis.call('HSET', holders, id, string.format('%d %d %d %d %d', held, seq, need, now, lease))
 else
   redis.call('ZREM', ends, id)
   redis.call('HDEL', holders, id)
 end
 redis.call('HSET', holders, '#used', others + held)
-local ttl = math.ceil((lease + patience) * 2 / 1000)
+local ttl = math.ceil((longest + patience) * 2 / 1000)
 if strict or resized > 0 then ttl = math.max(ttl, 86400000) end
 ttl = math.max(ttl, left)
 for _, key in ipairs(KEYS) do
