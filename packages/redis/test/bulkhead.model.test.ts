@@ -44,7 +44,9 @@ class Model {
   /** Some of its three keys are forgotten: what was in the others is still known. */
   forget({ ends, holders, line }: Keys, most: number) {
     if (holders) {
-      for (const holder of this.holders.values()) Object.assign(holder, { permits: 0, seq: 0, need: 0, asked: 0 })
+      for (const holder of this.holders.values()) {
+        Object.assign(holder, { permits: 0, seq: 0, need: 0, asked: -Infinity })
+      }
       this.lasting = most
       this.over = this.quiet = undefined
     }
@@ -91,7 +93,7 @@ class Model {
     this.line = this.line.filter((one) => one.id !== id)
     // The dead at the front lose their place.
     for (let [first] = this.sorted(); first !== undefined; [first] = this.sorted()) {
-      const asked = this.holders.get(first.id)?.asked ?? 0
+      const asked = this.holders.get(first.id)?.asked ?? -Infinity
       if (asked <= now && asked + patience >= now) break
       this.line.shift()
     }
