@@ -22,6 +22,19 @@ describe.skipIf(inject("redisUrl") === undefined)("a shared bulkhead, when the s
       expect(yield* asks({ id: "b", seq: 4, keep: 0, want: 1 })).toMatchObject({ held: 1, waits: false })
     }))
 
+  it.scopedLive("RB22: who has waited for longest is still before those who come after the step", () =>
+    Effect.gen(function*() {
+      const { asks, clock } = yield* step(7)
+      yield* asks({ id: "busy", seq: 1, keep: 0, want: 4 })
+      expect(yield* asks({ id: "a", seq: 1, keep: 0, want: 4 })).toMatchObject({ held: 3, waits: true })
+      clock.us -= hour
+      yield* asks({ id: "a", seq: 2, keep: 3, want: 4 })
+      yield* asks({ id: "busy", seq: 2, keep: 0, want: 0 })
+      // It has its share, and what is left is not for it.
+      expect(yield* asks({ id: "late", seq: 1, keep: 0, want: 4 })).toMatchObject({ held: 3, waits: true })
+      expect(yield* asks({ id: "a", seq: 3, keep: 3, want: 4 })).toMatchObject({ held: 4, waits: false })
+    }))
+
   it.scopedLive("RB22: one that is strict gives nobody any for a lease, and not for as long as the step", () =>
     Effect.gen(function*() {
       const { asks, clock } = yield* step(1, { strict: true })

@@ -89,7 +89,8 @@ class Model {
     const regained = lost ? 0 : Math.max(0, keep - (known?.permits ?? 0))
     const mayBeRegained = unheard ? lost ? known?.permits ?? 0 : keep : 0
     const me = { permits: lost ? known?.permits ?? 0 : keep, seq, need, asked: now, end: now + patience }
-    let ticket = this.line.find((one) => one.id === id)?.ticket ?? now + ++this.tickets
+    const latest = now + ++this.tickets
+    let ticket = Math.min(this.line.find((one) => one.id === id)?.ticket ?? latest, latest)
     this.line = this.line.filter((one) => one.id !== id)
     // The dead at the front lose their place.
     for (let [first] = this.sorted(); first !== undefined; [first] = this.sorted()) {

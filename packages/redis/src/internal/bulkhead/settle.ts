@@ -145,7 +145,8 @@ end
 -- A server whose memory is full refuses the first write of a script where that takes memory, and none after another: so
 -- this comes before all that does.
 local ticket = tonumber(redis.call('ZSCORE', line, id) or '0') % behind
-if ticket == 0 then ticket = now end
+-- One from before the clock was set back would stand behind all who come from now on.
+if ticket == 0 or ticket > now then ticket = now end
 redis.call('ZREM', line, id)
 local first = redis.call('ZRANGE', line, 0, 0)[1]
 while first do
