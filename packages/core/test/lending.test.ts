@@ -325,7 +325,7 @@ describe("a bulkhead whose permits are lent", () => {
       expect(yield* Fiber.join(call)).toBe("WaitExceeded")
     }))
 
-  it.scoped("an operator's resize is the lender's affair", () =>
+  it.scoped("RB26: an operator's resize is the lender's affair, who says whom it has reached", () =>
     Effect.gen(function*() {
       const { bulkhead, told } = yield* lentBulkhead(Bulkhead.make({ name: "lent" }))
       yield* bulkhead.resize(7)
