@@ -160,7 +160,8 @@ export class Batches implements Asking {
 
   private send(number: number, slot: Slot): void {
     const now = realNow()
-    const sent: Array<{ readonly group: Group; readonly entry: Entry }> = []
+    const sent: Array<Group> = []
+    const entries: Array<Entry> = []
     const isShared = slot.waiting.length > 1
     let keys = 0
     let taken = 0
@@ -175,19 +176,21 @@ export class Batches implements Asking {
       if (now - group.since > this.timeout) this.fail(group, overdue(this.redis, group.keys))
       else {
         const { callers: { length }, keys, plan, request } = group
-        sent.push({ group, entry: encode(keys, plan, request, isShared || length > 1 ? length : undefined) })
+        sent.push(group)
+        entries.push(encode(keys, plan, request, isShared || length > 1 ? length : undefined))
       }
     }
     slot.waiting.splice(0, taken)
     if (sent.length === 0) return
     const generation = this.listener.generation()
     slot.inFlight++
-    this.redis.unsafeRun(decideScript, ...batch(sent.map(({ entry }) => entry)), (error, reply) => {
+    this.redis.unsafeRun(decideScript, ...batch(entries), (error, reply) => {
       slot.inFlight--
       const replies = error === undefined ? repliesOf(reply) : []
-      sent.forEach(({ entry, group }, i) => {
+      sent.forEach((group, i) => {
+        const entry = entries[i]
         const reply = replies[i]
-        if (error !== undefined || reply === undefined) {
+        if (entry === undefined || reply === undefined) {
           return this.fail(group, error ?? unanswered(this.redis, group.keys))
         }
         this.settle(group, entry, decode(entry, reply), generation)

@@ -32,7 +32,8 @@ export interface Entry {
   readonly keys: ReadonlyArray<string>
   /** What entries that are decided alike have in common: they may share it if it is the same text. */
   readonly head: Head
-  readonly args: ReadonlyArray<number>
+  /** How much is asked of this one, where its head leaves that open. */
+  readonly amount: number | undefined
 }
 
 /** What was decided for an entry, in numbers. Times are microseconds. @internal */
@@ -146,7 +147,7 @@ export const encode = (
     maxWait,
     keys,
     head: findHead(plan, counted ? "n" : letters[mode], atMost ? 1 : request.cost, maxWait),
-    args: atMost ? [request.cost] : counted ? [times] : []
+    amount: atMost ? request.cost : counted ? times : undefined
   }
 }
 
@@ -169,8 +170,8 @@ export const batch = (
       args.push(0, ...head.after)
     }
     count++
-    keys.push(...entry.keys)
-    args.push(...entry.args)
+    for (const key of entry.keys) keys.push(key)
+    if (entry.amount !== undefined) args.push(entry.amount)
   }
   if (head !== undefined) args[place] = count
   return [keys, args]
