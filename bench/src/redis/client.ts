@@ -35,9 +35,9 @@ export interface Client {
 
 const self = fileURLToPath(import.meta.url)
 
-/** Starts the process of a subject. */
-export const client = async (url: string, name: string): Promise<Client> => {
-  const child = fork(self, [url, name])
+/** Starts the process of a subject, with options of Node. */
+export const client = async (url: string, name: string, execArgv: Array<string>): Promise<Client> => {
+  const child = fork(self, [url, name], { execArgv })
   const exited = once(child, "exit")
   const failed = exited.then(([code]) => Promise.reject(new Error(`the process of "${name}" ended with ${code}`)))
   failed.catch(() => {})
