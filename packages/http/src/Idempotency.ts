@@ -149,7 +149,8 @@ const middleware = <R = never>(options: Idempotency.Options<R>): Idempotency.Mid
     let keeping = keepings.get(service)
     if (keeping === undefined) {
       const again = tryingAgain(settings.lease, service.scope)
-      const store = boundedStore(service, settings.storeTimeout, trouble, again)
+      // Without a scope nothing would end it, and the process would stay for it.
+      const store = boundedStore(service, settings.storeTimeout, trouble, service.scope && again)
       keeping = { store, unkept: new Unkept(store, again, told) }
       keepings.set(service, keeping)
     }

@@ -197,8 +197,9 @@ export declare namespace IdempotencyStore {
     /** How much it holds, where it can tell without asking anybody: for the metrics. */
     readonly metrics?: Effect.Effect<Metrics> | undefined
     /**
-     * Ends when the store does, and with it what is still tried: responses that it failed to keep. Where there is none, that
-     * ends with their leases. A store that is `watched` has one.
+     * Ends when the store does, and with it what is still tried: responses that it failed to keep, and keys that it failed
+     * to let go. Where there is none, the first end with their leases, and the second are tried once. A store that is
+     * `watched` has one.
      */
     readonly scope?: Scope | undefined
   }

@@ -262,10 +262,18 @@ describe("a response that the store failed to keep", () => {
 })
 
 describe("a key that the store failed to let go", () => {
+  /** As the layers of stores have it. */
+  const makeStoreOfLayer = Effect.gen(function*() {
+    const made = yield* makeStore
+    return { ...made, store: { ...made.store, scope: yield* Effect.scope } }
+  })
   const quiet = { failed: () => Effect.void, worked: Effect.void }
 
   /** Lets go, and its answer is lost; or takes a key, and its answer is lost. */
-  const losing = (operation: "begin" | "release", { broken, store }: Effect.Effect.Success<typeof makeStore>) => {
+  const losing = (
+    operation: "begin" | "release",
+    { broken, store }: Effect.Effect.Success<typeof makeStoreOfLayer>
+  ) => {
     const act: (request: IdempotencyStore.Begin) => Effect.Effect<unknown, IdempotencyStoreError> = store[operation]
     return Object.assign({ ...store }, {
       [operation]: (request: IdempotencyStore.Begin) =>
@@ -278,7 +286,7 @@ describe("a key that the store failed to let go", () => {
 
   it.scoped("RS12: is free as soon as the store is back, and not when its lease is over", () =>
     Effect.gen(function*() {
-      const { broken, store, tried } = yield* makeStore
+      const { broken, store, tried } = yield* makeStoreOfLayer
       const one = yield* makeProcess(store, {}, 503)
       const other = yield* makeProcess(store)
       broken.add("release")
@@ -295,7 +303,7 @@ describe("a key that the store failed to let go", () => {
 
   it.scoped("RS12: that it took without saying so is free as soon as the store is back", () =>
     Effect.gen(function*() {
-      const made = yield* makeStore
+      const made = yield* makeStoreOfLayer
       const { broken, store } = made
       const one = yield* makeProcess(losing("begin", made))
       const other = yield* makeProcess(store)
@@ -310,7 +318,7 @@ describe("a key that the store failed to let go", () => {
 
   it.scoped("RS12: and let go twice, as its answer was lost, takes no key of another", () =>
     Effect.gen(function*() {
-      const made = yield* makeStore
+      const made = yield* makeStoreOfLayer
       const { broken, store } = made
       const one = yield* makeProcess(losing("release", made), {}, 503)
       const other = yield* makeProcess(store)
@@ -324,7 +332,7 @@ describe("a key that the store failed to let go", () => {
 
   it.scoped("RS12: is tried again for the length of a lease, and for a thousand keys at once at most", () =>
     Effect.gen(function*() {
-      const { broken, store, tried } = yield* makeStore
+      const { broken, store, tried } = yield* makeStoreOfLayer
       const { pay } = yield* makeProcess(store, {}, 503)
       broken.add("release")
       yield* pay()
@@ -344,5 +352,29 @@ describe("a key that the store failed to let go", () => {
       yield* TestClock.adjust("150 millis")
       yield* turns(12)
       expect(tried.release - first).toBe(1000)
+    }))
+  it.scoped("RS12: is not tried again where the store has no scope, whose end would end that", () =>
+    Effect.gen(function*() {
+      const { broken, store, tried } = yield* makeStore
+      const { pay } = yield* makeProcess(store, {}, 503)
+      broken.add("release")
+      yield* pay()
+      yield* seconds(3)
+      expect(tried.release).toBe(1)
+    }))
+
+  it.scoped("RS12: nor when that scope is closed", () =>
+    Effect.gen(function*() {
+      const { broken, store, tried } = yield* makeStore
+      const scope = yield* Scope.make()
+      const { pay } = yield* makeProcess({ ...store, scope }, {}, 503)
+      broken.add("release")
+      yield* pay()
+      yield* seconds(1)
+      expect(tried.release).toBeGreaterThan(1)
+      yield* Scope.close(scope, Exit.void)
+      const { release } = tried
+      yield* seconds(5)
+      expect(tried.release).toBe(release)
     }))
 })

@@ -44,7 +44,7 @@ export const boundedStore = (
   store: IdempotencyStore.Service,
   limit: Duration.Duration,
   { failed, worked }: Trouble,
-  again: Again
+  again: Again | undefined
 ): BoundedStore => {
   const bounded = <A>(
     operation: IdempotencyStoreError["operation"],
@@ -60,7 +60,7 @@ export const boundedStore = (
   let releasing = 0
   const releaseLater = (attempt: Effect.Effect<boolean, IdempotencyStoreError>) =>
     Effect.suspend(() => {
-      if (releasing >= mostAgain) return Effect.void
+      if (again === undefined || releasing >= mostAgain) return Effect.void
       releasing++
       return again(attempt, () => Effect.sync(() => releasing--))
     })
