@@ -7,7 +7,7 @@ import { nameOf, plenty, type Subject } from "./peers.js"
 let made = 0
 
 /** A connection of its own, which shares its keys and its count of processes with nobody else. */
-export const open = async (url: string, prefix = `bench-${++made}:`) => {
+export const open = async (url: string, prefix = `bench-${process.pid}-${++made}:`) => {
   const server = { _tag: "Standalone", url } as const
   const runtime = ManagedRuntime.make(
     Layer.merge(
