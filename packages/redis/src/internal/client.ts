@@ -228,14 +228,14 @@ export const nodeOf = (cluster: Cluster, slot: number): string =>
 
 /**
  * Connects to a node of a cluster before it is asked: what is sent while that is under way is turned away. Resolves when it
- * is there, or will not be.
+ * is there, or could not be had: some clients try that again for ever.
  *
  * @internal
  */
 export const connectNode = (node: Redis): Promise<void> =>
   new Promise((resolve) => {
-    if (node.status === "ready" || node.options.readOnly === true) return resolve()
-    node.once("ready", resolve).once("end", resolve)
+    if (node.status === "ready" || node.status === "end" || node.options.readOnly === true) return resolve()
+    node.once("ready", resolve).once("close", resolve)
     if (node.status === "wait") node.connect().catch(() => {})
   })
 
