@@ -353,6 +353,24 @@ describe("a key that the store failed to let go", () => {
       yield* turns(12)
       expect(tried.release - first).toBe(1000)
     }))
+  it.scoped("RS12: is tried again although an outage has failed more requests that may have no key at all", () =>
+    Effect.gen(function*() {
+      const { broken, memory, store } = yield* makeStoreOfLayer
+      const again = tryingAgain(Duration.minutes(5), undefined)
+      const bounded = boundedStore(store, Duration.seconds(1), quiet, again)
+      const asked = { fingerprint: "f", lease: Duration.minutes(5) }
+      yield* bounded.begin({ ...asked, key: "taken", token: "t" })
+      broken.add("begin").add("release")
+      yield* Effect.forEach(
+        Array.from({ length: 1100 }),
+        (_, i) => Effect.ignore(bounded.begin({ ...asked, key: `${i}`, token: "t" }))
+      )
+      yield* Effect.ignore(bounded.release({ key: "taken", token: "t" }))
+      broken.clear()
+      yield* seconds(5)
+      expect(yield* memory.begin({ ...asked, key: "taken", token: "other" })).toEqual({ _tag: "New" })
+    }))
+
   it.scoped("RS12: is not tried again where the store has no scope, whose end would end that", () =>
     Effect.gen(function*() {
       const { broken, store, tried } = yield* makeStore

@@ -57,23 +57,28 @@ export const boundedStore = (
       }),
       { onFailure: failed, onSuccess: () => worked }
     )
-  let releasing = 0
-  const releaseLater = (attempt: Effect.Effect<boolean, IdempotencyStoreError>) =>
-    Effect.suspend(() => {
-      if (again === undefined || releasing >= mostAgain) return Effect.void
-      releasing++
-      return again(attempt, () => Effect.sync(() => releasing--))
-    })
-  const release = ({ key, token }: IdempotencyStore.Owner) => {
-    const attempt = bounded("release", store.release({ key, token }))
-    return undisturbed(Effect.tapError(attempt, () => releaseLater(attempt)))
+  /** So many at once. */
+  const releasing = () => {
+    let count = 0
+    return ({ key, token }: IdempotencyStore.Owner) => {
+      const attempt = bounded("release", store.release({ key, token }))
+      const later = Effect.suspend(() => {
+        if (again === undefined || count >= mostAgain) return Effect.void
+        count++
+        return again(attempt, () => Effect.sync(() => count--))
+      })
+      return undisturbed(Effect.tapError(attempt, () => later))
+    }
   }
+  const release = releasing()
+  /** Of what may not be taken at all: in an outage those are many, and are not to be in the way of what is. */
+  const releaseIfTaken = releasing()
   return {
     begin: (request) =>
       Effect.suspend(() => {
         let isAwaited = true
         let hasBegun = false
-        const letGo = Effect.ignore(release(request))
+        const letGo = Effect.suspend(() => Effect.ignore((hasBegun ? release : releaseIfTaken)(request)))
         const begun = Effect.onExit(store.begin(request), (exit) => {
           hasBegun = Exit.isSuccess(exit)
           return hasBegun && isAwaited ? Effect.void : letGo
