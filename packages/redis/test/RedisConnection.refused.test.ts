@@ -148,8 +148,8 @@ describe.skipIf(!canStart)("a server that is there, and refuses what is written"
         yield* statusIs(redis, "up")
         yield* eventually("both are told of", Effect.sync(() => events.length === 4))
         const former = `127.0.0.1:${old.port}`
-        for (const  of of[node, former]) {
-          expect(events.filter((event) => "node" in event && event.node === of)).toMatchObject([
+        for (const place of [node, former]) {
+          expect(events.filter((event) => "node" in event && event.node === place)).toMatchObject([
             { from: "Up", to: "Degraded", reason: "OutOfMemory" },
             { from: "Degraded", to: "Up" }
           ])
