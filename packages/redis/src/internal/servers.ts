@@ -198,8 +198,13 @@ export class Servers {
       if (key !== undefined) this.beatOn(peer, key, ignore)
     }
     for (const peer of this.peers.values()) {
-      const { refusal } = peer
+      const { beatKey, refusal } = peer
       if (refusal === undefined || masters.has(peer)) continue
+      if (beatKey !== undefined && this.nodeOf(beatKey) === peer.node) {
+        // Its connection broke: it has its slots all the same, and is no node again before it is asked something.
+        if (!isDown(peer)) this.beatOn(peer, beatKey, ignore)
+        continue
+      }
       peer.refusal = undefined
       if (refusal.told) this.watch.refusesNoMore(peer, refusal, "is written to no more")
     }
@@ -209,7 +214,8 @@ export class Servers {
   private keyOn(peer: Peer): string | undefined {
     for (let guess = 0; guess < guessesPerBeat; guess++) {
       const key = peer.beatKey ?? beat.guess(this.parts.prefix, peer.guesses++)
-      if (this.nodeOf(key) === peer.node) return peer.beatKey = key
+      // A probe needs it, too: what has no key is asked of any node.
+      if (this.nodeOf(key) === peer.node) return peer.key = peer.beatKey = key
       peer.beatKey = undefined
     }
     return undefined
@@ -249,8 +255,7 @@ export class Servers {
 
   /** Why one that is there refuses what is written, where one does. */
   get refusal(): RedisUnavailableError | undefined {
-    for (const { refusal } of this.peers.values()) if (refusal !== undefined) return refusal.error
-    return undefined
+    return [...this.peers.values()].find((peer) => peer.refusal !== undefined && !isDown(peer))?.refusal?.error
   }
 
   /** Whether the one that counts processes does. */
