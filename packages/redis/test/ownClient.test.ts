@@ -5,7 +5,7 @@ import type { RedisOptions } from "ioredis"
 import { Redis } from "ioredis"
 import { ask } from "./utils/ask.js"
 import { canStart, Server } from "./utils/server.js"
-import { until } from "./utils/until.js"
+import { eventually, until } from "./utils/until.js"
 
 /** A client as a program may have it, and what it was told. */
 const clientOf = (url: string, options: RedisOptions = {}) =>
@@ -55,6 +55,26 @@ describe.skipIf(!canStart)("a client of the user's", () => {
       )
       yield* redis.command("set", "k", "v")
       expect(yield* size(server)).toBe(0)
+    }))
+
+  it.scopedLive("RN23: that is ready, and whose database is confirmed only after connectTimeout, has connected once", () =>
+    Effect.gen(function*() {
+      const server = yield* Server.start()
+      const client = yield* clientOf(`${server.url}/1`)
+      yield* isReady(client)
+      server.pause()
+      const redis = yield* RedisConnection.fromClient(client, {
+        startup: "degrade",
+        commandTimeout: "1 second",
+        connectTimeout: "300 millis"
+      })
+      expect((yield* redis.health).status).toBe("down")
+      server.resume()
+      const isUp = Effect.map(redis.health, ({ status }) => status === "up")
+      yield* eventually("it is up", isUp)
+      expect((yield* redis.metrics).reconnects).toBe(0)
+      client.disconnect(true)
+      yield* eventually("it is seen to come back", Effect.map(redis.metrics, ({ reconnects }) => reconnects === 1))
     }))
 
   it.scopedLive("RN17: that is ready before it knows whether its database is there is refused", () =>

@@ -78,7 +78,11 @@ export class Connection implements RedisConnection.Service {
       const end = realNow() + patience
       return Effect.flatMap(connected(client, patience), (missing) => {
         client.on("ready", this.onReady)
-        if (missing !== undefined) return Effect.succeed(this.unusable(missing.reason, missing.detail))
+        if (missing !== undefined) {
+          // It may have been ready, and not all of it answered: that is not said again.
+          if (client.status === "ready") this.onReady()
+          return Effect.succeed(this.unusable(missing.reason, missing.detail))
+        }
         this.begin()
         mindEviction(client, (policy) => this.watch.evicts(this.servers.only, policy))
         return Effect.flatMap(usable(this.servers.beaten, end), (error) => this.explained(error, patience))
