@@ -65,8 +65,11 @@ describe.skipIf(!canStart)("RedisBulkhead that could not reach Redis for a while
       const server = yield* Server.start()
       const proxy = yield* Proxy.start(server.port)
       const bulkhead = { name: "b", maxConcurrent: 10 } as const
+      const commandTimeout = 2000
       const registry = Context.get(yield* Layer.build(Layer.fresh(Registry.Live)), Registry)
-      const here = yield* Effect.provideService(bulkheadOf(proxy.url, bulkhead), Registry, registry)
+      const here = yield* bulkheadOf(proxy.url, bulkhead, {}, { commandTimeout }).pipe(
+        Effect.provideService(Registry, registry)
+      )
       const resize = (limit: number) => registry.act("Bulkhead", "b", "resize", limit)
       const there = yield* bulkheadOf(server.url, bulkhead)
       const limits = Effect.map(Effect.all([here.metrics, there.metrics]), (all) => all.map(({ limit }) => limit))
@@ -90,7 +93,8 @@ describe.skipIf(!canStart)("RedisBulkhead that could not reach Redis for a while
       yield* Effect.yieldNow()
       yield* Fiber.interrupt(given)
       expect(yield* resize(3)).toBe("process")
-      expect(performance.now() - since).toBeLessThan(8000)
+      // A question on its way, the order, and the order once more; and a machine that is busy.
+      expect(performance.now() - since).toBeLessThan(3 * commandTimeout + 2000)
       server.resume()
       yield* are(3, 3)
     }))
