@@ -42,4 +42,18 @@ describe.skipIf(inject("redisUrl") === undefined)("what is evicted in part", () 
       clock.us += 2 * lease
       expect(yield* asks({ id: "b", seq: 4, keep: 0, want: 3 })).toMatchObject({ held: 2 })
     }))
+
+  it.scopedLive("RB27: one of which no length is kept, as before there was one, has that of who asks", () =>
+    Effect.gen(function*() {
+      const { asks, clock, forgetEnds, writes } = yield* step(3)
+      expect(yield* asks({ id: "old", seq: 1, keep: 0, want: 1 })).toMatchObject({ held: 1 })
+      yield* writes("old", "1 1 1 1700000000000000")
+      // It asks, others do, and so they do where the ends are evicted.
+      expect(yield* asks({ id: "b", seq: 1, keep: 0, want: 3 })).toMatchObject({ held: 2 })
+      expect(yield* asks({ id: "old", seq: 1, keep: 1, want: 1 })).toBeUndefined()
+      yield* forgetEnds
+      expect(yield* asks({ id: "b", seq: 2, keep: 2, want: 3 })).toMatchObject({ held: 2, lost: false })
+      clock.us += 2 * lease
+      expect(yield* asks({ id: "b", seq: 3, keep: 2, want: 3 })).toMatchObject({ held: 3 })
+    }))
 })

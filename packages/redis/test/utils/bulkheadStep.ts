@@ -26,6 +26,8 @@ export const step = (most: number, always: Partial<Ask> = {}) =>
     const common = { need: 1, lease, patience, most, resize: 0, span: 0, strict: false, unheard: false, channel }
     const asks = (ask: Pick<Ask, "id" | "seq" | "keep" | "want"> & Partial<Ask>) =>
       Effect.map(redis.run(settle, keys, argsOf({ ...common, ...always, ...ask })), answerOf)
-    const ends = String(keys[0])
-    return { asks, clock, forgetEnds: redis.command("del", ends), keptFor: redis.command("pttl", ends) }
+    const [ends, holders] = keys as [string, string]
+    /** What is kept of a process, which may be of an older form. */
+    const writes = (id: string, text: string) => redis.command("hset", holders, id, text)
+    return { asks, clock, forgetEnds: redis.command("del", ends), keptFor: redis.command("pttl", ends), writes }
   })

@@ -127,8 +127,9 @@ local behind = 4503599627370496
 local function field(name) return tonumber(redis.call('HGET', holders, name) or '0') end
 local function holder(who)
   local text = redis.call('HGET', holders, who) or '0 0 0 0 0'
-  local permits, last, needs, asked, span = string.match(text, '(%d+) (%d+) (%d+) (%d+) (%d+)')
-  return tonumber(permits), tonumber(last), tonumber(needs), tonumber(asked), tonumber(span)
+  -- Once without the last number, the length of its lease.
+  local permits, last, needs, asked, span = string.match(text, '(%d+) (%d+) (%d+) (%d+) ?(%d*)')
+  return tonumber(permits), tonumber(last), tonumber(needs), tonumber(asked), tonumber(span) or lease
 end
 
 local _, last = holder(id)
