@@ -57,6 +57,22 @@ describe.skipIf(inject("redisUrl") === undefined)("RedisBulkhead that does not h
       yield* Fiber.join(resized)
       yield* eventually("all have it", Effect.map(b.metrics, ({ limit }) => limit === 5))
     }))
+
+  it.scopedLive("RB25: an operator hears of an answer that comes while the fiber of the operator stands back", () =>
+    Effect.gen(function*() {
+      const b = yield* bulkheadOf(url, { name: randomUUID(), maxConcurrent: 10 })
+      // As soon as it has ordered, it stands back for longer than an answer takes.
+      let standsBack = 0
+      const slow = {
+        shouldYield: () => standsBack === 0 && Effect.runSync(b.metrics).limit === 5 ? standsBack++ : false as const,
+        scheduleTask: (task: () => void) => void setTimeout(task, 200)
+      }
+      yield* b.resize(5).pipe(
+        Effect.withScheduler(slow),
+        Effect.timeoutFail({ duration: "5 seconds", onTimeout: () => new Error("nobody told it") })
+      )
+      expect(standsBack).toBe(1)
+    }))
 })
 
 describe.skipIf(!canStart)("RedisBulkhead that could not reach Redis for a while", () => {

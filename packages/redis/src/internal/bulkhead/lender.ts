@@ -109,7 +109,7 @@ class RedisLender {
           if (this.closed) return Effect.succeed(false)
           this.due = 0
           this.bell.ring()
-          return Effect.tap(this.limit.isTaken, (isTaken) => isTaken ? Effect.void : this.ordersAlone(most))
+          return Effect.tap(this.limit.taken(), (isTaken) => isTaken ? Effect.void : this.ordersAlone(most))
         })
     }
   }

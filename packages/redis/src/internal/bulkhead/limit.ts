@@ -1,4 +1,7 @@
-import * as Effect from "effect/Effect"
+import * as Deferred from "effect/Deferred"
+import type * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import type { Answer } from "./settle.js"
 
 /** What an operator wants, until Redis has heard it. @internal */
@@ -21,7 +24,7 @@ export class Limit {
   /** The limit before this process changed it for a while: to put that back is no change of what lasts. */
   private before: number | undefined
   /** Those who wait to hear whether Redis has an order. */
-  private waiting: Array<(isTaken: boolean) => void> = []
+  private readonly waiting: Array<Deferred.Deferred<boolean>> = []
 
   /** `lasting`: `maxConcurrent`, or what it was resized to for good. */
   constructor(public lasting: number) {}
@@ -73,16 +76,17 @@ export class Limit {
     this.timed = left === undefined ? undefined : { most, until: now + left }
   }
 
-  /** Waits until Redis has the order, or cannot be asked. */
-  readonly isTaken: Effect.Effect<boolean> = Effect.async((resume) => {
-    const told = (isTaken: boolean) => resume(Effect.succeed(isTaken))
-    this.waiting.push(told)
-    return Effect.sync(() => {
-      this.waiting = this.waiting.filter((other) => other !== told)
-    })
-  })
+  /**
+   * Waits until Redis has the order, or cannot be asked: what is told from this call on counts, and not only from where the
+   * effect runs, which a fiber may do after the answer.
+   */
+  taken(): Effect.Effect<boolean> {
+    const taken = Deferred.unsafeMake<boolean>(FiberId.none)
+    this.waiting.push(taken)
+    return Deferred.await(taken)
+  }
 
   tell(isTaken: boolean): void {
-    for (const told of this.waiting.splice(0)) told(isTaken)
+    for (const taken of this.waiting.splice(0)) Deferred.unsafeDone(taken, Exit.succeed(isTaken))
   }
 }
