@@ -187,7 +187,10 @@ export declare namespace Registry {
     readonly settings?: object | undefined
     /** What an operator may do. */
     readonly actions: Readonly<Record<string, Action>>
-    /** What stands by the hand of operators, of what the input of an action names. Defaults to what nobody else changes. */
+    /**
+     * What stands by the hand of operators, of what the input of an action names; what is over ends with the question.
+     * Defaults to what nobody else changes.
+     */
     readonly standing?: ((input: unknown) => Effect.Effect<Standing, Error>) | undefined
   }
 

@@ -5,7 +5,8 @@ import { Duration, Effect, Layer, Option } from "effect"
 import { inject } from "vitest"
 import { ask } from "./utils/ask.js"
 import type { Where } from "./utils/circuits.js"
-import { all, fresh, haveAsked, inProcess, member, wereTold } from "./utils/circuits.js"
+import { all, fresh, haveAsked, inProcess, member, openAll, wereTold } from "./utils/circuits.js"
+import { Proxy } from "./utils/proxy.js"
 import { canStart, Server } from "./utils/server.js"
 import { eventually } from "./utils/until.js"
 import { Worker } from "./utils/worker.js"
@@ -125,7 +126,9 @@ describe.skipIf(url === undefined)("what an operator does to a shared circuit fo
       expect((yield* late.apply(order("metricsOnly", "1 second"), alice)).reach).toBe("process")
       expect([yield* late.breaker.state, yield* late.overrides]).toEqual(["Disabled", []])
       yield* Effect.sleep("1200 millis")
-      yield* wereTold([early, late], "another operator acted before")
+      // One asked when its time was over; what it did was no action of an operator then.
+      yield* wereTold([late], "another operator acted before")
+      expect(early.told.filter((text) => text.startsWith("problem"))).toEqual([])
       yield* know([early, late, b], epoch)
       yield* all([early, late, b], "Disabled")
     }))
@@ -202,6 +205,54 @@ describe.skipIf(url === undefined)("what an operator does to a shared circuit fo
       yield* late.breaker.reset
       yield* all(members, "Closed")
       for (const { told } of [...members, late]) expect(told.filter((text) => text.startsWith("problem"))).toEqual([])
+    }))
+
+  for (const action of ["forceOpen", "disable"] as const) {
+    it.scopedLive(`RC26: leaves a circuit with its fleet when it is over that this process alone had: ${action}`, () =>
+      Effect.gen(function*() {
+        const where = fresh()
+        const options = { openDuration: "1 minute" } as const
+        const registry = yield* Layer.build(Layer.fresh(ResilienceLive))
+        const own = yield* Effect.provide(member(where, options, { operators: "local" }), registry)
+        const others = yield* Effect.replicateEffect(member(where, options), 2)
+        const second = Duration.seconds(1)
+        yield* Effect.provide(Registry.act("CircuitBreaker", "payments", action, undefined, second), registry)
+        yield* openAll(others)
+        yield* wereTold([own, ...others], "fleet Open")
+        const heard = performance.now()
+        expect(yield* own.breaker.state).toBe(states[action])
+        yield* Effect.sleep(second)
+        const since = performance.now() - heard
+        // The call that finds it over is the last of a closed circuit.
+        yield* own.breaker.withBreaker(Effect.void)
+        const { reason, retryAfter } = yield* Effect.flip(own.breaker.withBreaker(Effect.void))
+        expect(reason).toBe("Open")
+        expect(Duration.toMillis(Option.getOrThrow(retryAfter))).toBeLessThanOrEqual(60_001 - since)
+        const cause = action === "disable" ? "OverrideOver" : "ForcedOpenOver"
+        yield* wereTold([own], "Open Shared")
+        expect(own.told.slice(-2)).toEqual([`Closed ${cause}`, "Open Shared"])
+      }))
+  }
+
+  it.scopedLive("RC26: leaves the fleet open when an admin gives back what Redis did not hear of", () =>
+    Effect.gen(function*() {
+      if (!canStart) return
+      const server = yield* Server.start()
+      const proxy = yield* Proxy.start(server.port)
+      const where = fresh(server.url)
+      const own = yield* operated({ ...where, url: proxy.url }, "50 millis")
+      const others = yield* Effect.replicateEffect(member(where, { openDuration: "1 minute" }), 2)
+      proxy.mode = { _tag: "delay", millis: () => 400 }
+      expect((yield* own.apply(order("disable", "2 seconds"), alice)).reach).toBe("process")
+      proxy.mode = { _tag: "pass" }
+      yield* openAll(others)
+      yield* wereTold([own, ...others], "fleet Open")
+      const epoch = yield* others[0]!.epoch
+      expect(yield* own.breaker.state).toBe("Disabled")
+      yield* own.is("Open")
+      yield* haveAsked(others)
+      yield* know([own, ...others], epoch)
+      yield* all(others, "Open")
     }))
 
   it.scopedLive("says that it reached this process only where others do not follow", () =>

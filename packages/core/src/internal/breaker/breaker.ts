@@ -30,7 +30,7 @@ import { Drawing } from "./openTimes.js"
 import { Refusals } from "./refusals.js"
 import { askForLease, commandOf } from "./sharing.js"
 import type { Admission, Change, Command, Config, Image, Period, Reason, Settlement, State, Tag } from "./state.js"
-import { admit, command, imageOf, left, overdue, settle, totals, wouldAdmit } from "./state.js"
+import { admit, command, imageOf, isOverridden, left, overdue, settle, totals, unchanged, wouldAdmit } from "./state.js"
 import type { Keyed, Watch } from "./watch.js"
 import { errorIn } from "./watch.js"
 
@@ -314,9 +314,10 @@ export class Breaker {
     if (change !== undefined) {
       if (change.to === "Closed") this.breaking = this.latest = undefined
       if (!this.stands(change)) return
-      this.link?.changed(change)
       this.watch.changed(change)
       if (emitter.listening) emitter.emit({ _tag: "StateChanged", ...this.keyed, ...change })
+      // Last: it may tell the circuit at once of what is the next change then.
+      this.link?.changed(change)
     } else if (tripped !== undefined) {
       this.counts.wouldHaveTripped++
       if (emitter.listening) emitter.emit({ _tag: "WouldHaveTripped", ...this.keyed, cause: tripped })
@@ -386,9 +387,16 @@ export class Breaker {
     )
   }
 
-  /** What stands by an operator's hand. */
+  /** What stands by an operator's hand. What is over ends now, as for a call. */
   get standing(): Effect.Effect<Registry.Standing> {
-    return Effect.map(this.read, (state) => this.hand.standing(state))
+    const end = Effect.map(
+      Ref.modify(this.ref, (state): readonly [Admission | Settlement, State] => {
+        const time = now()
+        return isOverridden(state) && state.until <= time ? admit(this.config, state, time, 0) : [unchanged, state]
+      }),
+      (ended) => this.report(ended)
+    )
+    return Effect.map(Effect.zipRight(end, this.read), (state) => this.hand.standing(state))
   }
 
   get metrics(): Effect.Effect<CircuitBreaker.Metrics> {

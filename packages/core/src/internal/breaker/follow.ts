@@ -36,8 +36,9 @@ const to = (state: State, next: State): readonly [Settlement, State] => [
 /** @internal */
 export const follow = (config: Config, state: State, view: View, now: Nanos): readonly [Settlement, State] => {
   const probing = state._tag === "Open" || state._tag === "HalfOpen"
-  // An operator's state ends by an operator, or with its time.
-  if (isOverridden(state) && !view.operator) return same(state)
+  // An operator's state ends by an operator, or with its time; one that is over is a closed circuit that no call has found.
+  const isHeld = isOverridden(state) && (state.until > now || view.state === "Closed" || view.state === "Unknown")
+  if (isHeld && !view.operator) return same(state)
   switch (view.state) {
     case "Unknown":
       if (!probing || !state.shared) return same(state)

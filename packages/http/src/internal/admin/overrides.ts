@@ -59,9 +59,25 @@ interface Changed {
   readonly act: object | undefined
 }
 
+/** What ends within this time, in milliseconds, is waited for. */
+const atOnce = 5
+
 /** What stands by an operator's hand; nothing of an instance that does not say. */
 const standingOf = (entry: Registry.Entry, input: unknown): Effect.Effect<Registry.Standing | undefined> =>
   Effect.orElseSucceed(entry.standing?.(input) ?? Effect.succeed(undefined), () => undefined)
+
+/**
+ * Whether it ended by itself, which it has by now or in a moment: a timer may be early by a part of a millisecond. A reset
+ * would be one of all processes then, and close what they opened meanwhile.
+ */
+const isOver = (entry: Registry.Entry, input: unknown): Effect.Effect<boolean> =>
+  Effect.flatMap(standingOf(entry, input), (standing) => {
+    if (standing === undefined) return Effect.succeed(false)
+    if (!Duration.isFinite(standing.left)) return Effect.succeed(true)
+    return Duration.toMillis(standing.left) > atOnce
+      ? Effect.succeed(false)
+      : Effect.delay(isOver(entry, input), standing.left)
+  })
 
 /** Whether it is to be put back: its instance lives, and nobody else acted on that since. */
 const stands = ({ act, entry }: Changed, input: unknown): Effect.Effect<boolean> =>
@@ -246,7 +262,11 @@ export class Overrides {
       const left = Number.isFinite(backUntil) ? Duration.millis(backUntil - now) : undefined
       const action = backUntil > now ? back.action : "reset"
       const order = { pattern, instance, action, input: back.input }
-      return Effect.suspend(() => entry.actions[action]?.(back.input, left) ?? Effect.void).pipe(
+      const isDone = action === "reset" ? isOver(entry, back.input) : Effect.succeed(false)
+      return Effect.flatMap(
+        isDone,
+        (done) => done ? Effect.void : entry.actions[action]?.(back.input, left) ?? Effect.void
+      ).pipe(
         Effect.zipLeft(this.audit(order, actor, "Returned", reason)),
         Effect.map((reach) => reach ?? "process"),
         Effect.catchAll((error) =>

@@ -76,6 +76,8 @@ export const readMessage = (message: string): (Heard & { readonly name: string }
  */
 export class Link implements SharedCircuits.Link {
   private known: Heard = { state: 0, epoch: 0, left: 0, opens: 0, operator: 0 }
+  /** When that was so. */
+  private knownAt = realNow()
   private unknown = false
   /** What is known is what a message said: no answer has confirmed it yet. */
   private hinted = false
@@ -180,6 +182,18 @@ export class Link implements SharedCircuits.Link {
     if (to !== "HalfOpen") this.tripped = own || (this.tripped && to === "Open")
     if (own) this.reportNow()
     this.hold()
+    if (cause === "ForcedOpenOver" || cause === "OverrideOver") this.remind()
+  }
+
+  /**
+   * A fleet that opened while an operator had this circuit in hand was not followed: it is now, for what is left. What is not
+   * known yet is asked for.
+   */
+  private remind(): void {
+    this.reportNow()
+    const state = states[this.known.state]
+    if (this.unknown || (state !== "Open" && state !== "HalfOpen")) return
+    this.tell(state, Math.max(0, this.leftOf(state) - (realNow() - this.knownAt)))
   }
 
   /** Only what may open the circuit of the fleet hurries: it must be closed, and the window here bad. */
@@ -326,6 +340,7 @@ export class Link implements SharedCircuits.Link {
   }
 
   private take(heard: Heard): void {
+    if (heard !== this.known) this.knownAt = realNow()
     this.version++
     this.known = heard
     this.unknown = false
