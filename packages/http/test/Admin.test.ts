@@ -7,7 +7,8 @@ import {
   type OperatorAction,
   RateLimiter,
   Registry,
-  ResilienceLive
+  ResilienceLive,
+  SharedCircuits
 } from "@effect-resilience/core"
 import { Admin, ClientIp, ForbiddenError } from "@effect-resilience/http"
 import { HttpLayerRouter, HttpRouter } from "@effect/platform"
@@ -257,6 +258,74 @@ describe("an override", () => {
       yield* apply(circuit("disable", "9 minutes"), alice)
       yield* TestClock.adjust("9 minutes")
       expect(yield* breaker.state).toBe("Closed")
+    }).pipe(Effect.provide(live())))
+
+  it.scoped("RC27: that ends before its ttl is over then, and does nothing at its ttl", () =>
+    Effect.gen(function*() {
+      const { apply, overrides } = yield* Admin
+      const breaker = yield* CircuitBreaker.make({ name: "payments", openDuration: "1 hour" })
+      const order = { ...circuit("forceOpen", "10 minutes"), input: "10 seconds" }
+      expect((yield* apply(order, alice)).override?.until).toBe(10_000)
+      yield* TestClock.adjust("10 seconds")
+      expect([yield* breaker.state, yield* overrides]).toEqual(["Closed", []])
+      yield* Effect.repeatN(Effect.exit(breaker.withBreaker(Effect.fail("down"))), 4)
+      expect(yield* breaker.state).toBe("Open")
+      yield* TestClock.adjust("10 minutes")
+      expect(yield* breaker.state).toBe("Open")
+      // What was there for good comes back when it ends.
+      yield* breaker.disable
+      yield* apply(order, alice)
+      yield* TestClock.adjust("10 seconds")
+      expect([yield* breaker.state, yield* overrides]).toEqual(["Disabled", []])
+    }).pipe(Effect.provide(live())))
+
+  it.scoped("RC28: that the fleet refused, for another acted first, is none, and is answered and told of as refused", () =>
+    Effect.gen(function*() {
+      const { apply, overrides } = yield* Admin
+      const audit = yield* EventBus.subscribe
+      let acted = 0
+      const fleet: SharedCircuits.Service = {
+        join: (circuit) => ({
+          changed: () => {},
+          failed: () => {},
+          lease: () => () => {},
+          // Another operator disabled it, and this process had not heard of that.
+          command: () =>
+            Effect.suspend(() => {
+              acted++
+              const view = { state: "Disabled", epoch: acted, left: Infinity, opens: 0, operator: true, acted } as const
+              return Effect.as(circuit.follow({ ...view, followed: true }), false)
+            }),
+          metrics: () => ({ state: "Disabled", epoch: acted, age: Duration.zero, dropped: 0, followed: true }),
+          leave: () => {}
+        })
+      }
+      const breaker = yield* Effect.provideService(CircuitBreaker.make({ name: "payments" }), SharedCircuits, fleet)
+      for (const action of ["forceOpen", "reset"]) {
+        const error = yield* Effect.flip(apply(circuit(action, "1 minute"), alice))
+        expect(error.message).toBe(
+          `CircuitBreaker "payments": action ${action}: another operator acted first, which stands: it was not taken`
+        )
+      }
+      expect([yield* breaker.state, yield* overrides]).toEqual(["Disabled", []])
+      yield* Effect.repeatN(Effect.yieldNow(), 5)
+      const told = Chunk.toReadonlyArray(yield* Queue.takeAll(audit)).filter(({ _tag }) => _tag === "OperatorAction")
+      expect(told).toMatchObject([{ action: "forceOpen", phase: "Refused" }, { action: "reset", phase: "Refused" }])
+      expect(told.map((event) => "until" in event && event.until)).toEqual([undefined, undefined])
+    }).pipe(Effect.provide(live())))
+
+  it.scoped("RC23: of a circuit is not what code of this process did while the order was told of", () =>
+    Effect.gen(function*() {
+      const breaker = yield* CircuitBreaker.make({ name: "payments" })
+      // It acts with the line of the log that says that the order was applied.
+      const meddler = Logger.make<unknown, void>(({ message }) => {
+        if (String(message).includes("forceOpen, applied")) Effect.runSync(breaker.disable)
+      })
+      const { apply, overrides } = yield* Admin
+      yield* Effect.provide(apply(circuit("forceOpen", "1 minute"), alice), Logger.add(meddler))
+      expect([yield* breaker.state, yield* overrides]).toEqual(["Disabled", []])
+      yield* TestClock.adjust("1 minute")
+      expect(yield* breaker.state).toBe("Disabled")
     }).pipe(Effect.provide(live())))
 
   it.scoped("of one key's circuit is undone, and a reset ends it", () =>

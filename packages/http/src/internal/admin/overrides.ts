@@ -1,4 +1,5 @@
-import type { ActionError, EventBus, OperatorAction, Registry, UnknownInstanceError } from "@effect-resilience/core"
+import type { EventBus, OperatorAction, Registry, UnknownInstanceError } from "@effect-resilience/core"
+import { ActionError } from "@effect-resilience/core"
 import { publish } from "@effect-resilience/core/extension"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
@@ -145,17 +146,20 @@ export class Overrides {
       const key = JSON.stringify([pattern, instance, setting])
       const before = this.held.get(key)
       const kept = before === undefined ? [] : yield* this.standing(before)
-      const reach = yield* Effect.tapError(
+      const { done, reach } = yield* Effect.tapError(
         // Other processes keep the end too: this one may be gone by then.
-        this.registry.act(pattern, instance, action, order.input, lasting === undefined ? undefined : ttl),
+        this.act(order, lasting === undefined ? undefined : ttl),
         () => this.audit(order, actor, "Refused", reason)
       )
+      // It may end sooner by itself, by its input.
+      const lefts = [...done.values()].flatMap((standing) => standing.act === undefined ? [] : [standing.left])
+      const length = Math.ceil(Math.min(...[ttl, ...lefts].map(Duration.toMillis)))
       if (before !== undefined) {
         this.held.delete(key)
         yield* Fiber.interruptFork(before.timer)
       }
       const since = yield* Clock.currentTimeMillis
-      const until = lasting === undefined ? undefined : since + Duration.toMillis(ttl)
+      const until = lasting === undefined ? undefined : since + length
       yield* this.audit(order, actor, "Applied", reason, until)
       if (lasting === undefined || until === undefined) return { previous, reach, override: undefined }
       const override = {
@@ -170,16 +174,12 @@ export class Overrides {
         since,
         until
       }
-      const changed = yield* Effect.forEach(
-        wouldChange,
-        (now) =>
-          Effect.map(standingOf(now.entry, order.input), (standing): Changed => ({
-            ...kept.find(({ entry }) => entry === now.entry) ?? now,
-            act: standing?.act
-          }))
-      )
+      const changed = wouldChange.map((now): Changed => ({
+        ...kept.find(({ entry }) => entry === now.entry) ?? now,
+        act: done.get(now.entry)?.act
+      }))
       const timer = yield* Effect.forkIn(
-        Effect.interruptible(Effect.delay(this.expire(key, override), ttl)),
+        Effect.interruptible(Effect.delay(this.expire(key, override), length)),
         this.scope
       )
       this.held.set(key, { override, changed, timer })
@@ -197,6 +197,27 @@ export class Overrides {
       if (held === undefined) return Effect.succeed(undefined)
       return Effect.zipRight(Fiber.interruptFork(held.timer), this.giveBack(held, actor, reason))
     }))
+
+  /**
+   * Does it, and reads at once what stands by it: what is done from now on is somebody else's. It fails where nothing does,
+   * for another operator acted first, and the instances follow that.
+   */
+  private act({ action, input, instance, pattern }: Order, lasts: Duration.Duration | undefined) {
+    return Effect.gen(this, function*() {
+      const reach = yield* this.registry.act(pattern, instance, action, input, lasts)
+      const entries = (yield* this.registry.list).filter((one) => one.pattern === pattern && one.instance === instance)
+      const done = new Map<Registry.Entry, Registry.Standing>()
+      for (const entry of entries) {
+        const standing = yield* standingOf(entry, input)
+        if (standing !== undefined) done.set(entry, standing)
+      }
+      if (done.size > 0 && [...done.values()].every(({ act }) => act === undefined)) {
+        const problem = "another operator acted first, which stands: it was not taken"
+        return yield* new ActionError({ pattern, instance, action, problem })
+      }
+      return { reach, done }
+    })
+  }
 
   /** What an order would change, and how each instance is put back. */
   private changes({ action, input, instance, pattern }: Order): Effect.Effect<ReadonlyArray<Changed>> {
