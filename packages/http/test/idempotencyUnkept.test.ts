@@ -367,7 +367,8 @@ describe("a key that the store failed to let go", () => {
       )
       yield* Effect.ignore(bounded.release({ key: "taken", token: "t" }))
       broken.clear()
-      yield* seconds(5)
+      yield* TestClock.adjust("150 millis")
+      yield* turns(12)
       expect(yield* memory.begin({ ...asked, key: "taken", token: "other" })).toEqual({ _tag: "New" })
     }))
 
