@@ -60,6 +60,8 @@ export class Servers {
 
   /** There is a connection, anew. */
   connected(): void {
+    // Its nodes may be there only when nobody asks any more.
+    if (this.closed) return
     this.only.cause = undefined
     this.only.at = placeOf(this.parts.client)
     for (const peer of this.peers.values()) {
